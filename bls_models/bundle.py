@@ -1,0 +1,81 @@
+"""The manifest of the bundle that a model repository was built with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bls_models.errors import BundleError
+
+MANIFEST_FILE = "bundle.json"
+BUILD_HINT = "Build the models with `make models`."
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What the serving code knows of a bundle.
+
+    Attributes:
+        name: the bundle's name.
+        fingerprint: 16 hex digits over everything that decides a vector's value; vectors of
+            two fingerprints are never compared.
+        image_size: side S of the square pixels that ``image_encoder`` takes.
+        resize: how a picture becomes that square (see ``bls_models.images.Preprocess``).
+        image_dim: length of an image vector.
+        text_dim: length of a text vector.
+        max_tokens: tokens after which a text is cut.
+        shared_space: whether text and image vectors can be compared.
+        files: sha256 of each built file, by its path in the model repository.
+    """
+
+    name: str
+    fingerprint: str
+    image_size: int
+    resize: str
+    image_dim: int
+    text_dim: int
+    max_tokens: int
+    shared_space: bool
+    files: dict[str, str]
+
+    def write(self, repository: Path) -> None:
+        """Write the manifest into a model repository, at once or not at all."""
+        partial = repository / f"{MANIFEST_FILE}.partial"
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        partial.replace(repository / MANIFEST_FILE)
+
+    @classmethod
+    def read(cls, repository: Path) -> Bundle:
+        """Read the manifest of a model repository.
+
+        Raises:
+            BundleError: there is none, or it is of another version of this code.
+        """
+        path = repository / MANIFEST_FILE
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise BundleError(f"{path} is missing: no bundle is built. {BUILD_HINT}") from None
+        except (json.JSONDecodeError, TypeError) as error:
+            raise BundleError(f"{path} cannot be used: {error}. {BUILD_HINT}") from error
+
+    def check_files(self, repository: Path) -> None:
+        """Check that every built file is there, unchanged.
+
+        Raises:
+            BundleError: a file is missing or differs from the manifest.
+        """
+        for name, expected in self.files.items():
+            path = repository / name
+            if not path.is_file():
+                raise BundleError(f"{path} is missing. {BUILD_HINT}")
+            if file_sha256(path) != expected:
+                raise BundleError(f"{path} differs from the manifest. {BUILD_HINT}")
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

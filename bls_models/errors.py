@@ -1,0 +1,59 @@
+"""Every error the product raises on purpose: the client's faults apart from the server's."""
+
+from __future__ import annotations
+
+
+class ProductMatchError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class RequestError(ProductMatchError):
+    """The client sent something that cannot be answered (HTTP 400, gRPC INVALID_ARGUMENT).
+
+    Args:
+        tensor: the input at fault, with an index where there are several (``image[1]``).
+        got: what was wrong with it.
+        expected: what would be right.
+        remedy: what the client can do, as a full sentence; may be empty.
+    """
+
+    def __init__(self, tensor: str, got: str, expected: str, remedy: str = "") -> None:
+        self.tensor = tensor
+        message = f"{tensor}: {got}; expected {expected}."
+        super().__init__(f"{message} {remedy}" if remedy else message)
+
+
+class ImageError(RequestError):
+    """An image that cannot be read, is too large, or has an unusable crop."""
+
+
+class FilterError(RequestError):
+    """A filter outside the declared fields and operators."""
+
+
+class ProductError(RequestError):
+    """A product document that does not fit the schema."""
+
+
+class ServiceError(ProductMatchError):
+    """A part of the service cannot answer now (HTTP 503, gRPC UNAVAILABLE)."""
+
+
+class EncoderError(ServiceError):
+    """An engine failed or is not loaded."""
+
+
+class IndexUnavailableError(ServiceError):
+    """The vector index failed or is not loaded."""
+
+
+class DatabaseError(ServiceError):
+    """MongoDB did not answer in time or refused."""
+
+
+class BundleError(ProductMatchError):
+    """The built models are missing, damaged, or of another bundle than what they meet."""
+
+
+class SetupError(ProductMatchError):
+    """A setting or the environment is wrong; the message says what to change."""

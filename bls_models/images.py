@@ -1,0 +1,387 @@
+"""From encoded bytes to the pixels an engine takes.
+
+``decode_pixels`` runs the whole way; each step is also a function of its own. Nothing here keeps
+state, so the functions may run in any number of threads.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from bls_models.errors import BundleError, ImageError
+
+RESIZE_MODES = ("stretch", "pad", "center_crop")
+
+# The readers are called directly and not through ``Image.open``: that one would hand a JPEG with
+# a picture index to the MPO plugin, and warn at a process-wide pixel limit of its own.
+READERS: Mapping[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+}
+
+# EXIF orientation -> what makes the picture upright; 1 is upright already.
+ORIENTATIONS: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+EXPECTED_IMAGE = "a JPEG, PNG or WebP file, raw or as base64"
+CROP_TOLERANCE = 1e-6
+
+EXIF_HEADER = b"Exif\0\0"
+DATA_URL = re.compile(rb"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
+ASCII_WHITESPACE = b" \t\n\r\v\f"
+STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """How large an image may be.
+
+    Args:
+        max_bytes: most bytes of the encoded file.
+        max_pixels: most pixels, width times height, checked before the pixels are decoded.
+    """
+
+    max_bytes: int
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture becomes the square an engine takes.
+
+    Args:
+        size: side of the square in pixels, at least 1.
+        resize: ``stretch`` (the whole picture squashed), ``pad`` (the whole picture between
+            white bars) or ``center_crop`` (the centre square of the picture).
+
+    Raises:
+        BundleError: a value out of range.
+    """
+
+    size: int
+    resize: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine can have been built with."""
+        if self.size < 1:
+            raise BundleError(
+                f"preprocess size {self.size} is not a positive number of pixels; "
+                "build the bundle again"
+            )
+        if self.resize not in RESIZE_MODES:
+            raise BundleError(
+                f"preprocess resize {self.resize!r} is not one of {', '.join(RESIZE_MODES)}; "
+                "build the bundle again"
+            )
+
+
+def format_of(data: bytes) -> str | None:
+    """The key of ``READERS`` whose magic number ``data`` begins with, or None."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WebP"
+    return None
+
+
+def encoded_bytes(value: bytes, tensor: str, limits: ImageLimits) -> bytes:
+    """The bytes of an image file sent raw, as base64 text or as a ``data:`` URL.
+
+    Args:
+        value: raw JPEG, PNG or WebP; or padded base64 text of one in the standard or the
+            URL-safe alphabet, ASCII whitespace allowed.
+        tensor: the input's name for messages, ``image[0]``.
+        limits: ``max_bytes`` holds for the file, not for its base64 text.
+
+    Returns:
+        The file's bytes, with the magic number of a known format; a raw file is not copied.
+
+    Raises:
+        ImageError: empty, too large, or neither an image nor base64 of one.
+    """
+    if format_of(value) is not None:
+        _check_bytes(len(value), tensor, limits)
+        return value
+    text = value.translate(None, delete=ASCII_WHITESPACE)
+    if not text:
+        raise _unreadable("empty", tensor)
+    header = DATA_URL.match(text)
+    if header:
+        text = text[header.end() :]
+    # Three bytes make four characters; checked first so that no oversized text is decoded.
+    if len(text) > (limits.max_bytes + 2) // 3 * 4:
+        _check_bytes(len(text) // 4 * 3, tensor, limits)
+    try:
+        data = binascii.a2b_base64(text.translate(STANDARD_ALPHABET), strict_mode=True)
+    except binascii.Error as error:
+        if header:
+            raise _unreadable(f"a data URL with broken base64 ({error})", tensor) from error
+        found = f"{len(value)} bytes that begin {_hex(value)}"
+        raise _unreadable(f"{found}, neither an image nor base64", tensor) from error
+    _check_bytes(len(data), tensor, limits)
+    if format_of(data) is None:
+        found = f"base64 of {len(data)} bytes that begin {_hex(data)}" if data else "empty"
+        raise _unreadable(found, tensor)
+    return data
+
+
+def decode_image(data: bytes, tensor: str, limits: ImageLimits) -> Image.Image:
+    """Decode an image file to an upright RGB image.
+
+    The EXIF orientation is applied and an unreadable EXIF block ignored; transparency is laid on
+    white, 16 bits are scaled to 8, and of an animation the first frame is taken.
+
+    Args:
+        data: a JPEG, PNG or WebP file.
+        tensor: the input's name for messages.
+        limits: ``max_pixels`` is checked from the header, before the pixels are decoded.
+
+    Returns:
+        A loaded image of mode ``RGB``.
+
+    Raises:
+        ImageError: another format, too many pixels, or a truncated or corrupt file.
+    """
+    kind = format_of(data)
+    if kind is None:
+        found = f"{len(data)} bytes that begin {_hex(data)}" if data else "empty"
+        raise _unreadable(found, tensor)
+    try:
+        image = _open(kind, data)
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise ImageError(
+                tensor,
+                f"{width} x {height} pixels",
+                f"at most {limits.max_pixels} pixels",
+                "Send a smaller picture.",
+            )
+        if kind == "PNG":
+            # Pillow's decoder skips the checksums of the pixel data, and a missing end.
+            _open(kind, data).verify()
+        image.load()
+        turn = ORIENTATIONS.get(_orientation(image))
+        rgb = _to_rgb(image)
+        return rgb if turn is None else rgb.transpose(turn)
+    except ImageError:
+        raise
+    # A damaged file can raise nearly anything from within a decoder: OSError, SyntaxError,
+    # ValueError, struct.error, EOFError, zlib.error, MemoryError, OverflowError and more.
+    except Exception as error:
+        raise ImageError(
+            tensor,
+            f"a {kind} file of {len(data)} bytes that does not decode "
+            f"({type(error).__name__}: {error})",
+            "a whole, undamaged file",
+            "Check that it opens in an image viewer and was not cut off in transfer.",
+        ) from error
+
+
+def check_crop(
+    crop: Sequence[float] | npt.NDArray[np.floating], tensor: str
+) -> tuple[float, float, float, float]:
+    """Validate a crop rectangle.
+
+    Args:
+        crop: (4,) x0, y0, x1, y1 relative to the upright image, 0 <= x0 < x1 <= 1 and the same
+            for y; up to 1e-6 outside is taken for rounding and clamped.
+        tensor: the input's name for messages.
+
+    Returns:
+        The four numbers, each in [0, 1].
+
+    Raises:
+        ImageError: not four finite numbers in that order and range.
+    """
+    try:
+        box = np.asarray(crop, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _bad_crop(f"{crop!r:.100}", tensor) from error
+    if box.shape != (4,):
+        raise _bad_crop(f"shape {list(box.shape)}", tensor)
+    # NaN fails the comparisons.
+    if not np.all((box >= -CROP_TOLERANCE) & (box <= 1 + CROP_TOLERANCE)):
+        raise _bad_crop(str(box.tolist()), tensor)
+    x0, y0, x1, y1 = (float(side) for side in box.clip(0.0, 1.0))
+    if x0 >= x1 or y0 >= y1:
+        raise _bad_crop(str(box.tolist()), tensor)
+    return x0, y0, x1, y1
+
+
+def prepare_pixels(
+    image: Image.Image,
+    preprocess: Preprocess,
+    crop: Sequence[float] | npt.NDArray[np.floating] | None = None,
+    tensor: str = "crop",
+) -> npt.NDArray[np.uint8]:
+    """Crop and resize an image to what an engine takes.
+
+    Args:
+        image: an upright RGB image.
+        preprocess: the square's side S and how to reach it.
+        crop: see ``check_crop``; None for the whole image. At least one pixel is kept.
+        tensor: the crop's name for messages.
+
+    Returns:
+        (S, S, 3) uint8, RGB, C-contiguous.
+
+    Raises:
+        ImageError: the crop is not valid.
+    """
+    if crop is not None:
+        image = image.crop(_pixel_box(image, check_crop(crop, tensor)))
+    side = preprocess.size
+    width, height = image.size
+    if preprocess.resize == "pad":
+        scale = side / max(width, height)
+        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+        square = _resize(image, inner)
+        if inner != (side, side):
+            canvas = Image.new("RGB", (side, side), "white")
+            canvas.paste(square, ((side - inner[0]) // 2, (side - inner[1]) // 2))
+            square = canvas
+    elif preprocess.resize == "center_crop":
+        shorter = min(width, height)
+        left, top = (width - shorter) / 2, (height - shorter) / 2
+        square = _resize(image, (side, side), (left, top, left + shorter, top + shorter))
+    else:
+        square = _resize(image, (side, side))
+    return np.array(square, np.uint8)  # (S, S, 3)
+
+
+def decode_pixels(
+    value: bytes,
+    tensor: str,
+    limits: ImageLimits,
+    preprocess: Preprocess,
+    crop: Sequence[float] | npt.NDArray[np.floating] | None = None,
+) -> tuple[npt.NDArray[np.uint8], bytes]:
+    """All steps from a request's bytes to an engine's pixels.
+
+    Args:
+        value: see ``encoded_bytes``.
+        tensor: the input's name for messages; a crop at fault is ``crop of <tensor>``.
+        limits: the largest file and picture.
+        preprocess: the square's side S and how to reach it.
+        crop: see ``check_crop``; None for the whole image.
+
+    Returns:
+        The pixels, (S, S, 3) uint8, and the encoded file's bytes.
+
+    Raises:
+        ImageError: the image or the crop is not valid.
+    """
+    box = None if crop is None else check_crop(crop, f"crop of {tensor}")
+    data = encoded_bytes(value, tensor, limits)
+    return prepare_pixels(decode_image(data, tensor, limits), preprocess, box), data
+
+
+def _open(kind: str, data: bytes) -> ImageFile.ImageFile:
+    """Read an image's header; a JPEG that fails over its EXIF block is read without it."""
+    try:
+        return READERS[kind](io.BytesIO(data))
+    except Exception:
+        # Pillow looks for the resolution in the EXIF block and lets some of its faults through.
+        if kind != "JPEG" or EXIF_HEADER not in data:
+            raise
+        return READERS[kind](io.BytesIO(data.replace(EXIF_HEADER, b"none\0\0", 1)))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a loaded image, 1 where there is none that can be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB image of any mode the readers give; the image itself where it is RGB already."""
+    if image.mode.startswith("I"):
+        image = _grey_from_16_bits(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(rgba, mask=rgba)
+        return canvas
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    """Scale grey 0-65535 to 0-255, which Pillow would clip; the transparent grey turns white."""
+    values = np.asarray(image).astype(np.uint32)  # (H, W)
+    grey = ((values + 128) // 257).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _pixel_box(
+    image: Image.Image, crop: tuple[float, float, float, float]
+) -> tuple[int, int, int, int]:
+    """A relative crop in whole pixels of ``image``, at least one each way."""
+    width, height = image.size
+    left = min(round(crop[0] * width), width - 1)
+    top = min(round(crop[1] * height), height - 1)
+    right = max(round(crop[2] * width), left + 1)
+    bottom = max(round(crop[3] * height), top + 1)
+    return left, top, right, bottom
+
+
+def _resize(
+    image: Image.Image,
+    size: tuple[int, int],
+    box: tuple[float, float, float, float] | None = None,
+) -> Image.Image:
+    # The gap halves the time (and more for large pictures) at about half a grey level.
+    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+
+
+def _check_bytes(count: int, tensor: str, limits: ImageLimits) -> None:
+    if count > limits.max_bytes:
+        raise ImageError(
+            tensor,
+            f"{count} bytes",
+            f"at most {limits.max_bytes} bytes",
+            "Send a smaller or more strongly compressed file.",
+        )
+
+
+def _unreadable(got: str, tensor: str) -> ImageError:
+    remedy = "Send the file's bytes; convert other formats first."
+    return ImageError(tensor, got, EXPECTED_IMAGE, remedy)
+
+
+def _bad_crop(got: str, tensor: str) -> ImageError:
+    return ImageError(
+        tensor,
+        got,
+        "x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1",
+        "Give the corners as fractions of the upright image's width and height.",
+    )
+
+
+def _hex(data: bytes) -> str:
+    return data[:12].hex(" ")

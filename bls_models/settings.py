@@ -1,0 +1,123 @@
+"""Settings of the serving models, read once from the environment.
+
+Each field names its environment variable, so that the reference in ``docs/configuration.md``
+is generated from here (``make docs``) and cannot drift.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from bls_models.errors import SetupError
+
+TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
+FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+
+
+def setting(default: Any, env: str, doc: str) -> Any:
+    """A dataclass field with the name of its environment variable and its documentation."""
+    return field(default=default, metadata={"env": env, "doc": doc})
+
+
+def parse_value(name: str, text: str, kind: type) -> Any:
+    """Read one environment variable as ``kind``.
+
+    Raises:
+        SetupError: the text is not a value of that kind.
+    """
+    try:
+        if kind is bool:
+            word = text.strip().lower()
+            if word in TRUE_WORDS:
+                return True
+            if word in FALSE_WORDS:
+                return False
+            raise ValueError
+        return kind(text)
+    except ValueError:
+        raise SetupError(
+            f"environment variable {name}={text!r} is not a valid {kind.__name__}; "
+            f"set it to a {kind.__name__} or unset it to use the default"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the models read at load time. Sizes in bytes, times in the unit the name says."""
+
+    mongodb_uri: str = setting(
+        "mongodb://127.0.0.1:27017",
+        "MONGODB_URI",
+        "MongoDB server (a replica set: the index follows its change stream).",
+    )
+    database: str = setting("product_match", "PRODUCT_MATCH_DATABASE", "Database name.")
+    mongodb_timeout_ms: int = setting(
+        2000, "PRODUCT_MATCH_MONGODB_TIMEOUT_MS", "Longest wait for one database operation."
+    )
+    max_image_bytes: int = setting(
+        10 * 2**20, "PRODUCT_MATCH_MAX_IMAGE_BYTES", "Largest encoded image."
+    )
+    max_image_pixels: int = setting(
+        50_000_000,
+        "PRODUCT_MATCH_MAX_IMAGE_PIXELS",
+        "Most pixels of an image, checked before it is decoded.",
+    )
+    max_images: int = setting(
+        8, "PRODUCT_MATCH_MAX_IMAGES", "Most images in one match request."
+    )
+    max_texts: int = setting(8, "PRODUCT_MATCH_MAX_TEXTS", "Most texts in one match request.")
+    max_text_bytes: int = setting(
+        4096, "PRODUCT_MATCH_MAX_TEXT_BYTES", "Longest query text, in UTF-8 bytes."
+    )
+    max_filter_bytes: int = setting(
+        16384, "PRODUCT_MATCH_MAX_FILTER_BYTES", "Longest filter JSON, in UTF-8 bytes."
+    )
+    max_product_images: int = setting(
+        32, "PRODUCT_MATCH_MAX_PRODUCT_IMAGES", "Most pictures of one product."
+    )
+    decode_threads: int = setting(
+        0, "PRODUCT_MATCH_DECODE_THREADS", "Image decoding threads a model; 0: one a CPU."
+    )
+    engine_threads: int = setting(
+        0, "PRODUCT_MATCH_ENGINE_THREADS", "Inference threads of a CPU engine; 0: one a CPU."
+    )
+    match_log_days: int = setting(
+        30, "PRODUCT_MATCH_LOG_DAYS", "Days after which log entries expire (TTL index)."
+    )
+    log_queue_size: int = setting(
+        10_000,
+        "PRODUCT_MATCH_LOG_QUEUE",
+        "Log entries held in memory while the database is away; beyond that the oldest are "
+        "dropped and the loss is logged.",
+    )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings from the environment; unset variables keep their defaults.
+
+        Raises:
+            SetupError: a variable does not parse or is out of range.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            text = environ.get(item.metadata["env"])
+            if text is None or text == "":
+                continue
+            value = parse_value(item.metadata["env"], text, type(item.default))
+            minimum = 0 if item.name.endswith("_threads") else 1
+            if isinstance(value, int) and value < minimum:
+                raise SetupError(
+                    f"environment variable {item.metadata['env']}={value} is too small; "
+                    f"the least is {minimum}"
+                )
+            values[item.name] = value
+        return cls(**values)
+
+
+def cpu_count() -> int:
+    """CPUs this process may use (cgroup pinning and affinity respected)."""
+    return len(os.sched_getaffinity(0)) or 1

@@ -1,0 +1,168 @@
+"""The tensors of every model, in one place.
+
+The builders, the BLS code, the client and the test that reads every ``config.pbtxt`` all use
+these specs, so a name, a dtype or a shape exists once. Dimensions known only to a bundle (an
+image size, a vector length) are written as names and stand as -1 in the configurations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Dim = int | str
+
+NUMPY_DTYPES: dict[str, type] = {
+    "BYTES": np.object_,
+    "FP32": np.float32,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor.
+
+    Attributes:
+        name: the name on the wire, in the configuration and in the graph.
+        dtype: the KServe dtype (``BYTES``, ``FP32``, ...).
+        dims: the shape without the batch dimension; -1 is a free size, a name stands for a
+            size that the bundle fixes (``image_size``, ``image_dim``, ``text_dim``).
+        optional: whether a request may leave it out.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[Dim, ...]
+    optional: bool = False
+
+    @property
+    def config_dims(self) -> tuple[int, ...]:
+        """The dims as ``config.pbtxt`` has them: named sizes are -1."""
+        return tuple(dim if isinstance(dim, int) else -1 for dim in self.dims)
+
+    @property
+    def numpy_dtype(self) -> type:
+        """The numpy scalar type; BYTES is ``object``."""
+        return NUMPY_DTYPES[self.dtype]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model: its tensors and the largest batch (0: the model takes no batch dimension)."""
+
+    name: str
+    max_batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def input(self, name: str) -> TensorSpec:
+        """The input of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for spec in self.inputs:
+            if spec.name == name:
+                return spec
+        raise KeyError(f"{self.name} has no input {name!r}")
+
+    @property
+    def output_names(self) -> list[str]:
+        """Output names in their order."""
+        return [spec.name for spec in self.outputs]
+
+
+IMAGE_ENCODER = ModelSpec(
+    name="image_encoder",
+    max_batch_size=64,
+    inputs=(TensorSpec("image", "UINT8", ("image_size", "image_size", 3)),),
+    outputs=(TensorSpec("image_embedding", "FP32", ("image_dim",)),),
+)
+
+TEXT_ENCODER = ModelSpec(
+    name="text_encoder",
+    max_batch_size=64,
+    inputs=(
+        TensorSpec("input_ids", "INT64", (-1,)),
+        TensorSpec("attention_mask", "INT64", (-1,)),
+    ),
+    outputs=(TensorSpec("text_embedding", "FP32", ("text_dim",)),),
+)
+
+# The queries of a whole batch travel as one flat list of vectors; `*_owner` says to which
+# query (0..Q-1) a vector belongs. Results are flat too, `match_count` of them a query.
+PRODUCT_INDEX = ModelSpec(
+    name="product_index",
+    max_batch_size=0,
+    inputs=(
+        TensorSpec("image_vector", "FP32", (-1, "image_dim")),
+        TensorSpec("image_vector_weight", "FP32", (-1,)),
+        TensorSpec("image_vector_owner", "INT32", (-1,)),
+        TensorSpec("text_vector", "FP32", (-1, "text_dim")),
+        TensorSpec("text_vector_weight", "FP32", (-1,)),
+        TensorSpec("text_vector_owner", "INT32", (-1,)),
+        TensorSpec("top_k", "INT32", (-1,)),
+        TensorSpec("offset", "INT32", (-1,)),
+        TensorSpec("min_score", "FP32", (-1,)),
+        TensorSpec("filter", "BYTES", (-1,)),
+    ),
+    outputs=(
+        TensorSpec("match_count", "INT32", (-1,)),
+        TensorSpec("product_id", "BYTES", (-1,)),
+        TensorSpec("score", "FP32", (-1,)),
+        TensorSpec("image_score", "FP32", (-1,)),
+        TensorSpec("text_score", "FP32", (-1,)),
+        TensorSpec("error", "BYTES", (-1,)),
+        TensorSpec("index_info", "BYTES", (1,)),
+    ),
+)
+
+PRODUCT_MATCH = ModelSpec(
+    name="product_match",
+    max_batch_size=32,
+    inputs=(
+        TensorSpec("image", "BYTES", (-1,), optional=True),
+        TensorSpec("text", "BYTES", (-1,), optional=True),
+        TensorSpec("image_weight", "FP32", (-1,), optional=True),
+        TensorSpec("text_weight", "FP32", (-1,), optional=True),
+        TensorSpec("crop", "FP32", (-1, 4), optional=True),
+        TensorSpec("top_k", "INT32", (1,), optional=True),
+        TensorSpec("offset", "INT32", (1,), optional=True),
+        TensorSpec("filter", "BYTES", (1,), optional=True),
+        TensorSpec("min_score", "FP32", (1,), optional=True),
+    ),
+    outputs=(
+        TensorSpec("product_id", "BYTES", (-1,)),
+        TensorSpec("score", "FP32", (-1,)),
+        TensorSpec("image_score", "FP32", (-1,)),
+        TensorSpec("text_score", "FP32", (-1,)),
+        TensorSpec("product", "BYTES", (-1,)),
+        TensorSpec("details", "BYTES", (1,)),
+    ),
+)
+
+PRODUCT_INGEST = ModelSpec(
+    name="product_ingest",
+    max_batch_size=32,
+    inputs=(
+        TensorSpec("operation", "BYTES", (1,)),
+        TensorSpec("product", "BYTES", (1,)),
+        TensorSpec("image", "BYTES", (-1,), optional=True),
+    ),
+    outputs=(
+        TensorSpec("product_id", "BYTES", (1,)),
+        TensorSpec("status", "BYTES", (1,)),
+        TensorSpec("revision", "INT64", (1,)),
+        TensorSpec("details", "BYTES", (1,)),
+    ),
+)
+
+ENGINE_SPECS = (IMAGE_ENCODER, TEXT_ENCODER)
+MODEL_SPECS = {
+    spec.name: spec
+    for spec in (*ENGINE_SPECS, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST)
+}

@@ -1,0 +1,161 @@
+"""Builds a bundle: graphs, tokenizer and manifest, into a model repository."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bls_models.bundle import MANIFEST_FILE, Bundle, file_sha256
+from bls_models.errors import BundleError
+from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER
+from builders.config import BundleConfig, checkpoint_sha256, find_checkpoint
+
+# Raise when a graph's mathematics changes: old vectors then no longer compare with new ones.
+GRAPH_REVISION = 1
+
+IMAGE_GRAPH = f"{IMAGE_ENCODER.name}/1/model.onnx"
+TEXT_GRAPH = f"{TEXT_ENCODER.name}/1/model.onnx"
+TOKENIZER = f"{TEXT_ENCODER.name}/1/tokenizer.json"
+
+CHECK_TEXTS = [
+    "red mug",
+    "a tall blue water bottle with white stripes, for sport and for the office",
+    "Bürostuhl, schwarz",
+]
+
+
+def fingerprint_of(config: BundleConfig) -> str:
+    """16 hex digits over all that decides a vector: weights, sizes, preprocessing, graph code."""
+    content = {
+        "graph_revision": GRAPH_REVISION,
+        "image_encoder": asdict(config.image_encoder)
+        | {"checkpoint": checkpoint_sha256(find_checkpoint(config.image_encoder.checkpoint))},
+        "text_encoder": asdict(config.text_encoder)
+        | {"checkpoint": checkpoint_sha256(find_checkpoint(config.text_encoder.checkpoint))},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_built(config: BundleConfig, repository: Path) -> bool:
+    """Whether the repository already holds this bundle, complete and undamaged."""
+    if not (repository / MANIFEST_FILE).is_file():
+        return False
+    try:
+        bundle = Bundle.read(repository)
+        bundle.check_files(repository)
+    except BundleError:
+        return False
+    return bundle.fingerprint == fingerprint_of(config)
+
+
+def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str], None]) -> Bundle:
+    """Build everything that a bundle describes.
+
+    Args:
+        config: the bundle.
+        repository: the model repository to write into.
+        report: called with a line on each step.
+
+    Raises:
+        BundleError: a checkpoint is missing or wrong, or a graph differs from its original.
+    """
+    # torch takes seconds to import, and a start that finds everything built does without it.
+    from builders.image_encoder import image_encoder_from_config
+    from builders.onnx_export import check_onnx_against_torch, onnx_from_torch
+    from builders.text_encoder import text_encoder_from_config, tokenizer_from_checkpoint
+
+    repository.mkdir(parents=True, exist_ok=True)
+    # A half-built repository must not pass for a built one.
+    (repository / MANIFEST_FILE).unlink(missing_ok=True)
+
+    report(f"image_encoder: exporting {config.image_encoder.family}")
+    image_module = image_encoder_from_config(config.image_encoder)
+    image_batch = _example_images(config.image_encoder.image_size)
+    onnx_from_torch(
+        image_module,
+        IMAGE_ENCODER,
+        image_batch,
+        repository / IMAGE_GRAPH,
+        {"image": {0: "batch"}},
+    )
+    cosine = check_onnx_against_torch(
+        repository / IMAGE_GRAPH,
+        image_module,
+        IMAGE_ENCODER,
+        [image_batch, {"image": image_batch["image"][:1]}],
+    )
+    report(f"image_encoder: cosine to the original at least {cosine:.6f}")
+
+    report(f"text_encoder: exporting {config.text_encoder.family}")
+    text_module = text_encoder_from_config(config.text_encoder)
+    checkpoint = find_checkpoint(config.text_encoder.checkpoint)
+    tokenizer_json = tokenizer_from_checkpoint(checkpoint, config.text_encoder.max_tokens)
+    (repository / TOKENIZER).parent.mkdir(parents=True, exist_ok=True)
+    (repository / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+    text_batch = _example_texts(tokenizer_json)
+    onnx_from_torch(
+        text_module,
+        TEXT_ENCODER,
+        text_batch,
+        repository / TEXT_GRAPH,
+        {
+            "input_ids": {0: "batch", 1: "sequence"},
+            "attention_mask": {0: "batch", 1: "sequence"},
+        },
+    )
+    cosine = check_onnx_against_torch(
+        repository / TEXT_GRAPH,
+        text_module,
+        TEXT_ENCODER,
+        [text_batch, {name: ids[:1, :5] for name, ids in text_batch.items()}],
+    )
+    report(f"text_encoder: cosine to the original at least {cosine:.6f}")
+
+    bundle = Bundle(
+        name=config.name,
+        fingerprint=fingerprint_of(config),
+        image_size=config.image_encoder.image_size,
+        resize=config.image_encoder.resize,
+        image_dim=_output_length(repository / IMAGE_GRAPH),
+        text_dim=_output_length(repository / TEXT_GRAPH),
+        max_tokens=config.text_encoder.max_tokens,
+        shared_space=config.shared_space,
+        files={
+            name: file_sha256(repository / name) for name in (IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER)
+        },
+    )
+    bundle.write(repository)
+    return bundle
+
+
+def _example_images(size: int) -> dict[str, npt.NDArray[np.generic]]:
+    """Smooth random pictures (3, S, S, 3) UINT8: nearer to photos than white noise."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, size=(3, 8, 8, 3))
+    rows = np.arange(size) * 8 // size
+    return {"image": coarse[:, rows][:, :, rows].astype(np.uint8)}
+
+
+def _example_texts(tokenizer_json: str) -> dict[str, npt.NDArray[np.generic]]:
+    """Texts of different lengths as padded ids and mask, INT64 (B, L)."""
+    from tokenizers import Tokenizer
+
+    encodings = Tokenizer.from_str(tokenizer_json).encode_batch(CHECK_TEXTS)
+    return {
+        "input_ids": np.array([encoding.ids for encoding in encodings], np.int64),
+        "attention_mask": np.array([item.attention_mask for item in encodings], np.int64),
+    }
+
+
+def _output_length(path: Path) -> int:
+    """Vector length of a graph with one output (B, D)."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return int(graph.output[0].type.tensor_type.shape.dim[1].dim_value)
