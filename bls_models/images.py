@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from bls_models.errors import BundleError, ImageError
+
+Crop = Sequence[float] | npt.NDArray[Any]
 
 RESIZE_MODES = ("stretch", "pad", "center_crop")
 
@@ -57,7 +60,7 @@ class ImageLimits:
 
     Args:
         max_bytes: most bytes of the encoded file.
-        max_pixels: most pixels, width times height, checked before the pixels are decoded.
+        max_pixels: most pixels, width times height.
     """
 
     max_bytes: int
@@ -124,25 +127,19 @@ def encoded_bytes(value: bytes, tensor: str, limits: ImageLimits) -> bytes:
         _check_bytes(len(value), tensor, limits)
         return value
     text = value.translate(None, delete=ASCII_WHITESPACE)
-    if not text:
-        raise _unreadable("empty", tensor)
     header = DATA_URL.match(text)
     if header:
         text = text[header.end() :]
-    # Three bytes make four characters; checked first so that no oversized text is decoded.
-    if len(text) > (limits.max_bytes + 2) // 3 * 4:
-        _check_bytes(len(text) // 4 * 3, tensor, limits)
+    # Four characters are at least one byte after all others' three: too long is not decoded.
+    _check_bytes(len(text) // 4 * 3 - 2, tensor, limits)
     try:
         data = binascii.a2b_base64(text.translate(STANDARD_ALPHABET), strict_mode=True)
     except binascii.Error as error:
-        if header:
-            raise _unreadable(f"a data URL with broken base64 ({error})", tensor) from error
-        found = f"{len(value)} bytes that begin {_hex(value)}"
-        raise _unreadable(f"{found}, neither an image nor base64", tensor) from error
+        found = f"{_start(value)}, which are neither an image nor base64 ({error})"
+        raise _unreadable(found, tensor) from error
     _check_bytes(len(data), tensor, limits)
     if format_of(data) is None:
-        found = f"base64 of {len(data)} bytes that begin {_hex(data)}" if data else "empty"
-        raise _unreadable(found, tensor)
+        raise _unreadable(f"base64 of {_start(data)}" if data else "empty", tensor)
     return data
 
 
@@ -165,8 +162,7 @@ def decode_image(data: bytes, tensor: str, limits: ImageLimits) -> Image.Image:
     """
     kind = format_of(data)
     if kind is None:
-        found = f"{len(data)} bytes that begin {_hex(data)}" if data else "empty"
-        raise _unreadable(found, tensor)
+        raise _unreadable(_start(data), tensor)
     try:
         image = _open(kind, data)
         width, height = image.size
@@ -198,9 +194,7 @@ def decode_image(data: bytes, tensor: str, limits: ImageLimits) -> Image.Image:
         ) from error
 
 
-def check_crop(
-    crop: Sequence[float] | npt.NDArray[np.floating], tensor: str
-) -> tuple[float, float, float, float]:
+def check_crop(crop: Crop, tensor: str) -> tuple[float, float, float, float]:
     """Validate a crop rectangle.
 
     Args:
@@ -220,11 +214,10 @@ def check_crop(
         raise _bad_crop(f"{crop!r:.100}", tensor) from error
     if box.shape != (4,):
         raise _bad_crop(f"shape {list(box.shape)}", tensor)
-    # NaN fails the comparisons.
-    if not np.all((box >= -CROP_TOLERANCE) & (box <= 1 + CROP_TOLERANCE)):
-        raise _bad_crop(str(box.tolist()), tensor)
     x0, y0, x1, y1 = (float(side) for side in box.clip(0.0, 1.0))
-    if x0 >= x1 or y0 >= y1:
+    # Written so that NaN, which fails every comparison, is refused.
+    inside = bool(np.all((box >= -CROP_TOLERANCE) & (box <= 1 + CROP_TOLERANCE)))
+    if not (inside and x0 < x1 and y0 < y1):
         raise _bad_crop(str(box.tolist()), tensor)
     return x0, y0, x1, y1
 
@@ -232,7 +225,7 @@ def check_crop(
 def prepare_pixels(
     image: Image.Image,
     preprocess: Preprocess,
-    crop: Sequence[float] | npt.NDArray[np.floating] | None = None,
+    crop: Crop | None = None,
     tensor: str = "crop",
 ) -> npt.NDArray[np.uint8]:
     """Crop and resize an image to what an engine takes.
@@ -250,7 +243,7 @@ def prepare_pixels(
         ImageError: the crop is not valid.
     """
     if crop is not None:
-        image = image.crop(_pixel_box(image, check_crop(crop, tensor)))
+        image = _cut(image, check_crop(crop, tensor), tensor)
     side = preprocess.size
     width, height = image.size
     if preprocess.resize == "pad":
@@ -275,7 +268,7 @@ def decode_pixels(
     tensor: str,
     limits: ImageLimits,
     preprocess: Preprocess,
-    crop: Sequence[float] | npt.NDArray[np.floating] | None = None,
+    crop: Crop | None = None,
 ) -> tuple[npt.NDArray[np.uint8], bytes]:
     """All steps from a request's bytes to an engine's pixels.
 
@@ -338,16 +331,16 @@ def _grey_from_16_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _pixel_box(
-    image: Image.Image, crop: tuple[float, float, float, float]
-) -> tuple[int, int, int, int]:
-    """A relative crop in whole pixels of ``image``, at least one each way."""
+def _cut(image: Image.Image, crop: tuple[float, ...], tensor: str) -> Image.Image:
+    """The part of ``image`` within a checked crop, at least one pixel each way."""
     width, height = image.size
-    left = min(round(crop[0] * width), width - 1)
-    top = min(round(crop[1] * height), height - 1)
-    right = max(round(crop[2] * width), left + 1)
-    bottom = max(round(crop[3] * height), top + 1)
-    return left, top, right, bottom
+    left, top = min(round(crop[0] * width), width - 1), min(round(crop[1] * height), height - 1)
+    right, bottom = max(round(crop[2] * width), left + 1), max(round(crop[3] * height), top + 1)
+    try:
+        return image.crop((left, top, right, bottom))
+    # Pillow holds crops to its own limit, which only a very high ``max_pixels`` lets one reach.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _bad_crop(f"{right - left} x {bottom - top} pixels ({error})", tensor) from error
 
 
 def _resize(
@@ -383,5 +376,5 @@ def _bad_crop(got: str, tensor: str) -> ImageError:
     )
 
 
-def _hex(data: bytes) -> str:
-    return data[:12].hex(" ")
+def _start(data: bytes) -> str:
+    return f"{len(data)} bytes that begin {data[:12].hex(' ')}" if data else "empty"

@@ -116,7 +116,6 @@ PRODUCT_INDEX = ModelSpec(
         TensorSpec("score", "FP32", (-1,)),
         TensorSpec("image_score", "FP32", (-1,)),
         TensorSpec("text_score", "FP32", (-1,)),
-        TensorSpec("error", "BYTES", (-1,)),
         TensorSpec("index_info", "BYTES", (1,)),
     ),
 )

@@ -1,0 +1,48 @@
+"""The Python-backend model behind every engine on the CPU profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bls_models.cpu_engine import CpuEngine
+from bls_models.settings import Settings
+from bls_models.specs import ModelSpec
+from bls_models.triton import error_response, response, set_up_logging, tensors_of
+
+
+class EngineModel:
+    """Runs the requests that Triton batched as one batch of the graph."""
+
+    spec: ModelSpec
+    graph: Path
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Compile the graph."""
+        set_up_logging()
+        threads = Settings.from_environment().engine_threads
+        self._engine = CpuEngine(self.graph, self.spec, threads)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Encode every request's rows in one inference."""
+        inputs = [tensors_of(request) for request in requests]
+        try:
+            outputs = self._engine.infer(
+                {
+                    tensor.name: np.concatenate([item[tensor.name] for item in inputs])
+                    if len(inputs) > 1
+                    else inputs[0][tensor.name]
+                    for tensor in self.spec.inputs
+                }
+            )
+        except Exception as error:
+            return [error_response(error) for _ in requests]
+        first = self.spec.inputs[0].name
+        ends = np.cumsum([len(item[first]) for item in inputs])
+        parts = {name: np.split(array, ends[:-1]) for name, array in outputs.items()}
+        return [
+            response(self.spec, {name: blocks[number] for name, blocks in parts.items()})
+            for number in range(len(requests))
+        ]

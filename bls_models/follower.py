@@ -1,0 +1,194 @@
+"""Keeps the product index equal to MongoDB: a full read, then the change stream."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from pymongo.change_stream import ChangeStream
+from pymongo.errors import PyMongoError
+
+from bls_models.bundle import Bundle
+from bls_models.errors import DatabaseError
+from bls_models.index import IndexedProduct, ProductIndex
+from bls_models.store import INDEX_FIELDS, Document, Store
+from bls_models.vectors import FloatArray, vector_from_binary
+
+logger = logging.getLogger(__name__)
+
+# Changes applied at a time; more only makes the newest wait for the rest.
+MAX_EVENTS = 256
+# How long the server may hold a change stream read open when nothing happens.
+MAX_AWAIT_MS = 500
+RETRY_SECONDS = 1.0
+
+
+class IndexFollower:
+    """Loads the index and follows the database from a thread of its own.
+
+    A lost change stream is resumed where it broke; one that cannot be resumed leads to a full
+    read, during which searches go on with what was there before.
+    """
+
+    def __init__(self, index: ProductIndex, store: Store, bundle: Bundle) -> None:
+        self._index = index
+        self._store = store
+        self._bundle = bundle
+        self._stop = threading.Event()
+        self._loaded = threading.Event()
+        self._following = False
+        self._stale: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="index-follower", daemon=True)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the index has been filled since the start."""
+        return self._loaded.is_set()
+
+    def info(self) -> dict[str, Any]:
+        """What ``details`` says of the index; ``stale_products`` are those of another bundle."""
+        return self._index.info() | {
+            "following": self._following,
+            "stale_products": len(self._stale),
+        }
+
+    def start(self, wait_seconds: float) -> None:
+        """Start following; returns when the index is filled, or after ``wait_seconds``."""
+        self._thread.start()
+        self._loaded.wait(wait_seconds)
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stop.set()
+        self._thread.join(timeout=2 * MAX_AWAIT_MS / 1000 + 1)
+
+    def _run(self) -> None:
+        token: Any = None
+        while not self._stop.is_set():
+            try:
+                # Opened before the full read, so that no change falls between the two.
+                with self._store.products.watch(
+                    resume_after=token,
+                    max_await_time_ms=MAX_AWAIT_MS,
+                    batch_size=MAX_EVENTS,
+                ) as stream:
+                    if token is None:
+                        self._load()
+                    self._following = True
+                    self._follow(stream)
+                    token = stream.resume_token
+            except (PyMongoError, DatabaseError) as error:
+                # A token that the server no longer knows, or any other refusal: read all again.
+                token = None
+                logger.warning("product_index lost the database, trying again: %s", error)
+            except Exception:
+                token = None
+                logger.exception("product_index could not apply changes, reading all again")
+            self._following = False
+            self._stop.wait(RETRY_SECONDS)
+
+    def _follow(self, stream: ChangeStream[Document]) -> None:
+        while not self._stop.is_set() and stream.alive:
+            event = stream.try_next()
+            events = []
+            while event is not None:
+                events.append(event)
+                event = stream.try_next() if len(events) < MAX_EVENTS else None
+            if events:
+                self._apply(events)
+
+    # --- full read ------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """Bring the index to what the database holds, page by page."""
+        seen: set[str] = set()
+        for documents in self._store.iterate_products():
+            seen.update(document["_id"] for document in documents)
+            self._upsert(documents)
+        for product_id in self._index.product_ids() - seen:
+            self._index.remove(product_id)
+        self._loaded.set()
+        info = self._index.info()
+        logger.info(
+            "product_index holds %d products, %d image and %d text vectors",
+            info["products"],
+            info["image_vectors"],
+            info["text_vectors"],
+        )
+        if self._stale:
+            logger.warning(
+                "%d products carry vectors of another bundle than %s (%s) and are not searched; "
+                "compute them anew with `make reembed`",
+                len(self._stale),
+                self._bundle.name,
+                self._bundle.fingerprint,
+            )
+
+    # --- changes --------------------------------------------------------------------------
+
+    def _apply(self, events: Iterable[Document]) -> None:
+        """Apply events in order; of several for one product only the last counts."""
+        latest: dict[str, Document | None] = {}
+        for event in events:
+            kind = event["operationType"]
+            if kind in ("insert", "replace"):
+                latest[event["documentKey"]["_id"]] = event["fullDocument"]
+            elif kind == "delete":
+                latest[event["documentKey"]["_id"]] = None
+            elif kind in ("drop", "rename", "dropDatabase", "invalidate"):
+                raise DatabaseError(f"the products collection saw a {kind}")
+            elif kind == "update":
+                # Not written by this product, but by hand: the document must be read.
+                product_id = event["documentKey"]["_id"]
+                latest[product_id] = self._store.find_products([product_id]).get(product_id)
+        for product_id, document in latest.items():
+            if document is None:
+                self._index.remove(product_id)
+                self._stale.discard(product_id)
+        self._upsert([document for document in latest.values() if document is not None])
+
+    def _upsert(self, documents: list[Document]) -> None:
+        """Put products into the index with the vectors of the write that stored them."""
+        newer = [
+            document
+            for document in documents
+            if document["write_id"] != self._index.write_id(document["_id"])
+        ]
+        if not newer:
+            return
+        by_write: dict[str, list[Document]] = {item["write_id"]: [] for item in newer}
+        for embedding in self._store.find_embeddings(list(by_write)):
+            by_write[embedding["write_id"]].append(embedding)
+        products = []
+        for document in newer:
+            embeddings = by_write[document["write_id"]]
+            if not embeddings:
+                # A later write has replaced them already; its own event follows.
+                continue
+            current = [
+                item for item in embeddings if item["fingerprint"] == self._bundle.fingerprint
+            ]
+            if not current:
+                self._stale.add(document["_id"])
+                self._index.remove(document["_id"])
+                continue
+            self._stale.discard(document["_id"])
+            products.append(
+                IndexedProduct(
+                    product_id=document["_id"],
+                    write_id=document["write_id"],
+                    fields={name: document[name] for name in INDEX_FIELDS if name in document},
+                    image_vectors=_stack(current, "image", self._bundle.image_dim),
+                    text_vectors=_stack(current, "text", self._bundle.text_dim),
+                )
+            )
+        self._index.upsert(products)
+
+
+def _stack(embeddings: list[Document], kind: str, dim: int) -> FloatArray:
+    """The vectors of one kind, (n, dim)."""
+    vectors = [vector_from_binary(item["vector"]) for item in embeddings if item["kind"] == kind]
+    return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)

@@ -1,0 +1,277 @@
+"""The product index: which products match a set of weighted vectors, under a filter.
+
+A product's cosine to a query vector is that of its best view. The score of a product is the
+weighted mean of its cosines to the query's vectors, ``sum(w * cos) / sum(|w|)``, over those
+vectors whose modality the product has. FAISS proposes candidates for each vector; they are then
+scored exactly, and the search goes deeper until no other product can be better.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from bls_models.filters import Columns, Node, parse_filter
+from bls_models.vector_rows import DEAD, BoolArray, IntArray, VectorRows
+from bls_models.vectors import FloatArray
+
+# Candidate rows a vector at first; each round that does not suffice takes this times more.
+FIRST_CANDIDATES = 64
+GROWTH = 8
+# Beyond this, scoring every eligible product at once is the cheaper way.
+MAX_CANDIDATES = 4096
+# Products scored at a time, to bound the memory of copied vectors.
+SCORING_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class IndexQuery:
+    """One query: vectors with weights, and which part of the ranking is wanted.
+
+    Attributes:
+        image_vectors: (n, image_dim) FP32, L2-normalised.
+        image_weights: (n,) FP32, any sign.
+        text_vectors: (m, text_dim) FP32, L2-normalised.
+        text_weights: (m,) FP32, any sign.
+        top_k: matches wanted.
+        offset: matches to skip.
+        min_score: least score of a match.
+        filter: filter JSON; empty for none.
+    """
+
+    image_vectors: FloatArray
+    image_weights: FloatArray
+    text_vectors: FloatArray
+    text_weights: FloatArray
+    top_k: int
+    offset: int = 0
+    min_score: float = float("-inf")
+    filter: bytes = b""
+
+
+@dataclass(frozen=True)
+class IndexMatch:
+    """One product that matches; a score is NaN where the modality takes no part."""
+
+    product_id: str
+    score: float
+    image_score: float
+    text_score: float
+
+
+@dataclass(frozen=True)
+class IndexedProduct:
+    """What the index keeps of a product.
+
+    Attributes:
+        product_id: the product.
+        write_id: the write that stored it.
+        fields: values that filters can name.
+        image_vectors: (views, image_dim).
+        text_vectors: (texts, text_dim).
+    """
+
+    product_id: str
+    write_id: str
+    fields: Mapping[str, Any]
+    image_vectors: FloatArray
+    text_vectors: FloatArray
+
+
+@dataclass(frozen=True)
+class _Modality:
+    """The part of a query that concerns images, or texts, and the vectors it searches."""
+
+    rows: VectorRows
+    vectors: FloatArray
+    weights: FloatArray
+
+    @property
+    def total(self) -> float:
+        return float(np.abs(self.weights).sum())
+
+
+class ProductIndex:
+    """In-memory index; all methods may be called from any thread."""
+
+    def __init__(self, image_dim: int, text_dim: int, max_filter_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._image_dim = image_dim
+        self._text_dim = text_dim
+        self._max_filter_bytes = max_filter_bytes
+        self._images = VectorRows(image_dim)
+        self._texts = VectorRows(text_dim)
+        self._columns = Columns()
+        self._slots: dict[str, int] = {}
+        self._ids: list[str | None] = []
+        self._write_ids: dict[str, str] = {}
+        self._free: list[int] = []
+        self._version = 0
+        self._time = datetime.now(UTC)
+
+    def info(self) -> dict[str, Any]:
+        """Version (changes applied), time of the last one, and sizes."""
+        with self._lock:
+            return {
+                "version": self._version,
+                "time": self._time.isoformat(),
+                "products": len(self._slots),
+                "image_vectors": len(self._images),
+                "text_vectors": len(self._texts),
+                "type": "Flat",
+            }
+
+    def write_id(self, product_id: str) -> str | None:
+        """The write that the index holds of a product, None if it is not there."""
+        with self._lock:
+            return self._write_ids.get(product_id)
+
+    def product_ids(self) -> set[str]:
+        """Ids of all products in the index."""
+        with self._lock:
+            return set(self._slots)
+
+    # --- changes --------------------------------------------------------------------------
+
+    def upsert(self, products: Sequence[IndexedProduct]) -> None:
+        """Add products or replace them; each product at most once a call."""
+        if not products:
+            return
+        with self._lock:
+            slots = [self._slot(product.product_id) for product in products]
+            for slot, product in zip(slots, products, strict=True):
+                self._columns.set(slot, product.fields)
+                self._write_ids[product.product_id] = product.write_id
+            self._images.replace(slots, [product.image_vectors for product in products])
+            self._texts.replace(slots, [product.text_vectors for product in products])
+            self._changed(len(products))
+
+    def remove(self, product_id: str) -> None:
+        """Take a product out; one that is not there is no error."""
+        with self._lock:
+            slot = self._slots.pop(product_id, None)
+            if slot is None:
+                return
+            self._images.replace([slot], [np.zeros((0, self._image_dim), np.float32)])
+            self._texts.replace([slot], [np.zeros((0, self._text_dim), np.float32)])
+            self._columns.clear(slot)
+            self._ids[slot] = None
+            del self._write_ids[product_id]
+            self._free.append(slot)
+            self._changed(1)
+
+    def _slot(self, product_id: str) -> int:
+        slot = self._slots.get(product_id)
+        if slot is None:
+            if self._free:
+                slot = self._free.pop()
+                self._ids[slot] = product_id
+            else:
+                slot = len(self._ids)
+                self._ids.append(product_id)
+            self._slots[product_id] = slot
+        return slot
+
+    def _changed(self, count: int) -> None:
+        self._version += count
+        self._time = datetime.now(UTC)
+
+    # --- search ---------------------------------------------------------------------------
+
+    def search(self, queries: Sequence[IndexQuery]) -> list[list[IndexMatch]]:
+        """Exact matches of each query, best first.
+
+        Raises:
+            FilterError: a filter is not valid.
+        """
+        filters = [
+            parse_filter(query.filter, self._max_filter_bytes) if query.filter else None
+            for query in queries
+        ]
+        with self._lock:
+            return [
+                self._search_one(query, self._eligible(condition))
+                for query, condition in zip(queries, filters, strict=True)
+            ]
+
+    def _eligible(self, condition: Node | None) -> BoolArray | None:
+        return None if condition is None else self._columns.evaluate(condition, len(self._ids))
+
+    def _search_one(self, query: IndexQuery, slots: BoolArray | None) -> list[IndexMatch]:
+        images = _Modality(self._images, query.image_vectors, query.image_weights)
+        texts = _Modality(self._texts, query.text_vectors, query.text_weights)
+        modalities = [part for part in (images, texts) if part.total > 0]
+        wanted = query.offset + query.top_k
+        count = max(FIRST_CANDIDATES, 2 * wanted)
+        while True:
+            candidates, bound = self._candidates(modalities, count, slots)
+            image_scores = self._modality_scores(images, candidates)
+            text_scores = self._modality_scores(texts, candidates)
+            scores = _fuse(images, image_scores, texts, text_scores)
+            order = np.argsort(-scores, kind="stable")[:wanted]
+            # Nothing outside the candidates can score above the bound.
+            complete = len(order) == wanted and scores[order[-1]] >= bound
+            if complete or bound <= query.min_score:
+                break
+            count *= GROWTH
+        return [
+            IndexMatch(
+                str(self._ids[candidates[at]]),
+                float(scores[at]),
+                float(image_scores[at]),
+                float(text_scores[at]),
+            )
+            for at in order[query.offset :]
+            if scores[at] >= query.min_score
+        ]
+
+    def _candidates(
+        self, modalities: list[_Modality], count: int, slots: BoolArray | None
+    ) -> tuple[IntArray, float]:
+        """Slots worth scoring, and the best score that any other eligible slot could have."""
+        # A pushing (negative) weight prefers what is far away, which no near list tells.
+        pushes = any((part.weights < 0).any() for part in modalities)
+        if pushes or count > MAX_CANDIDATES:
+            alive = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+            eligible = alive if slots is None else alive[slots[alive]]
+            has = [s for s in eligible if any(part.rows.has(int(s)) for part in modalities)]
+            return np.sort(np.array(has, np.int64)), float("-inf")
+        owners = []
+        bound = float("-inf")
+        for part in modalities:
+            scores, found = part.rows.nearest(part.vectors, count, slots)
+            owners.append(found.ravel())
+            # -inf: the list holds every product of this modality. Otherwise a mean over both
+            # modalities cannot exceed the larger of the two.
+            bound = max(bound, float((part.weights * scores[:, -1]).sum()) / part.total)
+        slots_found = np.unique(np.concatenate(owners))
+        return slots_found[slots_found != DEAD], bound
+
+    @staticmethod
+    def _modality_scores(part: _Modality, slots: IntArray) -> FloatArray:
+        """Weighted mean of the cosines (m,); NaN where a product lacks the modality."""
+        if part.total == 0:
+            return np.full(len(slots), np.nan, np.float32)
+        blocks = [
+            part.weights @ part.rows.best_views(part.vectors, slots[start : start + SCORING_BLOCK])
+            for start in range(0, len(slots), SCORING_BLOCK)
+        ]
+        if not blocks:
+            return np.zeros(0, np.float32)
+        return (np.concatenate(blocks) / part.total).astype(np.float32)
+
+
+def _fuse(
+    images: _Modality, image_scores: FloatArray, texts: _Modality, text_scores: FloatArray
+) -> FloatArray:
+    """``sum(w * cos) / sum(|w|)`` over the modalities that each product has."""
+    image_total = np.where(np.isnan(image_scores), 0.0, images.total)
+    text_total = np.where(np.isnan(text_scores), 0.0, texts.total)
+    weighted = np.nan_to_num(image_scores) * image_total + np.nan_to_num(text_scores) * text_total
+    fused: FloatArray = (weighted / (image_total + text_total)).astype(np.float32)
+    return fused

@@ -1,0 +1,236 @@
+"""``product_ingest``: checks requests and carries out their operations."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy.typing as npt
+
+from bls_models.bundle import Bundle
+from bls_models.encoders import Encoders
+from bls_models.errors import ProductError, ProductMatchError, RequestError
+from bls_models.images import ImageLimits, encoded_bytes
+from bls_models.logs import LogWriter
+from bls_models.match_request import without_batch_dimension
+from bls_models.product import (
+    check_product,
+    check_product_id,
+    client_document,
+    parse_product_json,
+)
+from bls_models.settings import Settings
+from bls_models.specs import PRODUCT_INGEST
+from bls_models.store import Document, Store
+from bls_models.upsert import Upsert, Upserter
+
+OPERATIONS = ("upsert", "delete", "get", "reembed")
+
+
+@dataclass(frozen=True)
+class IngestRequest:
+    """One request, or the error that reading its tensors gave.
+
+    Attributes:
+        request_id: the client's id, or one made here.
+        operation: one of ``OPERATIONS``.
+        product: the product as JSON; all but upsert need only its ``product_id``.
+        images: encoded images, None where the tensor was left out (a stored product then
+            keeps its images).
+    """
+
+    request_id: str
+    operation: str = ""
+    product: bytes = b""
+    images: tuple[bytes, ...] | None = None
+    error: RequestError | None = None
+
+
+def ingest_request_from_tensors(
+    tensors: Mapping[str, npt.NDArray[Any]], request_id: str
+) -> IngestRequest:
+    """Read a request's tensors, which carry a batch dimension of 1."""
+    request_id = request_id or uuid.uuid4().hex
+    try:
+        inputs = {
+            spec.name: without_batch_dimension(spec.name, tensors[spec.name], spec.config_dims)
+            for spec in PRODUCT_INGEST.inputs
+            if spec.name in tensors
+        }
+    except RequestError as error:
+        return IngestRequest(request_id, error=error)
+    return IngestRequest(
+        request_id,
+        operation=bytes(inputs["operation"][0]).decode(errors="replace"),
+        product=bytes(inputs["product"][0]),
+        images=tuple(inputs["image"]) if "image" in inputs else None,
+    )
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What became of one request.
+
+    Attributes:
+        product_id: the product.
+        status: created, updated, unchanged, deleted, not_found or found.
+        revision: the product's revision after the operation; 0 where it is not stored.
+        details: for ``get`` the document, under ``product``.
+    """
+
+    product_id: str
+    status: str
+    revision: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Outcome = IngestResult | ProductMatchError
+
+
+class ProductIngester:
+    """Carries out ingest requests, a batch at a time; a bad one fails alone."""
+
+    def __init__(
+        self,
+        store: Store,
+        encoders: Encoders,
+        log: LogWriter,
+        bundle: Bundle,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._indexes_ready = False
+        self._max_images = settings.max_product_images
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._upserter = Upserter(store, encoders, bundle, settings)
+
+    def run(self, requests: Sequence[IngestRequest]) -> list[Outcome]:
+        """Carry out a batch, in order where requests concern the same product.
+
+        Returns:
+            For each request its result, or the error that it alone failed with.
+        """
+        start = time.perf_counter()
+        try:
+            outcomes = self._carry_out(requests)
+        except ProductMatchError as error:
+            outcomes = [error for _ in requests]
+        milliseconds = round((time.perf_counter() - start) * 1e3, 3)
+        now = datetime.now(UTC)
+        self._log.write(
+            [
+                _log_entry(request, outcome, now, milliseconds)
+                for request, outcome in zip(requests, outcomes, strict=True)
+            ]
+        )
+        return outcomes
+
+    def _carry_out(self, requests: Sequence[IngestRequest]) -> list[Outcome]:
+        if not self._indexes_ready:
+            # Not at load time: the server must also start while the database is away.
+            self._store.ensure_indexes()
+            self._indexes_ready = True
+        outcomes: dict[int, Outcome] = {}
+        group: dict[str, tuple[int, Upsert]] = {}
+
+        def finish_group() -> None:
+            positions = [position for position, _ in group.values()]
+            done = self._upserter.write([upsert for _, upsert in group.values()])
+            for position, upsert in zip(positions, done, strict=True):
+                outcomes[position] = upsert.error or IngestResult(
+                    upsert.product_id, upsert.status, upsert.revision
+                )
+            group.clear()
+
+        for position, request in enumerate(requests):
+            try:
+                prepared = self._prepare(request)
+                if isinstance(prepared, Upsert):
+                    if prepared.product_id in group:
+                        finish_group()
+                    group[prepared.product_id] = (position, prepared)
+                else:
+                    if prepared in group:
+                        finish_group()
+                    outcomes[position] = self._delete_or_get(request.operation, prepared)
+            except ProductMatchError as error:
+                outcomes[position] = error
+        finish_group()
+        return [outcomes[position] for position in range(len(requests))]
+
+    def _prepare(self, request: IngestRequest) -> Upsert | str:
+        """Check a request: an upsert to write, or the product id that a get or delete means."""
+        if request.error is not None:
+            raise request.error
+        if request.operation not in OPERATIONS:
+            raise RequestError("operation", repr(request.operation)[:80], " | ".join(OPERATIONS))
+        value = parse_product_json(request.product)
+        product_id = check_product_id(value.get("product_id"))
+        if request.operation != "upsert" and request.images is not None:
+            raise RequestError("image", "given", f"none for operation {request.operation!r}")
+        if request.operation == "reembed":
+            stored = self._store.find_products([product_id]).get(product_id)
+            if stored is None:
+                raise ProductError(
+                    "product.product_id", f"{product_id!r} is not stored", "a stored product's id"
+                )
+            return Upsert(check_product(client_document(stored)), images=None, reembed=True)
+        if request.operation != "upsert":
+            return product_id
+        product = check_product(value)
+        if request.images is None:
+            return Upsert(product, images=None)
+        if len(request.images) > self._max_images:
+            raise ProductError(
+                "image", f"{len(request.images)} images", f"at most {self._max_images} a product"
+            )
+        return Upsert(
+            product,
+            images=[
+                encoded_bytes(data, f"image[{number}]", self._limits)
+                for number, data in enumerate(request.images)
+            ],
+        )
+
+    def _delete_or_get(self, operation: str, product_id: str) -> IngestResult:
+        if operation == "get":
+            found = self._store.find_products([product_id]).get(product_id)
+            if found is None:
+                return IngestResult(product_id, "not_found", 0)
+            details = {"product": client_document(found)}
+            return IngestResult(product_id, "found", found["revision"], details)
+        deleted = self._store.delete_product(product_id)
+        if deleted is None:
+            return IngestResult(product_id, "not_found", 0)
+        self._store.delete_embeddings(
+            {"product_id": product_id, "revision": {"$lte": deleted["revision"]}}
+        )
+        self._store.delete_unused_images(image["sha256"] for image in deleted["images"])
+        return IngestResult(product_id, "deleted", 0)
+
+
+def _log_entry(
+    request: IngestRequest, outcome: Outcome, now: datetime, milliseconds: float
+) -> Document:
+    """One ``ingest_log`` document; the time is that of the whole batch."""
+    entry: Document = {
+        "time": now,
+        "request_id": request.request_id,
+        "operation": request.operation[:80],
+        "images": None if request.images is None else len(request.images),
+        "milliseconds": milliseconds,
+    }
+    if isinstance(outcome, ProductMatchError):
+        error = {"type": type(outcome).__name__, "message": str(outcome)}
+        return entry | {"status": "error", "error": error}
+    return entry | {
+        "status": "ok",
+        "result": outcome.status,
+        "product_id": outcome.product_id,
+        "revision": outcome.revision,
+    }

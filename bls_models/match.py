@@ -1,0 +1,250 @@
+"""``product_match``: photos and words to products, a batch of queries at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bls_models.bundle import Bundle
+from bls_models.encoders import Encoders
+from bls_models.errors import DatabaseError, ProductMatchError, RequestError
+from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.index import IndexMatch, IndexQuery
+from bls_models.logs import LogWriter
+from bls_models.match_request import MatchQuery
+from bls_models.product import client_document
+from bls_models.settings import Settings, cpu_count
+from bls_models.store import Document, Store
+
+
+class Search(Protocol):
+    """The product index, wherever it runs."""
+
+    def __call__(
+        self, queries: Sequence[IndexQuery]
+    ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+        """Matches of each query, and the index's version, time and state.
+
+        Raises:
+            IndexUnavailableError: the index cannot answer now.
+        """
+        ...
+
+
+@dataclass
+class MatchRequest:
+    """One request on its way through a batch.
+
+    Attributes:
+        request_id: the client's id, or one made here.
+        query: the checked query; None where checking failed.
+        error: what the request fails with.
+    """
+
+    request_id: str
+    query: MatchQuery | None = None
+    error: ProductMatchError | None = None
+    pixels: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    image_facts: list[Document] = field(default_factory=list)
+    matches: list[IndexMatch] = field(default_factory=list)
+    products: list[Document] = field(default_factory=list)
+    details: Document = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.request_id = self.request_id or uuid.uuid4().hex
+
+
+class StageClock:
+    """Milliseconds of each stage of a batch."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+        self._start = self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = time.perf_counter()
+        self.stages[stage] = round((now - self._last) * 1e3, 3)
+        self._last = now
+
+    def finish(self) -> dict[str, float]:
+        """The stages with their total."""
+        total = round((time.perf_counter() - self._start) * 1e3, 3)
+        return self.stages | {"total": total}
+
+
+class ProductMatcher:
+    """Answers match requests; a bad one in a batch fails alone."""
+
+    def __init__(
+        self,
+        store: Store,
+        encoders: Encoders,
+        search: Search,
+        log: LogWriter,
+        bundle: Bundle,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._encoders = encoders
+        self._search = search
+        self._log = log
+        self._bundle = bundle
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
+
+    def run(self, requests: Sequence[MatchRequest]) -> None:
+        """Answer a batch: fills in ``matches``, ``products`` and ``details``, or ``error``."""
+        clock = StageClock()
+        try:
+            self._answer(requests, clock)
+        except ProductMatchError as error:
+            for request in requests:
+                if request.error is None:
+                    request.error = error
+        finally:
+            self._log_batch(requests, clock.finish())
+
+    def _answer(self, requests: Sequence[MatchRequest], clock: StageClock) -> None:
+        jobs = [
+            (request, number)
+            for request in requests
+            if request.query is not None
+            for number in range(len(request.query.images))
+        ]
+        for (request, _), result in zip(jobs, self._pool.map(self._decode, jobs), strict=True):
+            if isinstance(result, RequestError):
+                request.error = request.error or result
+            else:
+                pixels, facts = result
+                request.pixels.append(pixels)
+                request.image_facts.append(facts)
+        clock.lap("decode")
+        good = [item for item in requests if item.query is not None and item.error is None]
+        if not good:
+            return
+        queries = self._encode(good)
+        clock.lap("encode")
+        found, index_info = self._search(queries)
+        for request, matches in zip(good, found, strict=True):
+            request.matches = matches
+        clock.lap("search")
+        degraded = self._add_documents(good)
+        clock.lap("documents")
+        milliseconds = clock.finish()
+        for request in good:
+            request.details = {
+                "request_id": request.request_id,
+                "bundle": {"name": self._bundle.name, "fingerprint": self._bundle.fingerprint},
+                "index": index_info,
+                "degraded": degraded,
+                "milliseconds": milliseconds,
+            }
+
+    def _decode(
+        self, job: tuple[MatchRequest, int]
+    ) -> tuple[npt.NDArray[np.uint8], Document] | RequestError:
+        request, number = job
+        query = request.query
+        assert query is not None
+        try:
+            pixels, data = decode_pixels(
+                query.images[number],
+                f"image[{number}]",
+                self._limits,
+                self._preprocess,
+                query.crops[number],
+            )
+        except RequestError as error:
+            return error
+        return pixels, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def _encode(self, requests: list[MatchRequest]) -> list[IndexQuery]:
+        """Every picture and text of the batch in one call to each engine."""
+        queries = [request.query for request in requests if request.query is not None]
+        pixels = [picture for request in requests for picture in request.pixels]
+        texts = [text for query in queries for text in query.texts]
+        images, words = self._encoders.encode(pixels, texts)
+        index_queries = []
+        image_at = text_at = 0
+        for query in queries:
+            index_queries.append(
+                IndexQuery(
+                    image_vectors=images[image_at : image_at + len(query.images)],
+                    image_weights=query.image_weights,
+                    text_vectors=words[text_at : text_at + len(query.texts)],
+                    text_weights=query.text_weights,
+                    top_k=query.top_k,
+                    offset=query.offset,
+                    min_score=query.min_score,
+                    filter=query.filter,
+                )
+            )
+            image_at += len(query.images)
+            text_at += len(query.texts)
+        return index_queries
+
+    def _add_documents(self, requests: list[MatchRequest]) -> list[str]:
+        """Read the documents of all matches in one round trip; returns the degraded parts."""
+        ids = sorted({match.product_id for request in requests for match in request.matches})
+        if not ids:
+            return []
+        try:
+            found = self._store.find_products(ids)
+        except DatabaseError:
+            # The matches themselves are right; they go out with their ids alone.
+            for request in requests:
+                request.products = [{"product_id": item.product_id} for item in request.matches]
+            return ["documents"]
+        documents = {key: client_document(document) for key, document in found.items()}
+        for request in requests:
+            # A product deleted a moment ago may still be in the index.
+            request.matches = [item for item in request.matches if item.product_id in documents]
+            request.products = [documents[item.product_id] for item in request.matches]
+        return []
+
+    def _log_batch(
+        self, requests: Sequence[MatchRequest], milliseconds: dict[str, float]
+    ) -> None:
+        now = datetime.now(UTC)
+        self._log.write([_log_entry(request, now, milliseconds) for request in requests])
+
+
+def _log_entry(
+    request: MatchRequest, now: datetime, milliseconds: dict[str, float]
+) -> Document:
+    """One ``match_log`` document; images are named by their hash, never stored."""
+    query, error = request.query, request.error
+    entry: Document = {
+        "time": now,
+        "request_id": request.request_id,
+        "status": "ok" if error is None else "error",
+        "milliseconds": milliseconds,
+    }
+    if query is not None:
+        entry["inputs"] = {
+            "images": request.image_facts,
+            "texts": list(query.texts),
+            "top_k": query.top_k,
+            "offset": query.offset,
+            "filter": query.filter.decode(),
+        }
+    if error is None:
+        entry["matches"] = [
+            {"product_id": item.product_id, "score": item.score} for item in request.matches
+        ]
+        entry["degraded"] = request.details.get("degraded", [])
+    else:
+        entry["error"] = {"type": type(error).__name__, "message": str(error)}
+    return entry
+

@@ -1,0 +1,148 @@
+"""Product documents: what a client may send, what is stored, what is returned."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from bls_models.errors import ProductError
+
+PRODUCT_ID = re.compile(r"[^\s\x00-\x1f\x7f/]{1,128}")
+ATTRIBUTE_KEY = re.compile(r"[A-Za-z0-9_]{1,64}")
+CURRENCY = re.compile(r"[A-Z]{3}")
+
+# Longest value of each text field, in characters.
+TEXT_FIELDS = {"name": 512, "description": 8192, "category": 128}
+REQUIRED_TEXT_FIELDS = ("name", "category")
+MAX_ATTRIBUTES = 64
+MAX_ATTRIBUTE_CHARACTERS = 512
+
+# Written by the server: accepted and ignored on input, so that a document that was read can be
+# edited and sent back.
+SERVER_FIELDS = frozenset({"images", "created", "updated", "revision"})
+CLIENT_FIELDS = frozenset(
+    {"product_id", "name", "description", "category", "price", "currency", "attributes"}
+)
+
+
+def parse_product_json(text: bytes) -> dict[str, Any]:
+    """The JSON object of the ``product`` tensor.
+
+    Raises:
+        ProductError: not UTF-8, not JSON, or not an object.
+    """
+    try:
+        value = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ProductError("product", f"not valid JSON ({error})", "a JSON object") from error
+    if not isinstance(value, dict):
+        raise ProductError("product", f"a JSON {type(value).__name__}", "a JSON object")
+    return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def check_product_id(value: object) -> str:
+    """The product id, if it is one.
+
+    Raises:
+        ProductError: missing, not a string, empty, too long, or with spaces or slashes.
+    """
+    if not isinstance(value, str) or not PRODUCT_ID.fullmatch(value):
+        raise ProductError(
+            "product.product_id",
+            "missing" if value is None else repr(value)[:80],
+            "a string of 1 to 128 characters without spaces or slashes",
+        )
+    return value
+
+
+def check_product(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The client's fields of a product, checked, server fields left out.
+
+    Raises:
+        ProductError: a field is missing, unknown, or has a wrong type or value.
+    """
+    unknown = sorted(set(value) - CLIENT_FIELDS - SERVER_FIELDS)
+    if unknown:
+        raise ProductError(
+            "product",
+            f"unknown field {unknown[0]!r}",
+            f"only {', '.join(sorted(CLIENT_FIELDS))}",
+            f"Put further properties into attributes, e.g. attributes.{unknown[0]}.",
+        )
+    product: dict[str, Any] = {"product_id": check_product_id(value.get("product_id"))}
+    for field, longest in TEXT_FIELDS.items():
+        text = value.get(field)
+        required = field in REQUIRED_TEXT_FIELDS
+        if text is None and not required:
+            continue
+        if not isinstance(text, str) or len(text) > longest or (required and not text.strip()):
+            got = "missing" if text is None else repr(text)[:80]
+            raise ProductError(f"product.{field}", got, f"a string of at most {longest} characters")
+        product[field] = text
+    price = value.get("price")
+    if price is not None:
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < 1e12:
+            raise ProductError("product.price", repr(price)[:80], "a number from 0 to 1e12")
+        product["price"] = float(price)
+    currency = value.get("currency")
+    if currency is not None:
+        if not isinstance(currency, str) or not CURRENCY.fullmatch(currency):
+            raise ProductError(
+                "product.currency", repr(currency)[:80], "an ISO 4217 code such as 'EUR'"
+            )
+        product["currency"] = currency
+    product["attributes"] = _check_attributes(value.get("attributes", {}))
+    return product
+
+
+def _check_attributes(value: object) -> dict[str, str | float | bool]:
+    if not isinstance(value, dict) or len(value) > MAX_ATTRIBUTES:
+        raise ProductError(
+            "product.attributes", repr(value)[:80], f"an object of at most {MAX_ATTRIBUTES} keys"
+        )
+    for key, item in value.items():
+        if not ATTRIBUTE_KEY.fullmatch(key):
+            raise ProductError(
+                "product.attributes", f"key {key[:80]!r}", "keys of 1 to 64 of A-Z a-z 0-9 _"
+            )
+        good = (
+            isinstance(item, bool)
+            or (isinstance(item, int | float) and math.isfinite(item) and abs(item) < 2**53)
+            or (isinstance(item, str) and len(item) <= MAX_ATTRIBUTE_CHARACTERS)
+        )
+        if not good:
+            raise ProductError(
+                f"product.attributes.{key}",
+                repr(item)[:80],
+                f"a number, a boolean or a string of at most {MAX_ATTRIBUTE_CHARACTERS} characters",
+            )
+    return value
+
+
+def embedding_text(product: Mapping[str, Any]) -> str:
+    """The text whose vector stands for the product in text search."""
+    attributes = [str(item) for item in product["attributes"].values() if isinstance(item, str)]
+    parts = [product["name"], product["category"], " ".join(attributes)]
+    parts.append(product.get("description", ""))
+    return ". ".join(part for part in parts if part)
+
+
+def client_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored document as clients see it: ``_id`` as ``product_id``, times in ISO 8601."""
+    product: dict[str, Any] = {"product_id": document["_id"]}
+    for field in ("name", "description", "category", "price", "currency", "attributes", "images"):
+        if field in document:
+            product[field] = document[field]
+    for field in ("created", "updated"):
+        time = document.get(field)
+        product[field] = time.isoformat() if isinstance(time, datetime) else time
+    product["revision"] = document["revision"]
+    return product

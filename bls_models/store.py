@@ -1,0 +1,203 @@
+"""The MongoDB collections: connection, indexes, and the operations that ingest and match need.
+
+Queries for people and reports are in ``bls_models.queries``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gridfs
+from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.operations import ReplaceOne
+
+from bls_models.errors import DatabaseError
+from bls_models.settings import Settings
+
+Document = dict[str, Any]
+
+PRODUCTS = "products"
+EMBEDDINGS = "embeddings"
+MATCH_LOG = "match_log"
+INGEST_LOG = "ingest_log"
+IMAGES_BUCKET = "images"
+
+# What the index keeps of a product, beside its vectors.
+INDEX_FIELDS = ("write_id", "fingerprint", "name", "category", "price", "currency", "attributes")
+
+SECONDS_A_DAY = 86_400
+DUPLICATE_KEY = 11000
+
+
+def connect(settings: Settings) -> Database[Document]:
+    """The product database; the connection itself is made at the first operation."""
+    timeout = settings.mongodb_timeout_ms
+    client: MongoClient[Document] = MongoClient(
+        settings.mongodb_uri,
+        serverSelectionTimeoutMS=timeout,
+        connectTimeoutMS=timeout,
+        timeoutMS=timeout,
+        tz_aware=True,
+        appname="product-match",
+    )
+    return client[settings.database]
+
+
+@contextlib.contextmanager
+def database_errors(doing: str) -> Iterator[None]:
+    """Turn the driver's errors into ``DatabaseError`` with what was being done."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise DatabaseError(
+            f"MongoDB failed while {doing}: {error}; check that it runs and that MONGODB_URI is "
+            "right, then try again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A product document to write if the stored revision is still ``expected_revision``."""
+
+    document: Document
+    expected_revision: int
+
+
+class Store:
+    """Products, embeddings and images, as ingest and match use them."""
+
+    def __init__(self, database: Database[Document], log_days: int) -> None:
+        self.database = database
+        self.products = database[PRODUCTS]
+        self.embeddings = database[EMBEDDINGS]
+        self.images = gridfs.GridFSBucket(database, IMAGES_BUCKET)
+        self.image_files = database[f"{IMAGES_BUCKET}.files"]
+        self._log_days = log_days
+
+    def ensure_indexes(self) -> None:
+        """Create the indexes that are not there yet.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        with database_errors("creating indexes"):
+            for field in ("category", "price", "name", "images.sha256"):
+                self.products.create_index([(field, ASCENDING)])
+            self.embeddings.create_index([("write_id", ASCENDING)])
+            self.embeddings.create_index([("product_id", ASCENDING)])
+            for name in (MATCH_LOG, INGEST_LOG):
+                log = self.database[name]
+                log.create_index(
+                    [("time", ASCENDING)], expireAfterSeconds=self._log_days * SECONDS_A_DAY
+                )
+                log.create_index([("status", ASCENDING), ("time", DESCENDING)])
+
+    def find_products(self, ids: Sequence[str]) -> dict[str, Document]:
+        """Stored documents by id; ids that are not stored are left out. One round trip.
+
+        Raises:
+            DatabaseError: the database does not answer in time.
+        """
+        with database_errors("reading products"):
+            found = self.products.find({"_id": {"$in": list(ids)}})
+            return {document["_id"]: document for document in found}
+
+    def find_embeddings(self, write_ids: Sequence[str]) -> list[Document]:
+        """The embeddings that these writes stored (see ``bls_models.ingest``)."""
+        with database_errors("reading embeddings"):
+            return list(self.embeddings.find({"write_id": {"$in": list(write_ids)}}))
+
+    def iterate_products(self, page: int = 500) -> Iterator[list[Document]]:
+        """What the index needs of every product, in pages, in the order of ids."""
+        last: str | None = None
+        while True:
+            query: Document = {} if last is None else {"_id": {"$gt": last}}
+            with database_errors("reading all products"):
+                documents = list(
+                    self.products.find(query, dict.fromkeys(INDEX_FIELDS, 1))
+                    .sort("_id", ASCENDING)
+                    .limit(page)
+                )
+            if not documents:
+                return
+            yield documents
+            last = documents[-1]["_id"]
+
+    def write_images(self, images: Mapping[str, bytes]) -> None:
+        """Store encoded images under their sha256, each once."""
+        with database_errors("storing images"):
+            known = {
+                item["_id"]
+                for item in self.image_files.find({"_id": {"$in": list(images)}}, {"_id": 1})
+            }
+            for sha256, data in images.items():
+                if sha256 in known:
+                    continue
+                # Another server may store the same image at the same moment.
+                with contextlib.suppress(gridfs.FileExists):
+                    self.images.upload_from_stream_with_id(sha256, sha256, data)
+
+    def read_image(self, sha256: str) -> bytes:
+        """One stored image's encoded bytes."""
+        with database_errors(f"reading image {sha256}"):
+            return self.images.open_download_stream(sha256).read()
+
+    def insert_embeddings(self, documents: list[Document]) -> None:
+        """Store embeddings; they count only once a product with their ``write_id`` is stored."""
+        if documents:
+            with database_errors("storing embeddings"):
+                self.embeddings.insert_many(documents, ordered=False)
+
+    def replace_products(self, replacements: list[Replacement]) -> set[str]:
+        """Write products whose stored revision is the expected one (0: not stored yet).
+
+        Returns:
+            Ids of products that somebody else changed in between; they were not written.
+        """
+        operations = [
+            # With upsert, a stored product of another revision fails as a duplicate id.
+            ReplaceOne(
+                {"_id": item.document["_id"], "revision": item.expected_revision},
+                item.document,
+                upsert=True,
+            )
+            for item in replacements
+        ]
+        with database_errors("storing products"):
+            try:
+                self.products.bulk_write(operations, ordered=False)
+            except BulkWriteError as error:
+                failures = error.details["writeErrors"]
+                if any(failure["code"] != DUPLICATE_KEY for failure in failures):
+                    raise
+                return {replacements[failure["index"]].document["_id"] for failure in failures}
+        return set()
+
+    def delete_product(self, product_id: str) -> Document | None:
+        """Remove a product and return what was stored, or None."""
+        with database_errors(f"deleting product {product_id}"):
+            found: Document | None = self.products.find_one_and_delete({"_id": product_id})
+            return found
+
+    def delete_embeddings(self, query: Document) -> None:
+        """Remove the embeddings that a query selects."""
+        with database_errors("deleting old embeddings"):
+            self.embeddings.delete_many(query)
+
+    def delete_unused_images(self, hashes: Iterable[str]) -> None:
+        """Remove those of these images that no product refers to any more."""
+        candidates = set(hashes)
+        if not candidates:
+            return
+        with database_errors("deleting unused images"):
+            query = {"images.sha256": {"$in": list(candidates)}}
+            for document in self.products.find(query, {"images.sha256": 1}):
+                candidates -= {image["sha256"] for image in document["images"]}
+            for sha256 in candidates:
+                with contextlib.suppress(gridfs.NoFile):
+                    self.images.delete(sha256)

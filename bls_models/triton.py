@@ -1,0 +1,129 @@
+"""Triton's Python backend: tensors, errors, logging and BLS calls, for every model alike.
+
+``triton_python_backend_utils`` exists only inside the backend's stub, so this module is imported
+by ``model_repository/*/1/model.py`` alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+from bls_models.errors import (
+    EncoderError,
+    IndexUnavailableError,
+    ProductMatchError,
+    RequestError,
+    ServiceError,
+)
+from bls_models.index import IndexMatch, IndexQuery
+from bls_models.index_wire import matches_from_tensors, tensors_from_queries
+from bls_models.specs import PRODUCT_INDEX, ModelSpec
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+logger = logging.getLogger(__name__)
+
+
+class _TritonHandler(logging.Handler):
+    """Python log records into Triton's own log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if record.levelno >= logging.ERROR:
+            pb_utils.Logger.log_error(line)
+        elif record.levelno >= logging.WARNING:
+            pb_utils.Logger.log_warn(line)
+        else:
+            pb_utils.Logger.log_info(line)
+
+
+def set_up_logging() -> None:
+    """Send this package's log lines to Triton's log."""
+    package_logger = logging.getLogger("bls_models")
+    package_logger.setLevel(logging.INFO)
+    package_logger.addHandler(_TritonHandler())
+    package_logger.propagate = False
+
+
+def repository_of(args: Mapping[str, str]) -> Path:
+    """The model repository, from the arguments of ``initialize``."""
+    return Path(args["model_repository"]).parent
+
+
+def tensors_of(request: Any) -> dict[str, npt.NDArray[Any]]:
+    """The inputs that a request carries, by name."""
+    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
+
+
+def response(model: ModelSpec, outputs: Arrays) -> Any:
+    """A response with a model's outputs, each in the dtype of its spec."""
+    return pb_utils.InferenceResponse(
+        [
+            pb_utils.Tensor(spec.name, np.ascontiguousarray(outputs[spec.name], spec.numpy_dtype))
+            for spec in model.outputs
+        ]
+    )
+
+
+def json_bytes(value: object) -> bytes:
+    """A JSON document as one element of a BYTES tensor."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def error_response(error: Exception) -> Any:
+    """An error for one request: the client's faults as 400, an absent part as 503, else 500."""
+    if isinstance(error, RequestError):
+        code = pb_utils.TritonError.INVALID_ARG
+    elif isinstance(error, ServiceError):
+        code = pb_utils.TritonError.UNAVAILABLE
+    else:
+        code = pb_utils.TritonError.INTERNAL
+    if isinstance(error, ProductMatchError):
+        message = str(error)
+    else:
+        logger.error("unexpected %s", type(error).__name__, exc_info=error)
+        message = f"unexpected {type(error).__name__}; the server's log has the details"
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+
+
+def call_model(
+    model: ModelSpec, inputs: Arrays, failure: type[ServiceError]
+) -> dict[str, npt.NDArray[Any]]:
+    """Run another model of this server on one batch.
+
+    Raises:
+        ServiceError: of type ``failure``; the model failed or is not loaded.
+    """
+    request = pb_utils.InferenceRequest(
+        model_name=model.name,
+        requested_output_names=model.output_names,
+        inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
+    )
+    answer = request.exec()
+    if answer.has_error():
+        raise failure(
+            f"{model.name} failed: {answer.error().message()}; "
+            "check that the model is loaded and see the server's log"
+        )
+    return {tensor.name(): tensor.as_numpy() for tensor in answer.output_tensors()}
+
+
+def call_engine(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """An engine model's outputs; see ``bls_models.encoders.Caller``."""
+    return call_model(model, inputs, EncoderError)
+
+
+def search_index(
+    queries: Sequence[IndexQuery],
+) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+    """``product_index``'s answer; see ``bls_models.match.Search``."""
+    outputs = call_model(PRODUCT_INDEX, tensors_from_queries(queries), IndexUnavailableError)
+    return matches_from_tensors(outputs), json.loads(outputs["index_info"][0])

@@ -1,0 +1,271 @@
+"""Writes a batch of products with their images and vectors into MongoDB.
+
+A write stores the images, then the embeddings under a fresh ``write_id``, and then, as the one
+step that makes it count, the product document with that ``write_id`` if nobody else changed the
+product since it was read. A crash at any point leaves the old product or the new one, never a
+mixture; embeddings whose ``write_id`` no product carries are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bls_models.bundle import Bundle
+from bls_models.encoders import Encoders
+from bls_models.errors import ProductMatchError, RequestError
+from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
+from bls_models.product import embedding_text
+from bls_models.settings import Settings, cpu_count
+from bls_models.store import Document, Replacement, Store
+from bls_models.vectors import FloatArray, binary_from_vector, vector_from_binary
+
+# Attempts to write a product that others change at the same time.
+WRITE_ATTEMPTS = 5
+
+
+class Upsert:
+    """One product on its way into the database.
+
+    Args:
+        product: the checked client fields.
+        images: encoded images; None keeps the stored ones.
+        reembed: write even if nothing changed, with every vector computed anew.
+    """
+
+    def __init__(
+        self, product: dict[str, Any], images: Sequence[bytes] | None, reembed: bool = False
+    ) -> None:
+        self.product = product
+        self.product_id: str = product["product_id"]
+        self.reembed = reembed
+        # The same picture sent twice is one view.
+        self.data: dict[str, bytes] | None = None
+        if images is not None:
+            self.data = {hashlib.sha256(data).hexdigest(): data for data in images}
+        self.status = ""
+        self.revision = 0
+        self.error: ProductMatchError | None = None
+        self.read_from(None)
+
+    def read_from(self, stored: Document | None) -> None:
+        """Start from what is stored now; all that depends on it is forgotten."""
+        self.stored = stored
+        self.write_id = uuid.uuid4().hex
+        self.revision = stored["revision"] + 1 if stored else 1
+        if self.data is not None:
+            self.hashes = list(self.data)
+        else:
+            self.hashes = [image["sha256"] for image in stored["images"]] if stored else []
+        self.records: dict[str, Document] = {}
+        self.vectors: dict[str, FloatArray] = {}
+        self.text_vector: FloatArray | None = None
+
+    def content_hash(self, fingerprint: str) -> str:
+        """Hash over all that decides what is stored; equal hashes need no write."""
+        content = {"product": self.product, "images": self.hashes, "fingerprint": fingerprint}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class Upserter:
+    """Writes batches of upserts."""
+
+    def __init__(
+        self, store: Store, encoders: Encoders, bundle: Bundle, settings: Settings
+    ) -> None:
+        self._store = store
+        self._encoders = encoders
+        self._fingerprint = bundle.fingerprint
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
+
+    def write(self, upserts: list[Upsert]) -> list[Upsert]:
+        """Write upserts of different products; each ends with a status or an error."""
+        pending = upserts
+        try:
+            for _ in range(WRITE_ATTEMPTS):
+                pending = self._attempt(pending)
+                if not pending:
+                    break
+        except ProductMatchError as error:
+            # The encoder or the database failed for the batch; nothing of it counts.
+            for upsert in upserts:
+                if not upsert.status and upsert.error is None:
+                    upsert.error = error
+            return upserts
+        for upsert in pending:
+            upsert.error = RequestError(
+                "product.product_id",
+                f"{upsert.product_id!r} is being changed by others",
+                "one writer a product at a time",
+                "Send the request again.",
+            )
+        return upserts
+
+    def _attempt(self, upserts: list[Upsert]) -> list[Upsert]:
+        """Write once; returns the upserts whose product somebody else changed meanwhile."""
+        if not upserts:
+            return []
+        stored = self._store.find_products([upsert.product_id for upsert in upserts])
+        changed = []
+        for upsert in upserts:
+            upsert.read_from(stored.get(upsert.product_id))
+            if self._is_unchanged(upsert):
+                assert upsert.stored is not None
+                upsert.status, upsert.revision = "unchanged", upsert.stored["revision"]
+            else:
+                changed.append(upsert)
+        changed = self._add_vectors(changed)
+        if not changed:
+            return []
+        self._store.write_images(
+            {
+                sha256: data
+                for upsert in changed
+                for sha256, data in (upsert.data or {}).items()
+            }
+        )
+        self._store.insert_embeddings(
+            [document for upsert in changed for document in self._embeddings(upsert)]
+        )
+        conflicts = self._store.replace_products(
+            [
+                Replacement(self._document(item), item.stored["revision"] if item.stored else 0)
+                for item in changed
+            ]
+        )
+        for upsert in changed:
+            if upsert.product_id in conflicts:
+                self._store.delete_embeddings({"write_id": upsert.write_id})
+            else:
+                upsert.status = "updated" if upsert.stored else "created"
+                self._clean_up(upsert)
+        return [upsert for upsert in changed if upsert.product_id in conflicts]
+
+    def _is_unchanged(self, upsert: Upsert) -> bool:
+        return (
+            upsert.stored is not None
+            and not upsert.reembed
+            and upsert.stored["content_hash"] == upsert.content_hash(self._fingerprint)
+        )
+
+    def _add_vectors(self, upserts: list[Upsert]) -> list[Upsert]:
+        """Compute the vectors that are not stored yet; returns the upserts that can be written."""
+        self._reuse_vectors([item for item in upserts if item.stored and not item.reembed])
+        jobs = [
+            (upsert, number, sha256)
+            for upsert in upserts
+            for number, sha256 in enumerate(upsert.hashes)
+            if sha256 not in upsert.vectors
+        ]
+        pixels = list(self._pool.map(self._decode, jobs))
+        wanted = [
+            (upsert, sha256, picture)
+            for (upsert, _, sha256), picture in zip(jobs, pixels, strict=True)
+            if picture is not None and upsert.error is None
+        ]
+        good = [upsert for upsert in upserts if upsert.error is None]
+        image_vectors, text_vectors = self._encoders.encode(
+            [picture for _, _, picture in wanted],
+            [embedding_text(upsert.product) for upsert in good],
+        )
+        for (upsert, sha256, _), vector in zip(wanted, image_vectors, strict=True):
+            upsert.vectors[sha256] = vector
+        for upsert, vector in zip(good, text_vectors, strict=True):
+            upsert.text_vector = vector
+        return good
+
+    def _decode(self, job: tuple[Upsert, int, str]) -> npt.NDArray[np.uint8] | None:
+        """Pixels (S, S, 3) of one picture; an unreadable one fails its own upsert only."""
+        upsert, number, sha256 = job
+        tensor = f"image[{number}]"
+        data = upsert.data[sha256] if upsert.data is not None else self._store.read_image(sha256)
+        try:
+            image = decode_image(data, tensor, self._limits)
+            upsert.records[sha256] = {
+                "sha256": sha256,
+                "width": image.width,
+                "height": image.height,
+            }
+            return prepare_pixels(image, self._preprocess)
+        except RequestError as error:
+            upsert.error = error
+            return None
+
+    def _reuse_vectors(self, upserts: list[Upsert]) -> None:
+        """Take over the stored vectors of pictures that a product keeps."""
+        by_write = {upsert.stored["write_id"]: upsert for upsert in upserts if upsert.stored}
+        if not by_write:
+            return
+        for embedding in self._store.find_embeddings(list(by_write)):
+            if embedding["kind"] == "image" and embedding["fingerprint"] == self._fingerprint:
+                upsert = by_write[embedding["write_id"]]
+                upsert.vectors[embedding["sha256"]] = vector_from_binary(embedding["vector"])
+        for upsert in by_write.values():
+            assert upsert.stored is not None
+            upsert.records = {image["sha256"]: image for image in upsert.stored["images"]}
+
+    def _embeddings(self, upsert: Upsert) -> list[Document]:
+        common = {
+            "product_id": upsert.product_id,
+            "write_id": upsert.write_id,
+            "revision": upsert.revision,
+            "fingerprint": self._fingerprint,
+        }
+        assert upsert.text_vector is not None
+        text = {
+            "_id": f"{upsert.write_id}:text",
+            "kind": "text",
+            "vector": binary_from_vector(upsert.text_vector),
+        }
+        images = [
+            {
+                "_id": f"{upsert.write_id}:image:{number}",
+                "kind": "image",
+                "sha256": sha256,
+                "vector": binary_from_vector(upsert.vectors[sha256]),
+            }
+            for number, sha256 in enumerate(upsert.hashes)
+        ]
+        return [common | part for part in (text, *images)]
+
+    def _document(self, upsert: Upsert) -> Document:
+        now = datetime.now(UTC)
+        fields = {key: value for key, value in upsert.product.items() if key != "product_id"}
+        return {
+            "_id": upsert.product_id,
+            **fields,
+            "images": [upsert.records[sha256] for sha256 in upsert.hashes],
+            "created": upsert.stored["created"] if upsert.stored else now,
+            "updated": now,
+            "revision": upsert.revision,
+            "fingerprint": self._fingerprint,
+            "content_hash": upsert.content_hash(self._fingerprint),
+            "write_id": upsert.write_id,
+        }
+
+    def _clean_up(self, upsert: Upsert) -> None:
+        """Remove what the product no longer uses."""
+        if upsert.stored is None:
+            return
+        self._store.delete_embeddings(
+            {
+                "product_id": upsert.product_id,
+                "revision": {"$lte": upsert.revision},
+                "write_id": {"$ne": upsert.write_id},
+            }
+        )
+        self._store.delete_unused_images(
+            image["sha256"]
+            for image in upsert.stored["images"]
+            if image["sha256"] not in upsert.hashes
+        )

@@ -1,0 +1,144 @@
+"""The vectors of one modality: a FAISS index whose rows belong to product slots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from bls_models.vectors import FloatArray
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+# Owner of a row whose product was changed or deleted.
+DEAD = -1
+
+# Dead rows are skipped by searches; above this share (and number) they are removed.
+MAX_DEAD_SHARE = 0.25
+MIN_DEAD_ROWS = 256
+
+
+class VectorRows:
+    """Unit vectors with their owners; scores are cosines.
+
+    Args:
+        dim: vector length.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._dim = dim
+        self._index = faiss.IndexFlatIP(dim)
+        self._owners: IntArray = np.zeros(0, np.int64)
+        self._rows: dict[int, IntArray] = {}
+        self._dead = 0
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal) - self._dead
+
+    def replace(self, owners: list[int], vectors: list[FloatArray]) -> None:
+        """Give each slot its new vectors, in place of those it had.
+
+        Args:
+            owners: product slots, each once.
+            vectors: (views, dim) for each slot; 0 views are allowed.
+        """
+        for owner in owners:
+            self._forget(owner)
+        first = int(self._index.ntotal)
+        counts = [len(block) for block in vectors]
+        if sum(counts):
+            self._index.add(np.ascontiguousarray(np.concatenate(vectors), np.float32))
+            self._owners = np.append(self._owners, np.repeat(np.array(owners, np.int64), counts))
+        for owner, count in zip(owners, counts, strict=True):
+            if count:
+                self._rows[owner] = np.arange(first, first + count)
+                first += count
+        if self._dead > max(MIN_DEAD_ROWS, MAX_DEAD_SHARE * self._index.ntotal):
+            self._compact()
+
+    def has(self, owner: int) -> bool:
+        """Whether the slot has any vector."""
+        return owner in self._rows
+
+    def _forget(self, owner: int) -> None:
+        rows = self._rows.pop(owner, None)
+        if rows is not None:
+            self._owners[rows] = DEAD
+            self._dead += len(rows)
+
+    def _compact(self) -> None:
+        alive = np.flatnonzero(self._owners != DEAD)
+        vectors = self._stored()[alive].copy()
+        owners = self._owners[alive]
+        self._index.reset()
+        self._index.add(vectors)
+        self._owners = owners
+        # Rows of one slot were added together, so they still stand together.
+        starts = np.flatnonzero(np.diff(owners, prepend=DEAD))
+        ends = np.append(starts[1:], len(owners))
+        self._rows = {
+            int(owners[start]): np.arange(start, end)
+            for start, end in zip(starts, ends, strict=True)
+        }
+        self._dead = 0
+
+    def _stored(self) -> FloatArray:
+        """All rows (ntotal, dim) where FAISS keeps them; invalid after the next ``add``."""
+        total = int(self._index.ntotal)
+        if not total:
+            return np.zeros((0, self._dim), np.float32)
+        view: FloatArray = faiss.rev_swig_ptr(self._index.get_xb(), total * self._dim)
+        return view.reshape(total, self._dim)
+
+    def nearest(
+        self, queries: FloatArray, count: int, slots: BoolArray | None
+    ) -> tuple[FloatArray, IntArray]:
+        """The best rows of each query.
+
+        Args:
+            queries: unit vectors (n, dim).
+            count: rows wanted a query.
+            slots: which product slots may appear (number of slots,); None: all.
+
+        Returns:
+            Cosines (n, count), descending, and owners (n, count); where fewer rows are
+            eligible the rest is -inf and ``DEAD``.
+        """
+        parameters: Any = None
+        if slots is not None or self._dead:
+            eligible = self._owners != DEAD
+            if slots is not None:
+                eligible &= slots[self._owners]
+            bitmap = np.packbits(eligible, bitorder="little")
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
+        scores, rows = self._index.search(queries, count, params=parameters)
+        if not len(self._owners):
+            return np.full_like(scores, -np.inf), np.full_like(rows, DEAD)
+        found = rows >= 0
+        return (
+            np.where(found, scores, -np.inf).astype(np.float32),
+            np.where(found, self._owners[rows], DEAD),
+        )
+
+    def best_views(self, queries: FloatArray, slots: IntArray) -> FloatArray:
+        """Exact cosine of each product's best view, for every query.
+
+        Args:
+            queries: unit vectors (n, dim).
+            slots: product slots (m,).
+
+        Returns:
+            (n, m) FP32; NaN for a slot without vectors.
+        """
+        best = np.full((len(queries), len(slots)), np.nan, np.float32)
+        positions = [at for at, slot in enumerate(slots) if int(slot) in self._rows]
+        if not positions:
+            return best
+        rows = [self._rows[int(slots[at])] for at in positions]
+        starts = np.cumsum([0] + [len(item) for item in rows[:-1]])
+        cosines = queries @ self._stored()[np.concatenate(rows)].T  # (n, rows)
+        best[:, positions] = np.maximum.reduceat(cosines, starts, axis=1)
+        return best

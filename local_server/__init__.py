@@ -1,0 +1,1 @@
+"""Local start-up: database, models, Triton and sample products with one command."""

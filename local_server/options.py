@@ -1,0 +1,91 @@
+"""What local start-up can be told: by flag, else by environment variable, else a default."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bls_models.settings import parse_value, setting
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of ``python -m local_server``; each is also a flag (``--http-port`` and so on)."""
+
+    http_port: int = setting(8000, "HTTP_PORT", "Triton's HTTP port; 0: any free one.")
+    grpc_port: int = setting(8001, "GRPC_PORT", "Triton's gRPC port; 0: any free one.")
+    metrics_port: int = setting(8002, "METRICS_PORT", "Triton's metrics port; 0: any free one.")
+    mongodb_uri: str = setting(
+        "",
+        "MONGODB_URI",
+        "A MongoDB replica set to use; without it a local database is started.",
+    )
+    mongodb_port: int = setting(
+        0, "MONGODB_PORT", "The local database's port; 0: any free one."
+    )
+    state: str = setting(
+        str(PROJECT / ".state"),
+        "STATE",
+        "Folder for the local database, logs and Triton's backend.",
+    )
+    repository: str = setting(
+        str(PROJECT / "model_repository"), "MODEL_REPOSITORY", "Triton's model repository."
+    )
+    bundle: str = setting("mini", "BUNDLE", "Bundle to build and serve: a name or a TOML file.")
+    catalog: str = setting(
+        str(PROJECT / "seed" / "sample"),
+        "CATALOG",
+        "Catalogue to import at the start: a folder or file in a layout that `python -m seed` "
+        "reads. Each catalogue has a database of its own.",
+    )
+
+    @property
+    def state_folder(self) -> Path:
+        """``state`` as a path."""
+        return Path(self.state).resolve()
+
+    @property
+    def repository_folder(self) -> Path:
+        """``repository`` as a path."""
+        return Path(self.repository).resolve()
+
+    @property
+    def catalog_path(self) -> Path:
+        """``catalog`` as a path."""
+        return Path(self.catalog).resolve()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag for each option."""
+    for item in fields(Options):
+        parser.add_argument(
+            f"--{item.name.replace('_', '-')}",
+            type=type(item.default),
+            help=f"{item.metadata['doc']} [{item.metadata['env']}; {item.default or 'unset'}]",
+        )
+
+
+def read_options(
+    arguments: argparse.Namespace, environ: Mapping[str, str] | None = None
+) -> Options:
+    """Options from flags, then the environment, then defaults.
+
+    Raises:
+        SetupError: an environment variable does not parse.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    for item in fields(Options):
+        flag = getattr(arguments, item.name, None)
+        text = environ.get(item.metadata["env"], "")
+        if flag is not None:
+            values[item.name] = flag
+        elif text:
+            values[item.name] = parse_value(item.metadata["env"], text, type(item.default))
+    return Options(**values)

@@ -1,0 +1,61 @@
+"""``product_index``: the FAISS index, kept equal to MongoDB by its change stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bls_models.bundle import Bundle
+from bls_models.errors import IndexUnavailableError, ProductMatchError
+from bls_models.follower import IndexFollower
+from bls_models.index import ProductIndex
+from bls_models.index_wire import queries_from_tensors, tensors_from_matches
+from bls_models.settings import Settings
+from bls_models.specs import PRODUCT_INDEX
+from bls_models.store import Store, connect
+from bls_models.triton import (
+    error_response,
+    json_bytes,
+    repository_of,
+    response,
+    set_up_logging,
+    tensors_of,
+)
+
+# A large catalogue goes on loading after this, and searches answer 503 until it is there.
+LOAD_WAIT_SECONDS = 30.0
+
+
+class TritonPythonModel:
+    """Served through the Python backend, one instance."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the index from the database and start following it."""
+        set_up_logging()
+        settings = Settings.from_environment()
+        bundle = Bundle.read(repository_of(args))
+        store = Store(connect(settings), settings.match_log_days)
+        self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
+        self._follower = IndexFollower(self._index, store, bundle)
+        self._follower.start(LOAD_WAIT_SECONDS)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Search for every request's queries."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            if not self._follower.loaded:
+                raise IndexUnavailableError(
+                    "the index is not loaded yet; check that MongoDB runs, then try again"
+                )
+            matches = self._index.search(queries_from_tensors(tensors_of(request)))
+        except ProductMatchError as error:
+            return error_response(error)
+        info = {"index_info": np.array([json_bytes(self._follower.info())], np.object_)}
+        return response(PRODUCT_INDEX, tensors_from_matches(matches) | info)
+
+    def finalize(self) -> None:
+        """Stop following the database."""
+        self._follower.stop()

@@ -1,0 +1,71 @@
+"""``product_ingest``: adds, changes, reads and deletes products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bls_models.bundle import Bundle
+from bls_models.encoders import Encoders
+from bls_models.errors import ProductMatchError
+from bls_models.ingest import IngestResult, ProductIngester, ingest_request_from_tensors
+from bls_models.logs import LogWriter
+from bls_models.settings import Settings
+from bls_models.specs import PRODUCT_INGEST
+from bls_models.store import INGEST_LOG, Store, connect
+from bls_models.triton import (
+    call_engine,
+    error_response,
+    json_bytes,
+    repository_of,
+    response,
+    set_up_logging,
+    tensors_of,
+)
+
+
+class TritonPythonModel:
+    """Served through the Python backend, one instance."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Connect the parts and see to the database's indexes."""
+        set_up_logging()
+        settings = Settings.from_environment()
+        repository = repository_of(args)
+        bundle = Bundle.read(repository)
+        database = connect(settings)
+        self._log = LogWriter(database[INGEST_LOG], settings.log_queue_size)
+        self._ingester = ProductIngester(
+            Store(database, settings.match_log_days),
+            Encoders.from_repository(call_engine, bundle, repository),
+            self._log,
+            bundle,
+            settings,
+        )
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Carry out a batch of requests."""
+        batch = [
+            ingest_request_from_tensors(tensors_of(request), request.request_id())
+            for request in requests
+        ]
+        return [_answer(outcome) for outcome in self._ingester.run(batch)]
+
+    def finalize(self) -> None:
+        """Write the log entries that still wait."""
+        self._log.close()
+
+
+def _answer(outcome: IngestResult | ProductMatchError) -> Any:
+    if isinstance(outcome, ProductMatchError):
+        return error_response(outcome)
+    return response(
+        PRODUCT_INGEST,
+        {
+            "product_id": np.array([[outcome.product_id.encode()]], np.object_),
+            "status": np.array([[outcome.status.encode()]], np.object_),
+            "revision": np.array([[outcome.revision]], np.int64),
+            "details": np.array([[json_bytes(outcome.details)]], np.object_),
+        },
+    )

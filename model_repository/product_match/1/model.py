@@ -1,0 +1,86 @@
+"""``product_match``: the one model that clients call to find products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bls_models.bundle import Bundle
+from bls_models.encoders import Encoders
+from bls_models.errors import ProductMatchError
+from bls_models.logs import LogWriter
+from bls_models.match import MatchRequest, ProductMatcher
+from bls_models.match_request import match_query_from_tensors
+from bls_models.settings import Settings
+from bls_models.specs import PRODUCT_MATCH
+from bls_models.store import MATCH_LOG, Store, connect
+from bls_models.triton import (
+    call_engine,
+    error_response,
+    json_bytes,
+    repository_of,
+    response,
+    search_index,
+    set_up_logging,
+    tensors_of,
+)
+
+
+class TritonPythonModel:
+    """Served through the Python backend."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Connect the parts."""
+        set_up_logging()
+        self._settings = Settings.from_environment()
+        repository = repository_of(args)
+        bundle = Bundle.read(repository)
+        database = connect(self._settings)
+        self._log = LogWriter(database[MATCH_LOG], self._settings.log_queue_size)
+        self._matcher = ProductMatcher(
+            Store(database, self._settings.match_log_days),
+            Encoders.from_repository(call_engine, bundle, repository),
+            search_index,
+            self._log,
+            bundle,
+            self._settings,
+        )
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer a batch of requests."""
+        batch = [self._read(request) for request in requests]
+        self._matcher.run(batch)
+        return [_answer(item) for item in batch]
+
+    def _read(self, request: Any) -> MatchRequest:
+        item = MatchRequest(request.request_id())
+        try:
+            item.query = match_query_from_tensors(tensors_of(request), self._settings)
+        except ProductMatchError as error:
+            item.error = error
+        return item
+
+    def finalize(self) -> None:
+        """Write the log entries that still wait."""
+        self._log.close()
+
+
+def _answer(item: MatchRequest) -> Any:
+    if item.error is not None:
+        return error_response(item.error)
+    rows = {
+        "product_id": [match.product_id.encode() for match in item.matches],
+        "score": [match.score for match in item.matches],
+        "image_score": [match.image_score for match in item.matches],
+        "text_score": [match.text_score for match in item.matches],
+        "product": [json_bytes(product) for product in item.products],
+        "details": [json_bytes(item.details)],
+    }
+    return response(
+        PRODUCT_MATCH,
+        {
+            spec.name: np.array([rows[spec.name]], spec.numpy_dtype)
+            for spec in PRODUCT_MATCH.outputs
+        },
+    )
