@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from bls_models.filters import Columns, Node, parse_filter
+from bls_models.filter_columns import Columns
+from bls_models.filters import Node, parse_filter
 from bls_models.vector_rows import DEAD, BoolArray, IntArray, VectorRows
 from bls_models.vectors import FloatArray
 

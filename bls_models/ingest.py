@@ -88,7 +88,7 @@ class IngestResult:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-Outcome = IngestResult | ProductMatchError
+Outcome = IngestResult | Exception
 
 
 class ProductIngester:
@@ -118,7 +118,7 @@ class ProductIngester:
         start = time.perf_counter()
         try:
             outcomes = self._carry_out(requests)
-        except ProductMatchError as error:
+        except Exception as error:
             outcomes = [error for _ in requests]
         milliseconds = round((time.perf_counter() - start) * 1e3, 3)
         now = datetime.now(UTC)
@@ -225,7 +225,7 @@ def _log_entry(
         "images": None if request.images is None else len(request.images),
         "milliseconds": milliseconds,
     }
-    if isinstance(outcome, ProductMatchError):
+    if isinstance(outcome, Exception):
         error = {"type": type(outcome).__name__, "message": str(outcome)}
         return entry | {"status": "error", "error": error}
     return entry | {

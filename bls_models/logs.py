@@ -69,9 +69,7 @@ class LogWriter:
                 if not self._closing:
                     # Let a few more requests share the round trip.
                     self._changed.wait_for(lambda: self._closing, FLUSH_SECONDS)
-                batch = [
-                    self._entries.popleft() for _ in range(min(MAX_BATCH, len(self._entries)))
-                ]
+                batch = [self._entries.popleft() for _ in range(min(MAX_BATCH, len(self._entries)))]
                 dropped, self._dropped = self._dropped, 0
             if dropped:
                 logger.error(
@@ -88,9 +86,7 @@ class LogWriter:
             if self._closing:
                 logger.error("%d log entries were not written: %s", len(batch), error)
                 return
-            logger.warning(
-                "%d log entries wait for the database: %s", len(batch), str(error)[:200]
-            )
+            logger.warning("%d log entries wait for the database: %s", len(batch), str(error)[:200])
             with self._changed:
                 self._entries.extendleft(reversed(batch))
                 self._changed.wait_for(lambda: self._closing, RETRY_SECONDS)

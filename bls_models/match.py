@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bls_models.bundle import Bundle
 from bls_models.encoders import Encoders
-from bls_models.errors import DatabaseError, ProductMatchError, RequestError
+from bls_models.errors import DatabaseError, RequestError
 from bls_models.images import ImageLimits, Preprocess, decode_pixels
 from bls_models.index import IndexMatch, IndexQuery
 from bls_models.logs import LogWriter
@@ -52,7 +52,7 @@ class MatchRequest:
 
     request_id: str
     query: MatchQuery | None = None
-    error: ProductMatchError | None = None
+    error: Exception | None = None
     pixels: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     image_facts: list[Document] = field(default_factory=list)
     matches: list[IndexMatch] = field(default_factory=list)
@@ -108,10 +108,10 @@ class ProductMatcher:
         clock = StageClock()
         try:
             self._answer(requests, clock)
-        except ProductMatchError as error:
+        except Exception as error:
+            # A part that all of the batch needs failed, or the code did.
             for request in requests:
-                if request.error is None:
-                    request.error = error
+                request.error = request.error or error
         finally:
             self._log_batch(requests, clock.finish())
 
@@ -213,16 +213,12 @@ class ProductMatcher:
             request.products = [documents[item.product_id] for item in request.matches]
         return []
 
-    def _log_batch(
-        self, requests: Sequence[MatchRequest], milliseconds: dict[str, float]
-    ) -> None:
+    def _log_batch(self, requests: Sequence[MatchRequest], milliseconds: dict[str, float]) -> None:
         now = datetime.now(UTC)
         self._log.write([_log_entry(request, now, milliseconds) for request in requests])
 
 
-def _log_entry(
-    request: MatchRequest, now: datetime, milliseconds: dict[str, float]
-) -> Document:
+def _log_entry(request: MatchRequest, now: datetime, milliseconds: dict[str, float]) -> Document:
     """One ``match_log`` document; images are named by their hash, never stored."""
     query, error = request.query, request.error
     entry: Document = {
@@ -247,4 +243,3 @@ def _log_entry(
     else:
         entry["error"] = {"type": type(error).__name__, "message": str(error)}
     return entry
-

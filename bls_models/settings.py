@@ -65,9 +65,7 @@ class Settings:
         "PRODUCT_MATCH_MAX_IMAGE_PIXELS",
         "Most pixels of an image, checked before it is decoded.",
     )
-    max_images: int = setting(
-        8, "PRODUCT_MATCH_MAX_IMAGES", "Most images in one match request."
-    )
+    max_images: int = setting(8, "PRODUCT_MATCH_MAX_IMAGES", "Most images in one match request.")
     max_texts: int = setting(8, "PRODUCT_MATCH_MAX_TEXTS", "Most texts in one match request.")
     max_text_bytes: int = setting(
         4096, "PRODUCT_MATCH_MAX_TEXT_BYTES", "Longest query text, in UTF-8 bytes."

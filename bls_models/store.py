@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gridfs
+import gridfs.errors
 from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -139,7 +140,7 @@ class Store:
                 if sha256 in known:
                     continue
                 # Another server may store the same image at the same moment.
-                with contextlib.suppress(gridfs.FileExists):
+                with contextlib.suppress(gridfs.errors.FileExists):
                     self.images.upload_from_stream_with_id(sha256, sha256, data)
 
     def read_image(self, sha256: str) -> bytes:
@@ -199,5 +200,5 @@ class Store:
             for document in self.products.find(query, {"images.sha256": 1}):
                 candidates -= {image["sha256"] for image in document["images"]}
             for sha256 in candidates:
-                with contextlib.suppress(gridfs.NoFile):
+                with contextlib.suppress(gridfs.errors.NoFile):
                     self.images.delete(sha256)

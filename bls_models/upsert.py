@@ -128,11 +128,7 @@ class Upserter:
         if not changed:
             return []
         self._store.write_images(
-            {
-                sha256: data
-                for upsert in changed
-                for sha256, data in (upsert.data or {}).items()
-            }
+            {sha256: data for upsert in changed for sha256, data in (upsert.data or {}).items()}
         )
         self._store.insert_embeddings(
             [document for upsert in changed for document in self._embeddings(upsert)]

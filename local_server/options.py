@@ -26,9 +26,7 @@ class Options:
         "MONGODB_URI",
         "A MongoDB replica set to use; without it a local database is started.",
     )
-    mongodb_port: int = setting(
-        0, "MONGODB_PORT", "The local database's port; 0: any free one."
-    )
+    mongodb_port: int = setting(0, "MONGODB_PORT", "The local database's port; 0: any free one.")
     state: str = setting(
         str(PROJECT / ".state"),
         "STATE",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bls_models.errors import SetupError
@@ -65,9 +66,11 @@ class ManagedProcess:
         self.log = log
         self._stop_seconds = stop_seconds
         log.parent.mkdir(parents=True, exist_ok=True)
+        # Also when this process is killed outright, the child must not stay behind.
+        guard = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
-                list(command),
+                [*guard, *command],
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -121,12 +124,3 @@ class ManagedProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-@contextlib.contextmanager
-def running(process: ManagedProcess) -> Iterator[ManagedProcess]:
-    """A process that is stopped at the end of the block, also after an error."""
-    try:
-        yield process
-    finally:
-        process.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import os
 import shutil
 import sys
@@ -171,22 +170,3 @@ def running_triton(
     finally:
         process.stop()
         _remove_shared_memory(prefix)
-
-
-def generate(url: str, model: str, body: Mapping[str, object], seconds: float = 30.0) -> object:
-    """One request to a model's ``generate`` endpoint, as curl would send it.
-
-    Raises:
-        SetupError: the server refused; with its message.
-    """
-    request = urllib.request.Request(
-        f"{url}/v2/models/{model}/generate",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=seconds) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        message = error.read().decode(errors="replace")
-        raise SetupError(f"{model} answered {error.code}: {message}") from error

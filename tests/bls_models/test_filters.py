@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bls_models.errors import FilterError, ProductError
+from bls_models.filter_columns import Columns
 from bls_models.filters import (
     FIELDS,
     And,
-    Columns,
     Exists,
     Not,
     OneOf,

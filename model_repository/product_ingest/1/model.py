@@ -8,7 +8,6 @@ import numpy as np
 
 from bls_models.bundle import Bundle
 from bls_models.encoders import Encoders
-from bls_models.errors import ProductMatchError
 from bls_models.ingest import IngestResult, ProductIngester, ingest_request_from_tensors
 from bls_models.logs import LogWriter
 from bls_models.settings import Settings
@@ -57,8 +56,8 @@ class TritonPythonModel:
         self._log.close()
 
 
-def _answer(outcome: IngestResult | ProductMatchError) -> Any:
-    if isinstance(outcome, ProductMatchError):
+def _answer(outcome: IngestResult | Exception) -> Any:
+    if isinstance(outcome, Exception):
         return error_response(outcome)
     return response(
         PRODUCT_INGEST,

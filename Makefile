@@ -1,0 +1,91 @@
+# Every target works from a fresh clone: it makes what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Arguments for pip where torch's CPU build is not what pip finds by itself, e.g.
+# make run TORCH_PIP_ARGS="--index-url <the CPU index that pytorch.org/get-started names>"
+TORCH_PIP_ARGS ?=
+
+# The options of local start-up (docs/configuration.md) may stand on make's command line.
+export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help install models run smoke logs import reembed test test-fast test-slow lint format bench docs clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- environment ------------------------------------------------------------------------------
+# A marker a group of packages, so that a second start installs nothing.
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)} and "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; choose one with PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	@echo "Installing torch for building the models"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(TORCH_PIP_ARGS) torch
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
+	@echo "Installing the server and what builds its models (a minute or two)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,local,build]'
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed
+	@echo "Installing test tools"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[loadtest,test]'
+	@touch $@
+
+install: $(VENV)/.installed ## Make the environment in .venv
+
+models: install ## Build the bundle's graphs into model_repository/
+	$(BIN)/python -m builders $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY))
+
+# --- serving ----------------------------------------------------------------------------------
+
+run: install ## Serve locally: models, database, sample products, Triton (CATALOG=folder for others)
+	@$(BIN)/python -m local_server run
+
+smoke: install ## Serve on free ports, match one photo, stop; fails if the match is wrong
+	@$(BIN)/python -m local_server smoke
+
+logs: install ## Show the latest matches and errors
+	@$(BIN)/python -m local_server logs
+
+import: install ## Import a catalogue into the running server: make import CATALOG=folder
+	@$(BIN)/python -m seed import $(CATALOG)
+
+reembed: install ## Compute vectors anew for products of another bundle, on the running server
+	@$(BIN)/python -m local_server reembed
+
+# --- checks -----------------------------------------------------------------------------------
+
+test: $(VENV)/.test-installed models ## Run all tests but the slow ones, against real servers
+	$(BIN)/python -m pytest -m "not slow"
+
+test-fast: $(VENV)/.test-installed ## Run the tests that need no server
+	$(BIN)/python -m pytest -m "not server and not slow"
+
+test-slow: $(VENV)/.test-installed models ## Run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test-installed ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test-installed ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test-installed models ## Measure product_match against the raw pipeline
+	$(BIN)/python -m loadtest.bench
+
+docs: $(VENV)/.test-installed ## Write docs/configuration.md from the code
+	$(BIN)/python -m local_server.reference > docs/configuration.md
+
+clean: ## Remove built models, local state and the environment
+	rm -rf $(VENV) .state reports model_repository/bundle.json
+	rm -f model_repository/*/1/*.onnx model_repository/*/1/tokenizer.json

@@ -1,0 +1,243 @@
+"""The filterable fields of the indexed products, in columns that a filter is evaluated over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bls_models.errors import ProductError
+from bls_models.filters import (
+    ATTRIBUTE_KEY,
+    ATTRIBUTE_KINDS,
+    ATTRIBUTE_PREFIX,
+    COMPARISONS,
+    FIELDS,
+    KEY_RULE,
+    MAX_INTEGER,
+    PLAIN_FIELDS,
+    And,
+    BoolArray,
+    Node,
+    Not,
+    OneOf,
+    Or,
+    Range,
+    Scalar,
+    kind_of,
+    shown,
+)
+
+
+class Columns:
+    """The filterable fields of numbered product slots, held column by column.
+
+    Not locked: the caller keeps ``evaluate`` from running beside ``set`` and ``clear``.
+    """
+
+    def __init__(self) -> None:
+        """Start without slots; they come with ``set``."""
+        self._columns: dict[str, _Column] = {}
+        self._fields_of_slot: dict[int, tuple[str, ...]] = {}
+
+    def set(self, slot: int, fields: Mapping[str, object]) -> None:
+        """Replace a slot's values.
+
+        Args:
+            slot: the product's number, 0 or more.
+            fields: ``category``, ``currency``, ``name`` (str), ``price`` (int or float) and
+                ``attributes`` (a mapping of keys to str, int, float or bool), each optional;
+                other keys are not for filtering and are ignored.
+
+        Raises:
+            ProductError: a declared field with a value it cannot hold; the slot is unchanged.
+        """
+        values = _declared_values(fields)
+        self.clear(slot)
+        for name, value in values.items():
+            self._columns.setdefault(name, _Column()).put(slot, value)
+        if values:
+            self._fields_of_slot[slot] = tuple(values)
+
+    def clear(self, slot: int) -> None:
+        """Take all values from a slot, as if it had never been set."""
+        for name in self._fields_of_slot.pop(slot, ()):
+            self._columns[name].remove(slot)
+
+    def evaluate(self, node: Node, size: int) -> BoolArray:
+        """Which of the first ``size`` slots match a filter.
+
+        A slot without values lacks every field, so a negation matches it: the caller masks the
+        slots that hold no product.
+
+        Args:
+            node: what ``parse_filter`` returned.
+            size: number of slots, 0 or more.
+
+        Returns:
+            (size,) bool, the caller's to change.
+        """
+        if isinstance(node, Not):
+            mask = self.evaluate(node.child, size)
+            return np.logical_not(mask, out=mask)
+        if isinstance(node, And | Or):
+            join = np.logical_and if isinstance(node, And) else np.logical_or
+            mask = np.full(size, isinstance(node, And))
+            for child in node.children:
+                join(mask, self.evaluate(child, size), out=mask)
+            return mask
+        mask = np.zeros(size, np.bool_)
+        column = self._columns.get(node.field)
+        if column is None:
+            return mask
+        if isinstance(node, OneOf):
+            column.mark_one_of(node.values, mask)
+        elif isinstance(node, Range):
+            column.mark_range(node.operator, node.value, mask)
+        else:
+            column.mark_present(mask)
+        return mask
+
+
+class _Column:
+    """One field: an array for each kind of value, as long as its highest slot demands.
+
+    A string is held as a code; codes that no slot uses any more go to the next new strings.
+    """
+
+    def __init__(self) -> None:
+        self.codes = np.empty(0, np.int32)  # (slots,), -1: no string
+        self.numbers = np.empty(0, np.float64)  # (slots,), NaN: no number
+        self.booleans = np.empty(0, np.int8)  # (slots,), -1: no boolean
+        self._code_of: dict[str, int] = {}
+        self._strings: list[str] = []  # by code
+        self._uses: list[int] = []  # by code
+        self._free: list[int] = []
+
+    def put(self, slot: int, value: Scalar) -> None:
+        """Store a value in a slot that has none."""
+        if isinstance(value, str):
+            self.codes = _grown(self.codes, slot, -1)
+            self.codes[slot] = self._acquire(value)
+        elif isinstance(value, bool):
+            self.booleans = _grown(self.booleans, slot, -1)
+            self.booleans[slot] = value
+        else:
+            self.numbers = _grown(self.numbers, slot, np.nan)
+            self.numbers[slot] = value
+
+    def remove(self, slot: int) -> None:
+        """Take the value from a slot that has one."""
+        if slot < len(self.numbers):
+            self.numbers[slot] = np.nan
+        if slot < len(self.booleans):
+            self.booleans[slot] = -1
+        if slot < len(self.codes) and self.codes[slot] >= 0:
+            self._release(int(self.codes[slot]))
+            self.codes[slot] = -1
+
+    def mark_present(self, mask: BoolArray) -> None:
+        """Set ``mask`` (size,) where there is a value."""
+        size = len(mask)
+        _mark(mask, self.codes[:size] >= 0)
+        _mark(mask, self.booleans[:size] >= 0)
+        _mark(mask, ~np.isnan(self.numbers[:size]))
+
+    def mark_one_of(self, values: Iterable[Scalar], mask: BoolArray) -> None:
+        """Set ``mask`` (size,) where the value is one of ``values``."""
+        by_code = np.zeros(len(self._strings) + 1, np.bool_)
+        numbers = []
+        for value in values:
+            if isinstance(value, str):
+                if value in self._code_of:
+                    by_code[self._code_of[value]] = True
+            elif isinstance(value, bool):
+                _mark(mask, self.booleans[: len(mask)] == value)
+            else:
+                numbers.append(value)
+        if by_code.any():
+            _mark(mask, by_code[self.codes[: len(mask)]])
+        if numbers:
+            column = self.numbers[: len(mask)]
+            wanted = np.unique(numbers)
+            nearest = np.searchsorted(wanted, column).clip(max=len(wanted) - 1)
+            _mark(mask, wanted[nearest] == column)
+
+    def mark_range(self, operator: str, value: Scalar, mask: BoolArray) -> None:
+        """Set ``mask`` (size,) where the value is of the kind of ``value`` and in the range.
+
+        Strings, ordered by code point, cost one comparison for each distinct one.
+        """
+        compare = COMPARISONS[operator]
+        if isinstance(value, str):
+            by_code = np.zeros(len(self._strings) + 1, np.bool_)
+            by_code[:-1] = list(map(compare, self._strings, repeat(value)))
+            _mark(mask, by_code[self.codes[: len(mask)]])
+        elif isinstance(value, bool):
+            booleans = self.booleans[: len(mask)]
+            _mark(mask, compare(booleans, value) & (booleans >= 0))
+        else:
+            _mark(mask, compare(self.numbers[: len(mask)], value))
+
+    def _acquire(self, string: str) -> int:
+        code = self._code_of.get(string)
+        if code is None:
+            if self._free:
+                code = self._free.pop()
+                self._strings[code] = string
+            else:
+                code = len(self._strings)
+                self._strings.append(string)
+                self._uses.append(0)
+            self._code_of[string] = code
+        self._uses[code] += 1
+        return code
+
+    def _release(self, code: int) -> None:
+        self._uses[code] -= 1
+        if self._uses[code] == 0:
+            del self._code_of[self._strings[code]]
+            self._strings[code] = ""
+            self._free.append(code)
+
+
+def _mark(mask: BoolArray, found: BoolArray) -> None:
+    """Add ``found``, which ends where its column does, to ``mask``."""
+    mask[: len(found)] |= found
+
+
+def _grown(array: npt.NDArray[Any], slot: int, missing: float) -> npt.NDArray[Any]:
+    """The array, or a copy at least twice as long, in which ``slot`` has a place."""
+    if slot < len(array):
+        return array
+    longer = np.full(max(slot + 1, 2 * len(array), 64), missing, array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
+def _declared_values(fields: Mapping[str, object]) -> dict[str, Scalar]:
+    """A product's values by declared field, attributes as ``attributes.<key>``."""
+    found = {name: fields[name] for name in PLAIN_FIELDS if name in fields}
+    attributes = fields.get("attributes", {})
+    if not isinstance(attributes, Mapping):
+        raise ProductError("attributes", shown(attributes), "an object of keys and values")
+    for key, value in attributes.items():
+        if not (isinstance(key, str) and ATTRIBUTE_KEY.fullmatch(key)):
+            raise ProductError("attributes", f"the key {key!r:.80}", KEY_RULE)
+        found[ATTRIBUTE_PREFIX + key] = value
+    values: dict[str, Scalar] = {}
+    for name, value in found.items():
+        kinds = FIELDS.get(name, ATTRIBUTE_KINDS)
+        if not isinstance(value, str | int | float) or kind_of(value) not in kinds:
+            raise ProductError(name, shown(value), f"a {' or '.join(kinds)}")
+        if (isinstance(value, float) and not math.isfinite(value)) or (
+            isinstance(value, int) and abs(value) > MAX_INTEGER
+        ):
+            expected = "a finite number, an integer at most 2**53"
+            raise ProductError(name, f"{value!r:.80}", expected, "Store it as a string.")
+        values[name] = value
+    return values

@@ -1,0 +1,134 @@
+"""``python -m local_server``: serve on this machine, try it out, and read its logs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pymongo import MongoClient
+from rich.console import Console
+
+from bls_models.errors import ProductMatchError
+from local_server import log_tables
+from local_server.first_match import match_photo, query_photo, show_match
+from local_server.options import Options, add_flags, read_options
+from local_server.stack import Report, Stack, database_name, running_stack
+from product_match_client import ClientError
+
+CHECK_SECONDS = 0.5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m local_server", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("run", "serve until Ctrl-C"),
+        ("smoke", "serve on free ports with a database of its own, match once, stop"),
+        ("logs", "show the latest matches and errors"),
+    ):
+        add_flags(commands.add_parser(name, help=text, description=text))
+    arguments = parser.parse_args(argv)
+    start = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"[{time.monotonic() - start:6.1f} s] {line}", flush=True)
+
+    # A plain `kill` stops everything in order, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        options = read_options(arguments)
+        if arguments.command == "run":
+            return run(options, report)
+        if arguments.command == "smoke":
+            return smoke(options, report)
+        return log_tables.show_logs(options, Console())
+    except (ProductMatchError, ClientError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        report("stopped")
+        return 0 if arguments.command == "run" else 130
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    # Further ones must not break into the orderly stop.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def run(options: Options, report: Report) -> int:
+    """Serve until interrupted; returns 1 if a part of the server ends by itself."""
+    with running_stack(options, report) as stack:
+        photo = query_photo(options.catalog_path)
+        result = match_photo(stack.triton, photo)
+        show_match(Console(), stack.triton, photo, result)
+        print(
+            f"\nServing: HTTP {stack.triton.http_url}, gRPC {stack.triton.grpc_url}, "
+            f"metrics http://127.0.0.1:{stack.triton.ports.metrics}/metrics, "
+            f"database {_without_password(stack)}\n"
+            f"Logs: {options.state_folder / 'logs'}. Press Ctrl-C to stop.",
+            flush=True,
+        )
+        while stack.triton.process.alive:
+            time.sleep(CHECK_SECONDS)
+        report(f"tritonserver ended by itself; its log ends with:\n{_tail(stack)}")
+        return 1
+
+
+def smoke(options: Options, report: Report) -> int:
+    """Serve on free ports, match a held-out photo, print the match as JSON, stop.
+
+    Returns:
+        0 if the best match is the right product, else 1.
+    """
+    options.state_folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.state_folder, prefix="smoke-") as state:
+        options = replace(
+            options, http_port=0, grpc_port=0, metrics_port=0, mongodb_port=0, state=state
+        )
+        suffix = f"smoke_{secrets.token_hex(4)}" if options.mongodb_uri else ""
+        try:
+            with running_stack(options, report, suffix) as stack:
+                photo = query_photo(options.catalog_path)
+                result = match_photo(stack.triton, photo)
+                show_match(Console(), stack.triton, photo, result)
+        finally:
+            if suffix:
+                # The server is somebody's own: leave nothing there.
+                MongoClient(options.mongodb_uri).drop_database(database_name(options, suffix))
+    best = result.matches[0] if result.matches else None
+    correct = best is not None and best.product_id == photo.product_id
+    facts = {
+        "product_id": best.product_id if best else None,
+        "score": best.score if best else None,
+        "top1_correct": correct,
+        "query": str(photo.path),
+        "expected_product_id": photo.product_id,
+        "milliseconds": result.details["milliseconds"]["total"],
+    }
+    print(json.dumps(facts), flush=True)
+    return 0 if correct else 1
+
+
+def _tail(stack: Stack) -> str:
+    return stack.triton.process.log_tail()
+
+
+def _without_password(stack: Stack) -> str:
+    """The database's address as it may stand on a screen."""
+    hosts = stack.mongodb_uri.rpartition("@")[2]
+    return f"{hosts.removeprefix('mongodb://')} / {stack.database}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The match that local start-up shows: a photo that is not in the catalogue."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from bls_models.errors import SetupError
+from local_server.triton import TritonServer
+from product_match_client import MatchResult, ProductMatchClient
+from product_match_client.tables import print_matches
+from seed.rows import CatalogRow, read_catalog
+
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A query photo with its right answer.
+
+    Attributes:
+        path: the picture.
+        product_id: the product it shows.
+        held_out: whether it is no picture of the catalogue itself.
+    """
+
+    path: Path
+    product_id: str
+    held_out: bool
+
+
+def query_photo(catalog: Path) -> Photo:
+    """A held-out photo where the catalogue has some, else a picture of its first product.
+
+    Raises:
+        SetupError: no row of the catalogue has a picture.
+    """
+    listing = catalog / "products.jsonl"
+    if listing.is_file():
+        with listing.open(encoding="utf-8") as lines:
+            for line in lines:
+                product = json.loads(line)
+                for name in product.get("queries", []):
+                    return Photo(catalog / name, product["product_id"], held_out=True)
+    for row in read_catalog(catalog):
+        if isinstance(row, CatalogRow) and row.images:
+            return Photo(row.images[0], row.product["product_id"], held_out=False)
+    raise SetupError(f"no product of {catalog} has a picture; there is nothing to match with")
+
+
+def match_photo(server: TritonServer, photo: Photo) -> MatchResult:
+    """Match the photo on the running server."""
+    with ProductMatchClient(server.http_url) as client:
+        return client.match(photo.path, top_k=TOP_K)
+
+
+def curl_line(server: TritonServer, photo: Photo) -> str:
+    """A command for a shell that repeats the match with curl."""
+    path = shlex.quote(str(photo.path))
+    url = f"{server.http_url}/v2/models/product_match/generate"
+    return (
+        f'printf \'{{"image": "%s", "top_k": {TOP_K}}}\' "$(base64 -w0 {path})" \\\n'
+        f"  | curl -s -H 'Content-Type: application/json' --data-binary @- {url}"
+    )
+
+
+def show_match(console: Console, server: TritonServer, photo: Photo, result: MatchResult) -> None:
+    """The ranked products as a table, and how to ask again."""
+    kind = "a photo that is not in the catalogue" if photo.held_out else "a catalogue picture"
+    console.print()
+    console.print(f"[bold]product_match[/bold] on {photo.path}, {kind}:", highlight=False)
+    print_matches(result, console)
+    console.print("\nThe same with curl:", highlight=False)
+    console.print(curl_line(server, photo), highlight=False, markup=False, soft_wrap=True)

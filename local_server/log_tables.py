@@ -1,0 +1,122 @@
+"""``make logs``: the latest matches and errors as tables."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+from pymongo.database import Database
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bls_models import queries
+from bls_models.errors import SetupError
+from bls_models.settings import Settings
+from bls_models.store import INGEST_LOG, MATCH_LOG, Document, connect, database_errors
+from local_server.database import local_database
+from local_server.options import Options
+from local_server.stack import STATE_FILE, database_name, state_lock
+
+ROWS = 15
+SHOWN_MATCHES = 3
+
+
+def show_logs(options: Options, console: Console) -> int:
+    """Print the tables; returns the exit status."""
+    with _database(options) as database, database_errors("reading the logs"):
+        matches = queries.recent_matches(database, ROWS)
+        console.print(_matches_table(matches))
+        for log in (MATCH_LOG, INGEST_LOG):
+            errors = queries.recent_errors(database, log, ROWS)
+            if errors:
+                console.print(_errors_table(log, errors))
+        percentiles = queries.latency_percentiles(database)
+        if percentiles:
+            console.print(_latency_table(percentiles))
+        products = queries.most_matched(database, limit=SHOWN_MATCHES)
+        if products:
+            names = ", ".join(f"{item['product_id']} ({item['matches']})" for item in products)
+            console.print(f"Most matched: {names}", highlight=False, markup=False)
+    return 0
+
+
+@contextlib.contextmanager
+def _database(options: Options) -> Iterator[Database[Document]]:
+    """The running server's database, or the stopped one's, started for the moment."""
+    name = database_name(options)
+    running = options.state_folder / STATE_FILE
+    if running.is_file():
+        facts = json.loads(running.read_text(encoding="utf-8"))
+        yield connect(Settings(mongodb_uri=facts["mongodb_uri"], database=facts["database"]))
+    elif options.mongodb_uri:
+        yield connect(Settings(mongodb_uri=options.mongodb_uri, database=name))
+    elif (options.state_folder / "database").is_dir():
+        with (
+            state_lock(options.state_folder),
+            local_database(options.state_folder, options.mongodb_port) as uri,
+        ):
+            yield connect(Settings(mongodb_uri=uri, database=name))
+    else:
+        raise SetupError(
+            f"there is no database in {options.state_folder} yet; start the server with `make run`"
+        )
+
+
+def _matches_table(entries: list[Document]) -> Table:
+    table = Table(title="Latest matches (UTC)", title_justify="left", box=None, pad_edge=False)
+    for name in ("time", "status", "inputs", "best matches"):
+        table.add_column(name, overflow="fold")
+    table.add_column("ms", justify="right")
+    for entry in entries:
+        ok = entry["status"] == "ok"
+        best = ", ".join(
+            f"{match['product_id']} {match['score']:.3f}"
+            for match in entry.get("matches", [])[:SHOWN_MATCHES]
+        )
+        table.add_row(
+            f"{entry['time']:%m-%d %H:%M:%S}",
+            Text(entry["status"], style="green" if ok else "red"),
+            Text(_inputs(entry.get("inputs", {}))),
+            Text(best or ("nothing" if ok else entry["error"]["type"])),
+            f"{entry['milliseconds']['total']:.1f}",
+        )
+    return table
+
+
+def _inputs(inputs: Document) -> str:
+    images = len(inputs.get("images", []))
+    parts = [f"{images} image{'s' if images > 1 else ''}"] if images else []
+    parts += [repr(text[:40]) for text in inputs.get("texts", [])]
+    if inputs.get("filter"):
+        parts.append(inputs["filter"][:60])
+    return " ".join(parts) or "-"
+
+
+def _errors_table(log: str, entries: list[Document]) -> Table:
+    table = Table(title=f"\nLatest errors of {log}", title_justify="left", box=None, pad_edge=False)
+    for name in ("time", "error", "message"):
+        table.add_column(name, overflow="fold")
+    for entry in entries:
+        table.add_row(
+            f"{entry['time']:%m-%d %H:%M:%S}",
+            Text(entry["error"]["type"], style="red"),
+            Text(entry["error"]["message"]),
+        )
+    return table
+
+
+def _latency_table(percentiles: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="\nMilliseconds by stage", title_justify="left", box=None, pad_edge=False)
+    table.add_column("stage")
+    for name in ("p50_ms", "p95_ms", "p99_ms"):
+        table.add_column(name.removesuffix("_ms"), justify="right")
+    table.add_column("requests", justify="right")
+    for stage, row in sorted(percentiles.items(), key=lambda item: item[1]["p50_ms"]):
+        table.add_row(
+            stage,
+            *(f"{row[name]:.1f}" for name in queries.PERCENTILES),
+            f"{row['count']:.0f}",
+        )
+    return table

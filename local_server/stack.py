@@ -1,0 +1,216 @@
+"""The parts of a local server, started in order and stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pymongo.database import Database
+
+from bls_models.bundle import Bundle
+from bls_models.errors import SetupError
+from bls_models.settings import Settings
+from bls_models.store import Document, connect
+from local_server.database import answers, local_database
+from local_server.options import PROJECT, Options
+from local_server.triton import Ports, TritonServer, running_triton
+from product_match_client import AsyncProductMatchClient
+from seed.importer import ImportCounts, import_catalog
+from seed.progress import show_progress
+from seed.rows import catalog_file, count_rows, read_catalog
+
+Report = Callable[[str], None]
+
+STATE_FILE = "running.json"
+IMPORTS = "imports"
+IMPORT_TIMEOUT_S = 120.0
+EXTERNAL_DATABASE_MS = 5000
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running local server."""
+
+    triton: TritonServer
+    mongodb_uri: str
+    database: str
+
+    def connect(self) -> Database[Document]:
+        """Its database."""
+        return connect(Settings(mongodb_uri=self.mongodb_uri, database=self.database))
+
+
+@contextlib.contextmanager
+def state_lock(state: Path) -> Iterator[None]:
+    """Keep the state folder for this process.
+
+    Raises:
+        SetupError: another local server uses it.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise SetupError(
+                f"process {lock.read().strip() or 'unknown'} already serves from {state}; stop it "
+                "first, or choose another folder with --state"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def build_models(options: Options, report: Report) -> Bundle:
+    """Build the bundle unless it is built.
+
+    Raises:
+        SetupError: the build failed; its own output says why.
+    """
+    report(f"models: bundle {options.bundle}")
+    command = [sys.executable, "-m", "builders", "--bundle", options.bundle]
+    command += ["--repository", str(options.repository_folder)]
+    # A process of its own: serving needs none of what building loads.
+    done = subprocess.run(command, cwd=PROJECT, check=False)
+    if done.returncode:
+        raise SetupError(
+            "the models could not be built (see above); if packages are missing, run `make install`"
+        )
+    return Bundle.read(options.repository_folder)
+
+
+@contextlib.contextmanager
+def running_database(options: Options, report: Report) -> Iterator[str]:
+    """The local database, or the one that ``MONGODB_URI`` names.
+
+    Raises:
+        SetupError: it does not answer.
+    """
+    if not options.mongodb_uri:
+        report(f"database: SecantusDB, files in {options.state_folder / 'database'}")
+        with local_database(options.state_folder, options.mongodb_port) as uri:
+            yield uri
+        return
+    report("database: the one that MONGODB_URI names")
+    if not answers(options.mongodb_uri, EXTERNAL_DATABASE_MS):
+        raise SetupError(
+            "the MongoDB server that MONGODB_URI names does not answer; check the address, the "
+            "credentials and that it runs, or unset it to use a local database"
+        )
+    yield options.mongodb_uri
+
+
+def database_name(options: Options, suffix: str = "") -> str:
+    """A database for each catalogue, so that samples never mix with a shop's own products."""
+    default = Settings.from_environment().database
+    if suffix:
+        return f"{default}_{suffix}"
+    if options.catalog_path == Path(Options().catalog).resolve():
+        return default
+    digest = hashlib.sha256(str(options.catalog_path).encode()).hexdigest()[:8]
+    return f"{default}_{digest}"
+
+
+@contextlib.contextmanager
+def running_stack(options: Options, report: Report, suffix: str = "") -> Iterator[Stack]:
+    """Build, start the database and Triton, and import the catalogue if it is not there yet.
+
+    Args:
+        options: ports, folders, database, bundle, catalogue.
+        report: called with a line on each step.
+        suffix: use a database of this name's own instead of the catalogue's.
+
+    Raises:
+        SetupError: a step failed; the message says what to do.
+    """
+    # Before anything starts: a catalogue that cannot be read is the cheapest thing to notice.
+    catalog_file(options.catalog_path)
+    state = options.state_folder
+    with state_lock(state), contextlib.ExitStack() as parts:
+        bundle = build_models(options, report)
+        uri = parts.enter_context(running_database(options, report))
+        name = database_name(options, suffix)
+        report("tritonserver: loading the models")
+        triton = parts.enter_context(
+            running_triton(
+                options.repository_folder,
+                state,
+                Ports(options.http_port, options.grpc_port, options.metrics_port),
+                {"MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name},
+            )
+        )
+        stack = Stack(triton, uri, name)
+        import_once(stack, options.catalog_path, bundle, state, report)
+        with _announced(stack, state):
+            yield stack
+
+
+@contextlib.contextmanager
+def _announced(stack: Stack, state: Path) -> Iterator[None]:
+    """Leave word of the running server for ``make logs`` and the like."""
+    path = state / STATE_FILE
+    facts = {
+        "http_url": stack.triton.http_url,
+        "grpc_url": stack.triton.grpc_url,
+        "ports": asdict(stack.triton.ports),
+        "mongodb_uri": stack.mongodb_uri,
+        "database": stack.database,
+    }
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def import_once(stack: Stack, catalog: Path, bundle: Bundle, state: Path, report: Report) -> None:
+    """Import a catalogue, unless this database has it already, as it is now.
+
+    Products that somebody deleted since then stay deleted.
+
+    Raises:
+        SetupError: the server stopped answering.
+    """
+    imports = stack.connect()[IMPORTS]
+    listing = catalog_file(catalog)
+    key = str(catalog)
+    now = {
+        "modified": listing.stat().st_mtime_ns,
+        "bytes": listing.stat().st_size,
+        "fingerprint": bundle.fingerprint,
+    }
+    before = imports.find_one({"_id": key}) or {}
+    if all(before.get(name) == value for name, value in now.items()):
+        report(f"catalogue: {catalog} is imported already")
+        return
+    report(f"catalogue: importing {catalog}")
+    errors = state / "import-errors.jsonl"
+    counts = asyncio.run(_import(stack.triton.http_url, catalog, errors))
+    report(f"catalogue: {counts}")
+    if counts.stopped_by is not None:
+        raise SetupError(f"the import stopped: {counts.stopped_by}; start again to go on")
+    if counts.failed:
+        report(f"catalogue: {counts.failed} rows failed; they are listed in {errors}")
+    imports.replace_one(
+        {"_id": key}, now | {"time": datetime.now(UTC), "failed": counts.failed}, upsert=True
+    )
+
+
+async def _import(url: str, catalog: Path, errors: Path) -> ImportCounts:
+    async with AsyncProductMatchClient(url, IMPORT_TIMEOUT_S) as client:
+        with show_progress(count_rows(catalog)) as on_progress:
+            return await import_catalog(
+                read_catalog(catalog), client, errors=errors, on_progress=on_progress
+            )
