@@ -24,24 +24,24 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.torch: constraints.txt | $(BIN)/python
-	@echo "Installing torch for building the models"
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(TORCH_PIP_ARGS) torch
+	@echo "Installing torch, which builds the models"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(TORCH_PIP_ARGS) torch
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 	@echo "Installing the server and what builds its models (a minute or two)"
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,local,build]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,local,build]'
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.installed
 	@echo "Installing test tools"
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[loadtest,test]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[loadtest,test]'
 	@touch $@
 
 install: $(VENV)/.installed ## Make the environment in .venv
 
 models: install ## Build the bundle's graphs into model_repository/
-	$(BIN)/python -m builders $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY))
+	@$(BIN)/python -m builders $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY))
 
 # --- serving ----------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class Bundle:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise BundleError(f"{path} is missing: no bundle is built. {BUILD_HINT}") from None
-        except (json.JSONDecodeError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise BundleError(f"{path} cannot be used: {error}. {BUILD_HINT}") from error
 
     def check_files(self, repository: Path) -> None:

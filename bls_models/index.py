@@ -264,7 +264,8 @@ class ProductIndex:
         ]
         if not blocks:
             return np.zeros(0, np.float32)
-        return (np.concatenate(blocks) / part.total).astype(np.float32)
+        scores: FloatArray = (np.concatenate(blocks) / part.total).astype(np.float32)
+        return scores
 
 
 def _fuse(

@@ -146,7 +146,7 @@ class Store:
     def read_image(self, sha256: str) -> bytes:
         """One stored image's encoded bytes."""
         with database_errors(f"reading image {sha256}"):
-            return self.images.open_download_stream(sha256).read()
+            return bytes(self.images.open_download_stream(sha256).read())
 
     def insert_embeddings(self, documents: list[Document]) -> None:
         """Store embeddings; they count only once a product with their ``write_id`` is stored."""

@@ -112,8 +112,7 @@ class VectorRows:
             eligible = self._owners != DEAD
             if slots is not None:
                 eligible &= slots[self._owners]
-            bitmap = np.packbits(eligible, bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bitmap))
+            parameters = _only_rows(eligible)
         scores, rows = self._index.search(queries, count, params=parameters)
         if not len(self._owners):
             return np.full_like(scores, -np.inf), np.full_like(rows, DEAD)
@@ -142,3 +141,11 @@ class VectorRows:
         cosines = queries @ self._stored()[np.concatenate(rows)].T  # (n, rows)
         best[:, positions] = np.maximum.reduceat(cosines, starts, axis=1)
         return best
+
+
+def _only_rows(eligible: BoolArray) -> Any:
+    """FAISS search parameters that skip all other rows."""
+    # FAISS's own annotations are those of its C++ constructors, not of the Python ones.
+    selectors: Any = faiss
+    bitmap = np.packbits(eligible, bitorder="little")
+    return selectors.SearchParameters(sel=selectors.IDSelectorBitmap(bitmap))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import secrets
 import signal
@@ -19,8 +20,10 @@ from bls_models.errors import ProductMatchError
 from local_server import log_tables
 from local_server.first_match import match_photo, query_photo, show_match
 from local_server.options import Options, add_flags, read_options
-from local_server.stack import Report, Stack, database_name, running_stack
+from local_server.running import read_running
+from local_server.stack import Report, database_name, running_stack
 from product_match_client import ClientError
+from seed.reembed import reembed_stale
 
 CHECK_SECONDS = 0.5
 
@@ -33,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("run", "serve until Ctrl-C"),
         ("smoke", "serve on free ports with a database of its own, match once, stop"),
         ("logs", "show the latest matches and errors"),
+        ("reembed", "compute vectors anew for products of another bundle"),
     ):
         add_flags(commands.add_parser(name, help=text, description=text))
     arguments = parser.parse_args(argv)
@@ -50,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(options, report)
         if arguments.command == "smoke":
             return smoke(options, report)
+        if arguments.command == "reembed":
+            stack = read_running(options.state_folder)
+            return int(asyncio.run(reembed_stale(stack.http_url, stack.connect(), report)) > 0)
         return log_tables.show_logs(options, Console())
     except (ProductMatchError, ClientError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -70,18 +77,18 @@ def run(options: Options, report: Report) -> int:
     """Serve until interrupted; returns 1 if a part of the server ends by itself."""
     with running_stack(options, report) as stack:
         photo = query_photo(options.catalog_path)
-        result = match_photo(stack.triton, photo)
-        show_match(Console(), stack.triton, photo, result)
+        result = match_photo(stack.running.http_url, photo)
+        show_match(Console(), stack.running.http_url, photo, result)
+        running = stack.running
         print(
-            f"\nServing: HTTP {stack.triton.http_url}, gRPC {stack.triton.grpc_url}, "
-            f"metrics http://127.0.0.1:{stack.triton.ports.metrics}/metrics, "
-            f"database {_without_password(stack)}\n"
+            f"\nServing: HTTP {running.http_url}, gRPC {running.grpc_url}, "
+            f"metrics {running.metrics_url}, database {running.database_address}\n"
             f"Logs: {options.state_folder / 'logs'}. Press Ctrl-C to stop.",
             flush=True,
         )
-        while stack.triton.process.alive:
+        while stack.triton.alive:
             time.sleep(CHECK_SECONDS)
-        report(f"tritonserver ended by itself; its log ends with:\n{_tail(stack)}")
+        report(f"tritonserver ended by itself; its log ends with:\n{stack.triton.log_tail()}")
         return 1
 
 
@@ -100,8 +107,8 @@ def smoke(options: Options, report: Report) -> int:
         try:
             with running_stack(options, report, suffix) as stack:
                 photo = query_photo(options.catalog_path)
-                result = match_photo(stack.triton, photo)
-                show_match(Console(), stack.triton, photo, result)
+                result = match_photo(stack.running.http_url, photo)
+                show_match(Console(), stack.running.http_url, photo, result)
         finally:
             if suffix:
                 # The server is somebody's own: leave nothing there.
@@ -118,16 +125,6 @@ def smoke(options: Options, report: Report) -> int:
     }
     print(json.dumps(facts), flush=True)
     return 0 if correct else 1
-
-
-def _tail(stack: Stack) -> str:
-    return stack.triton.process.log_tail()
-
-
-def _without_password(stack: Stack) -> str:
-    """The database's address as it may stand on a screen."""
-    hosts = stack.mongodb_uri.rpartition("@")[2]
-    return f"{hosts.removeprefix('mongodb://')} / {stack.database}"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from pathlib import Path
 from rich.console import Console
 
 from bls_models.errors import SetupError
-from local_server.triton import TritonServer
 from product_match_client import MatchResult, ProductMatchClient
 from product_match_client.tables import print_matches
 from seed.rows import CatalogRow, read_catalog
@@ -52,27 +51,27 @@ def query_photo(catalog: Path) -> Photo:
     raise SetupError(f"no product of {catalog} has a picture; there is nothing to match with")
 
 
-def match_photo(server: TritonServer, photo: Photo) -> MatchResult:
+def match_photo(url: str, photo: Photo) -> MatchResult:
     """Match the photo on the running server."""
-    with ProductMatchClient(server.http_url) as client:
+    with ProductMatchClient(url) as client:
         return client.match(photo.path, top_k=TOP_K)
 
 
-def curl_line(server: TritonServer, photo: Photo) -> str:
+def curl_line(url: str, photo: Photo) -> str:
     """A command for a shell that repeats the match with curl."""
     path = shlex.quote(str(photo.path))
-    url = f"{server.http_url}/v2/models/product_match/generate"
+    endpoint = f"{url}/v2/models/product_match/generate"
     return (
         f'printf \'{{"image": "%s", "top_k": {TOP_K}}}\' "$(base64 -w0 {path})" \\\n'
-        f"  | curl -s -H 'Content-Type: application/json' --data-binary @- {url}"
+        f"  | curl -s -H 'Content-Type: application/json' --data-binary @- {endpoint}"
     )
 
 
-def show_match(console: Console, server: TritonServer, photo: Photo, result: MatchResult) -> None:
+def show_match(console: Console, url: str, photo: Photo, result: MatchResult) -> None:
     """The ranked products as a table, and how to ask again."""
     kind = "a photo that is not in the catalogue" if photo.held_out else "a catalogue picture"
     console.print()
     console.print(f"[bold]product_match[/bold] on {photo.path}, {kind}:", highlight=False)
     print_matches(result, console)
     console.print("\nThe same with curl:", highlight=False)
-    console.print(curl_line(server, photo), highlight=False, markup=False, soft_wrap=True)
+    console.print(curl_line(url, photo), highlight=False, markup=False, soft_wrap=True)

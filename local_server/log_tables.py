@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 
 from pymongo.database import Database
@@ -17,7 +16,8 @@ from bls_models.settings import Settings
 from bls_models.store import INGEST_LOG, MATCH_LOG, Document, connect, database_errors
 from local_server.database import local_database
 from local_server.options import Options
-from local_server.stack import STATE_FILE, database_name, state_lock
+from local_server.running import find_running
+from local_server.stack import database_name, state_lock
 
 ROWS = 15
 SHOWN_MATCHES = 3
@@ -46,10 +46,9 @@ def show_logs(options: Options, console: Console) -> int:
 def _database(options: Options) -> Iterator[Database[Document]]:
     """The running server's database, or the stopped one's, started for the moment."""
     name = database_name(options)
-    running = options.state_folder / STATE_FILE
-    if running.is_file():
-        facts = json.loads(running.read_text(encoding="utf-8"))
-        yield connect(Settings(mongodb_uri=facts["mongodb_uri"], database=facts["database"]))
+    running = find_running(options.state_folder)
+    if running is not None:
+        yield running.connect()
     elif options.mongodb_uri:
         yield connect(Settings(mongodb_uri=options.mongodb_uri, database=name))
     elif (options.state_folder / "database").is_dir():

@@ -6,24 +6,22 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from pymongo.database import Database
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
 from bls_models.settings import Settings
-from bls_models.store import Document, connect
 from local_server.database import answers, local_database
 from local_server.options import PROJECT, Options
-from local_server.triton import Ports, TritonServer, running_triton
+from local_server.processes import ManagedProcess
+from local_server.running import Running, announced
+from local_server.triton import Ports, running_triton
 from product_match_client import AsyncProductMatchClient
 from seed.importer import ImportCounts, import_catalog
 from seed.progress import show_progress
@@ -31,7 +29,6 @@ from seed.rows import catalog_file, count_rows, read_catalog
 
 Report = Callable[[str], None]
 
-STATE_FILE = "running.json"
 IMPORTS = "imports"
 IMPORT_TIMEOUT_S = 120.0
 EXTERNAL_DATABASE_MS = 5000
@@ -39,15 +36,10 @@ EXTERNAL_DATABASE_MS = 5000
 
 @dataclass(frozen=True)
 class Stack:
-    """A running local server."""
+    """A running local server: where it is, and Triton's process."""
 
-    triton: TritonServer
-    mongodb_uri: str
-    database: str
-
-    def connect(self) -> Database[Document]:
-        """Its database."""
-        return connect(Settings(mongodb_uri=self.mongodb_uri, database=self.database))
+    running: Running
+    triton: ManagedProcess
 
 
 @contextlib.contextmanager
@@ -151,31 +143,21 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
                 {"MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name},
             )
         )
-        stack = Stack(triton, uri, name)
-        import_once(stack, options.catalog_path, bundle, state, report)
-        with _announced(stack, state):
-            yield stack
+        running = Running(
+            http_url=triton.http_url,
+            grpc_url=triton.grpc_url,
+            metrics_url=triton.metrics_url,
+            mongodb_uri=uri,
+            database=name,
+        )
+        import_once(running, options.catalog_path, bundle, state, report)
+        parts.enter_context(announced(running, state))
+        yield Stack(running, triton.process)
 
 
-@contextlib.contextmanager
-def _announced(stack: Stack, state: Path) -> Iterator[None]:
-    """Leave word of the running server for ``make logs`` and the like."""
-    path = state / STATE_FILE
-    facts = {
-        "http_url": stack.triton.http_url,
-        "grpc_url": stack.triton.grpc_url,
-        "ports": asdict(stack.triton.ports),
-        "mongodb_uri": stack.mongodb_uri,
-        "database": stack.database,
-    }
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def import_once(stack: Stack, catalog: Path, bundle: Bundle, state: Path, report: Report) -> None:
+def import_once(
+    running: Running, catalog: Path, bundle: Bundle, state: Path, report: Report
+) -> None:
     """Import a catalogue, unless this database has it already, as it is now.
 
     Products that somebody deleted since then stay deleted.
@@ -183,7 +165,7 @@ def import_once(stack: Stack, catalog: Path, bundle: Bundle, state: Path, report
     Raises:
         SetupError: the server stopped answering.
     """
-    imports = stack.connect()[IMPORTS]
+    imports = running.connect()[IMPORTS]
     listing = catalog_file(catalog)
     key = str(catalog)
     now = {
@@ -197,7 +179,7 @@ def import_once(stack: Stack, catalog: Path, bundle: Bundle, state: Path, report
         return
     report(f"catalogue: importing {catalog}")
     errors = state / "import-errors.jsonl"
-    counts = asyncio.run(_import(stack.triton.http_url, catalog, errors))
+    counts = asyncio.run(_import(running.http_url, catalog, errors))
     report(f"catalogue: {counts}")
     if counts.stopped_by is not None:
         raise SetupError(f"the import stopped: {counts.stopped_by}; start again to go on")

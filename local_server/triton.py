@@ -56,6 +56,11 @@ class TritonServer:
         return f"http://{LOOPBACK}:{self.ports.http}"
 
     @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds the metrics."""
+        return f"http://{LOOPBACK}:{self.ports.metrics}/metrics"
+
+    @property
     def grpc_url(self) -> str:
         """Address of the gRPC endpoint, as the client takes it."""
         return f"grpc://{LOOPBACK}:{self.ports.grpc}"

@@ -1,0 +1,26 @@
+"""Python client of the product matching server: HTTP and gRPC, blocking and asyncio."""
+
+from __future__ import annotations
+
+from product_match_client.client import AsyncProductMatchClient, ProductMatchClient
+from product_match_client.errors import (
+    BadRequestError,
+    ClientError,
+    ServerError,
+    ServiceUnavailableError,
+)
+from product_match_client.images import ImageSource
+from product_match_client.results import IngestResult, Match, MatchResult
+
+__all__ = [
+    "AsyncProductMatchClient",
+    "BadRequestError",
+    "ClientError",
+    "ImageSource",
+    "IngestResult",
+    "Match",
+    "MatchResult",
+    "ProductMatchClient",
+    "ServerError",
+    "ServiceUnavailableError",
+]

@@ -1,0 +1,203 @@
+"""Calls as data: the tensors a method sends and how its answer is read.
+
+A call knows nothing of HTTP, gRPC or asyncio, so the clients share all of this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, ModelSpec
+from product_match_client.errors import BadRequestError
+from product_match_client.images import ImageSource, image_bytes, image_sources
+from product_match_client.results import (
+    IngestResult,
+    MatchResult,
+    Outputs,
+    ingest_result_from_outputs,
+    match_result_from_outputs,
+    product_from_outputs,
+)
+
+Crop = Sequence[float]
+"""x0, y0, x1, y1, relative to the upright picture: 0 is left or top, 1 is right or bottom."""
+
+WHOLE_PICTURE = (0.0, 0.0, 1.0, 1.0)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input on the wire; ``array`` has the leading batch dimension of 1."""
+
+    name: str
+    dtype: str
+    array: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Call(Generic[Result]):
+    """One request to one model, and the function that reads its outputs."""
+
+    spec: ModelSpec
+    tensors: tuple[Tensor, ...]
+    parse: Callable[[Outputs], Result]
+    request_id: str = ""
+
+
+def match_call(
+    images: ImageSource | Iterable[ImageSource] = (),
+    texts: str | Iterable[str] = (),
+    *,
+    image_weights: Sequence[float] | None = None,
+    text_weights: Sequence[float] | None = None,
+    crops: Sequence[Crop | None] | None = None,
+    top_k: int | None = None,
+    offset: int | None = None,
+    filter: Mapping[str, Any] | None = None,
+    min_score: float | None = None,
+    request_id: str = "",
+) -> Call[MatchResult]:
+    """The call behind `ProductMatchClient.match`, which documents the arguments.
+
+    Counts and ranges are left to the server, whose messages say what would be right; only
+    what cannot be put on the wire is refused here.
+
+    Raises:
+        BadRequestError: no image and no text, an unreadable picture, or a value that does not
+            fit its tensor.
+    """
+    pictures = [image_bytes(source, place) for place, source in enumerate(image_sources(images))]
+    sentences = [texts] if isinstance(texts, str) else list(texts)
+    if not pictures and not sentences:
+        raise BadRequestError("match needs at least one image or text")
+    if crops is not None:
+        crops = [WHOLE_PICTURE if crop is None else crop for crop in crops]
+    given: dict[str, Any] = {
+        "image": pictures,
+        "text": sentences,
+        "image_weight": image_weights,
+        "text_weight": text_weights,
+        "crop": crops,
+        "top_k": None if top_k is None else [top_k],
+        "offset": None if offset is None else [offset],
+        "filter": None if filter is None else [json_text(filter, "filter")],
+        "min_score": None if min_score is None else [min_score],
+    }
+    tensors = _tensors(PRODUCT_MATCH, given)
+    return Call(PRODUCT_MATCH, tensors, match_result_from_outputs, request_id)
+
+
+def upsert_call(
+    product: Mapping[str, Any], images: ImageSource | Iterable[ImageSource] | None = None
+) -> Call[IngestResult]:
+    """The call behind `ProductMatchClient.upsert`.
+
+    Raises:
+        BadRequestError: an unreadable picture, or a product that is not JSON.
+    """
+    sources = () if images is None else image_sources(images)
+    pictures = [image_bytes(source, place) for place, source in enumerate(sources)]
+    return _ingest_call("upsert", product, ingest_result_from_outputs, pictures)
+
+
+def delete_call(product_id: str) -> Call[IngestResult]:
+    """The call behind `ProductMatchClient.delete`."""
+    return _ingest_call("delete", {"product_id": product_id}, ingest_result_from_outputs)
+
+
+def get_call(product_id: str) -> Call[dict[str, Any] | None]:
+    """The call behind `ProductMatchClient.get`."""
+    return _ingest_call("get", {"product_id": product_id}, product_from_outputs)
+
+
+def reembed_call(product_id: str) -> Call[IngestResult]:
+    """The call behind `ProductMatchClient.reembed`."""
+    return _ingest_call("reembed", {"product_id": product_id}, ingest_result_from_outputs)
+
+
+def json_text(value: Mapping[str, Any], name: str) -> str:
+    """The JSON of a mapping.
+
+    Raises:
+        BadRequestError: it holds something that JSON has no form for, NaN among them.
+    """
+    try:
+        return json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BadRequestError(f"{name}: cannot be written as JSON: {error}") from error
+
+
+def _ingest_call(
+    operation: str,
+    product: Mapping[str, Any],
+    parse: Callable[[Outputs], Result],
+    pictures: Sequence[bytes] = (),
+) -> Call[Result]:
+    given = {
+        "operation": [operation],
+        "product": [json_text(product, "product")],
+        "image": pictures,
+    }
+    return Call(PRODUCT_INGEST, _tensors(PRODUCT_INGEST, given), parse)
+
+
+def _tensors(spec: ModelSpec, given: Mapping[str, Sequence[Any] | None]) -> tuple[Tensor, ...]:
+    """The tensors of what was given, in the spec's order; what is None or empty is left out."""
+    tensors = []
+    for tensor in spec.inputs:
+        values = given[tensor.name]
+        if values is None or len(values) == 0:
+            continue
+        if tensor.dtype == "BYTES":
+            array = _bytes_array(tensor.name, values)  # (1, n)
+        else:
+            array = _number_array(tensor.name, values, tensor.numpy_dtype, tensor.config_dims)
+        tensors.append(Tensor(tensor.name, tensor.dtype, array))
+    return tuple(tensors)
+
+
+def _bytes_array(name: str, values: Sequence[bytes | str]) -> NDArray[np.object_]:
+    """BYTES [1,n], text as UTF-8."""
+    array = np.empty((1, len(values)), dtype=np.object_)
+    for place, value in enumerate(values):
+        if not isinstance(value, bytes | str):
+            raise BadRequestError(f"{name}[{place}]: got {type(value).__name__}; expected text")
+        try:
+            array[0, place] = value.encode("utf-8") if isinstance(value, str) else value
+        except UnicodeEncodeError as error:
+            raise BadRequestError(f"{name}[{place}]: is not valid Unicode: {error}") from error
+    return array
+
+
+def _number_array(
+    name: str, values: Sequence[Any], dtype: type, dims: tuple[int, ...]
+) -> NDArray[Any]:
+    """The numbers as [1, *dims], where a dim of -1 takes any size."""
+    shape = ", ".join("n" if dim == -1 else str(dim) for dim in dims)
+    expected = f"expected {np.dtype(dtype).name} numbers of shape [{shape}]"
+    try:
+        found: NDArray[Any] = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise BadRequestError(f"{name}: got {values!r}; {expected}") from error
+    # Checked before the cast, because numpy cuts off a fraction, wraps a large number around
+    # and reads text as numbers without a word.
+    if np.issubdtype(dtype, np.integer):
+        limits: np.iinfo[Any] = np.iinfo(dtype)
+        fits = found.dtype.kind == "i" and limits.min <= found.min() and found.max() <= limits.max
+    else:
+        fits = found.dtype.kind in "iuf"
+    if not fits:
+        raise BadRequestError(f"{name}: got {values!r}; {expected}")
+    if len(found.shape) != len(dims) or any(
+        dim not in (-1, size) for dim, size in zip(dims, found.shape, strict=True)
+    ):
+        raise BadRequestError(f"{name}: got shape {list(found.shape)}; {expected}")
+    return found.astype(dtype)[np.newaxis]  # (1, *dims)

@@ -1,0 +1,296 @@
+"""The ``product-match`` command: match, add, remove and get products from a shell."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from product_match_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, ProductMatchClient
+from product_match_client.documents import attribute_from_text, price_from_text
+from product_match_client.errors import BadRequestError, ClientError
+from product_match_client.tables import print_matches, print_product
+
+EXIT_OK = 0
+EXIT_SERVICE = 1
+EXIT_INPUT = 2
+
+PRODUCT_FLAGS = ("id", "name", "description", "category", "price", "currency", "attribute")
+
+Command = Callable[[argparse.Namespace, ProductMatchClient, Console], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the arguments; None takes the process's own.
+
+    Returns:
+        0 for success, 1 where the service failed, 2 where the input was wrong.
+    """
+    arguments = build_parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        with ProductMatchClient(arguments.url, arguments.timeout) as client:
+            return command(arguments, client, Console(highlight=False))
+    except ClientError as error:
+        sys.stderr.write(f"product-match: {error}\n")
+        return EXIT_INPUT if isinstance(error, BadRequestError) else EXIT_SERVICE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; what runs is in ``command``."""
+    parser = argparse.ArgumentParser(
+        prog="product-match", description="Find products by photos and text, and edit them."
+    )
+    _add_connection_flags(parser)
+    parser.set_defaults(
+        url=os.environ.get("PRODUCT_MATCH_URL") or DEFAULT_URL, timeout=DEFAULT_TIMEOUT_S
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # Accepted after the command too, where they must not overwrite what came before it.
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _add_connection_flags(shared)
+
+    match = commands.add_parser("match", parents=[shared], help="find products")
+    match.set_defaults(command=run_match)
+    match.add_argument("photo", nargs="*", help="a JPEG, PNG or WebP photo; several of one thing")
+    match.add_argument(
+        "--text", action="append", default=[], help="what it is, in words; repeatable"
+    )
+    match.add_argument(
+        "--image-weight",
+        action="append",
+        type=float,
+        metavar="W",
+        help="one for each photo, in order; negative pushes away (default: 1)",
+    )
+    match.add_argument(
+        "--text-weight",
+        action="append",
+        type=float,
+        metavar="W",
+        help="one for each text, in order; negative pushes away (default: 1)",
+    )
+    match.add_argument(
+        "--crop",
+        action="append",
+        type=crop_from_text,
+        metavar="X0,Y0,X1,Y1",
+        help="one for each photo, in order, from 0 to 1; 0,0,1,1 is the whole photo",
+    )
+    match.add_argument(
+        "--filter",
+        type=object_from_text,
+        metavar="JSON",
+        help="""conditions, e.g. '{"price": {"$lt": 50}}'""",
+    )
+    match.add_argument("--top-k", type=int, metavar="N", help="how many products (default: 5)")
+    match.add_argument("--offset", type=int, metavar="N", help="how many of the best to skip")
+    match.add_argument("--min-score", type=float, metavar="S", help="leave out lower scores")
+    match.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+    add = commands.add_parser("add", parents=[shared], help="create or replace a product")
+    add.set_defaults(command=run_add)
+    add.add_argument(
+        "product", nargs="?", metavar="PRODUCT.json", help="the product's document; - reads stdin"
+    )
+    add.add_argument("--image", action="append", metavar="P", help="a picture; repeatable")
+    for flag in ("id", "name", "description", "category", "currency"):
+        add.add_argument(f"--{flag}", help=f"the product's {flag}, in place of a file")
+    add.add_argument("--price", type=price_argument, help="the product's price")
+    add.add_argument(
+        "--attribute",
+        action="append",
+        type=attribute_argument,
+        metavar="K=V",
+        help="numbers, true and false are read as such (a file can keep them text); repeatable",
+    )
+
+    remove = commands.add_parser("remove", parents=[shared], help="remove products")
+    remove.set_defaults(command=run_remove)
+    remove.add_argument("id", nargs="+", help="a product's id")
+
+    get = commands.add_parser("get", parents=[shared], help="show a product")
+    get.set_defaults(command=run_get)
+    get.add_argument("id", help="the product's id")
+    get.add_argument("--json", action="store_true", help="print the document as JSON")
+    return parser
+
+
+def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
+    """``match``: find products and print them."""
+    result = client.match(
+        arguments.photo,
+        arguments.text,
+        image_weights=arguments.image_weight,
+        text_weights=arguments.text_weight,
+        crops=arguments.crop,
+        top_k=arguments.top_k,
+        offset=arguments.offset,
+        filter=arguments.filter,
+        min_score=arguments.min_score,
+    )
+    if arguments.json:
+        _print_json(dataclasses.asdict(result))
+    else:
+        first_rank = 1 + (arguments.offset or 0)
+        print_matches(result, console, first_rank, hints_for_no_match(arguments))
+    return EXIT_OK
+
+
+def run_add(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
+    """``add``: create or replace one product."""
+    result = client.upsert(product_from_arguments(arguments), arguments.image)
+    console.print(f"{escape(result.product_id)}: {result.status} (revision {result.revision})")
+    return EXIT_OK
+
+
+def run_remove(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
+    """``remove``: remove products; an id that does not exist makes the exit status 2."""
+    statuses = set()
+    for product_id in arguments.id:
+        result = client.delete(product_id)
+        statuses.add(result.status)
+        console.print(f"{escape(product_id)}: {result.status.replace('_', ' ')}")
+    return EXIT_INPUT if "not_found" in statuses else EXIT_OK
+
+
+def run_get(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
+    """``get``: show one product."""
+    product = client.get(arguments.id)
+    if product is None:
+        raise BadRequestError(f"there is no product {arguments.id!r}")
+    if arguments.json:
+        _print_json(product)
+    else:
+        print_product(product, console)
+    return EXIT_OK
+
+
+def hints_for_no_match(arguments: argparse.Namespace) -> list[str]:
+    """What could be changed in a ``match`` that found nothing."""
+    hints = []
+    if arguments.min_score is not None:
+        hints.append("a lower --min-score")
+    if arguments.filter is not None:
+        hints.append("fewer conditions in --filter")
+    if arguments.offset:
+        hints.append("a smaller --offset")
+    # Without a limit every product is a match, so the catalogue has none.
+    return hints or ["adding products: product-match add, or python -m seed import"]
+
+
+def product_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The document that ``add`` was given, from its file, stdin or flags.
+
+    Raises:
+        BadRequestError: there is none, there are two, or it is not a JSON object.
+    """
+    flags = {name: getattr(arguments, name) for name in PRODUCT_FLAGS}
+    given = {name: value for name, value in flags.items() if value is not None}
+    if arguments.product is not None:
+        if given:
+            flag = next(iter(given))
+            raise BadRequestError(f"give the product as a file or by flags, not both (--{flag})")
+        return _product_from_file(arguments.product)
+    if "id" not in given or "name" not in given:
+        raise BadRequestError("give the product as a file, as - for stdin, or by --id and --name")
+    product = {"product_id": given.pop("id"), **given}
+    if "attribute" in product:
+        product["attributes"] = dict(product.pop("attribute"))
+    return product
+
+
+def crop_from_text(text: str) -> tuple[float, ...]:
+    """Four numbers of a crop.
+
+    Raises:
+        argparse.ArgumentTypeError: they are not four numbers.
+    """
+    try:
+        crop = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        crop = ()
+    if len(crop) != 4:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1, e.g. 0.1,0,0.9,1")
+    return crop
+
+
+def object_from_text(text: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is something else.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return value
+
+
+def attribute_argument(text: str) -> tuple[str, str | int | float | bool]:
+    """The name and value of ``name=value``.
+
+    Raises:
+        argparse.ArgumentTypeError: there is no name or no ``=``.
+    """
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not K=V, e.g. colour=red")
+    return name.strip(), attribute_from_text(value)
+
+
+def price_argument(text: str) -> float:
+    """A price.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is not a number.
+    """
+    try:
+        return price_from_text(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _add_connection_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url",
+        help=f"http(s):// or grpc(s)://host:port (default: $PRODUCT_MATCH_URL, else {DEFAULT_URL})",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="S",
+        help=f"seconds to wait (default: {DEFAULT_TIMEOUT_S:g})",
+    )
+
+
+def _product_from_file(name: str) -> dict[str, Any]:
+    source = "stdin" if name == "-" else name
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        product = json.loads(data.decode("utf-8-sig"))
+    except OSError as error:
+        raise BadRequestError(f"cannot read {source}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise BadRequestError(f"{source} is not JSON: {error}") from error
+    if not isinstance(product, dict):
+        raise BadRequestError(f"{source}: expected one product as a JSON object")
+    return product
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")

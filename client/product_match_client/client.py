@@ -1,0 +1,309 @@
+"""The clients: the same methods, blocking and as coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
+from product_match_client.calls import (
+    Call,
+    Crop,
+    Result,
+    delete_call,
+    get_call,
+    match_call,
+    reembed_call,
+    upsert_call,
+)
+from product_match_client.endpoint import endpoint_from_url
+from product_match_client.errors import ClientError
+from product_match_client.images import ImageSource
+from product_match_client.results import IngestResult, MatchResult
+from product_match_client.transports import (
+    AsyncTransport,
+    BlockingTransport,
+    open_async,
+    open_blocking,
+)
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT_S = 30.0
+MODELS = (PRODUCT_MATCH.name, PRODUCT_INGEST.name)
+
+
+class ProductMatchClient:
+    """A blocking client of one server.
+
+    It holds connections, so one object should serve many calls; use it as a context manager or
+    call `close`. It belongs to one thread at a time (tritonclient's HTTP client is not
+    thread-safe). Nothing is retried: a call that fails says so.
+
+    Args:
+        url: ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``; a bare
+            ``host:port`` means HTTP.
+        timeout_s: seconds; over gRPC for a whole call, over HTTP for connecting and for each
+            wait on the network.
+        headers: sent with every request, as HTTP headers or gRPC metadata.
+
+    Raises:
+        BadRequestError: the url cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        endpoint = endpoint_from_url(url)
+        self._transport = BlockingTransport(
+            open_blocking(endpoint, timeout_s), endpoint, timeout_s, headers or {}
+        )
+
+    def __enter__(self) -> ProductMatchClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client cannot be used afterwards."""
+        self._transport.close()
+
+    def match(
+        self,
+        images: ImageSource | Iterable[ImageSource] = (),
+        texts: str | Iterable[str] = (),
+        *,
+        image_weights: Sequence[float] | None = None,
+        text_weights: Sequence[float] | None = None,
+        crops: Sequence[Crop | None] | None = None,
+        top_k: int | None = None,
+        offset: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        request_id: str = "",
+    ) -> MatchResult:
+        """Find the products that look and read like what is given.
+
+        Args:
+            images: photos of the thing, one or several, as JPEG, PNG or WebP.
+            texts: descriptions of it, one or several. At least one image or text is needed.
+            image_weights: one for each image, any sign; negative pushes away. The server's
+                default is 1.
+            text_weights: one for each text, likewise.
+            crops: one for each image: (x0, y0, x1, y1), relative to the upright picture, or
+                None for the whole picture.
+            top_k: how many products, 1 to 100; the server's default is 5.
+            offset: how many of the best to skip, for paging.
+            filter: conditions on the products, in the part of MongoDB's query language that
+                the server knows, e.g. ``{"price": {"$lt": 50}}``.
+            min_score: leave out products whose score is lower.
+            request_id: returned in the details and written to the server's match log.
+
+        Returns:
+            The matches, best first; there may be none.
+
+        Raises:
+            BadRequestError: the request cannot be answered as it is.
+            ServiceUnavailableError: the service is away or too slow.
+            ServerError: the server failed.
+        """
+        return self._transport.send(
+            match_call(
+                images,
+                texts,
+                image_weights=image_weights,
+                text_weights=text_weights,
+                crops=crops,
+                top_k=top_k,
+                offset=offset,
+                filter=filter,
+                min_score=min_score,
+                request_id=request_id,
+            )
+        )
+
+    def upsert(
+        self,
+        product: Mapping[str, Any],
+        images: ImageSource | Iterable[ImageSource] | None = None,
+    ) -> IngestResult:
+        """Create a product or replace it. Sending one that has not changed is cheap.
+
+        Args:
+            product: product_id, name, description, category, price, currency, and attributes,
+                a flat object of text, numbers and booleans.
+            images: its pictures; None or none at all keeps the stored ones.
+
+        Returns:
+            Its status is ``created``, ``updated`` or ``unchanged``.
+
+        Raises:
+            BadRequestError: the product or a picture cannot be accepted.
+            ServiceUnavailableError: the service is away or too slow.
+            ServerError: the server failed.
+        """
+        return self._transport.send(upsert_call(product, images))
+
+    def delete(self, product_id: str) -> IngestResult:
+        """Remove a product.
+
+        Returns:
+            Its status is ``deleted`` or ``not_found``.
+
+        Raises:
+            ClientError: as for `upsert`.
+        """
+        return self._transport.send(delete_call(product_id))
+
+    def reembed(self, product_id: str) -> IngestResult:
+        """Compute a stored product's vectors anew, as after a change of the server's bundle.
+
+        Raises:
+            ClientError: as for `upsert`; a product that is not stored is a BadRequestError.
+        """
+        return self._transport.send(reembed_call(product_id))
+
+    def get(self, product_id: str) -> dict[str, Any] | None:
+        """The document of a product, or None if there is no such product.
+
+        Raises:
+            ClientError: as for `upsert`.
+        """
+        return self._transport.send(get_call(product_id))
+
+    def is_ready(self) -> bool:
+        """Whether the server says that it answers; False also where it cannot be asked."""
+        try:
+            return all(self._transport.is_model_ready(model) for model in MODELS)
+        except ClientError:
+            return False
+
+
+class AsyncProductMatchClient:
+    """`ProductMatchClient` with coroutines; many calls may be under way at once.
+
+    Args:
+        url: as for `ProductMatchClient`.
+        timeout_s: seconds for a whole call.
+        headers: as for `ProductMatchClient`.
+
+    Raises:
+        BadRequestError: the url cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._endpoint = endpoint_from_url(url)
+        self._timeout_s = timeout_s
+        self._headers = headers or {}
+        self._opened: AsyncTransport | None = None
+
+    async def __aenter__(self) -> AsyncProductMatchClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def _transport(self) -> AsyncTransport:
+        # Opened with the first call: aiohttp binds its connections to the running loop.
+        if self._opened is None:
+            self._opened = AsyncTransport(
+                open_async(self._endpoint, self._timeout_s),
+                self._endpoint,
+                self._timeout_s,
+                self._headers,
+            )
+        return self._opened
+
+    async def _send(self, build: Callable[[], Call[Result]]) -> Result:
+        # Building reads picture files, which would hold up the loop.
+        return await self._transport.send(await asyncio.to_thread(build))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._opened is not None:
+            await self._opened.close()
+            self._opened = None
+
+    async def match(
+        self,
+        images: ImageSource | Iterable[ImageSource] = (),
+        texts: str | Iterable[str] = (),
+        *,
+        image_weights: Sequence[float] | None = None,
+        text_weights: Sequence[float] | None = None,
+        crops: Sequence[Crop | None] | None = None,
+        top_k: int | None = None,
+        offset: int | None = None,
+        filter: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        request_id: str = "",
+    ) -> MatchResult:
+        """Find the products that look and read like what is given.
+
+        Arguments, result and errors are those of `ProductMatchClient.match`.
+        """
+        return await self._send(
+            lambda: match_call(
+                images,
+                texts,
+                image_weights=image_weights,
+                text_weights=text_weights,
+                crops=crops,
+                top_k=top_k,
+                offset=offset,
+                filter=filter,
+                min_score=min_score,
+                request_id=request_id,
+            )
+        )
+
+    async def upsert(
+        self,
+        product: Mapping[str, Any],
+        images: ImageSource | Iterable[ImageSource] | None = None,
+    ) -> IngestResult:
+        """Create a product or replace it, as `ProductMatchClient.upsert` does."""
+        return await self._send(lambda: upsert_call(product, images))
+
+    async def delete(self, product_id: str) -> IngestResult:
+        """Remove a product, as `ProductMatchClient.delete` does."""
+        return await self._send(lambda: delete_call(product_id))
+
+    async def reembed(self, product_id: str) -> IngestResult:
+        """Compute a stored product's vectors anew, as `ProductMatchClient.reembed` does."""
+        return await self._send(lambda: reembed_call(product_id))
+
+    async def get(self, product_id: str) -> dict[str, Any] | None:
+        """The document of a product, as `ProductMatchClient.get` does."""
+        return await self._send(lambda: get_call(product_id))
+
+    async def is_ready(self) -> bool:
+        """Whether the server says that it answers; False also where it cannot be asked."""
+        try:
+            for model in MODELS:
+                if not await self._transport.is_model_ready(model):
+                    return False
+        except ClientError:
+            return False
+        return True

@@ -1,0 +1,38 @@
+"""Product documents from text: what a command line or a table cell holds."""
+
+from __future__ import annotations
+
+import math
+import re
+
+# No leading zeros and no exponents: 007 and 1e5 are more often codes than numbers. Beyond 15
+# digits a number may not survive JSON readers that use floats, and is a code as well.
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,14})")
+DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,14})\.[0-9]+")
+
+
+def attribute_from_text(text: str) -> str | int | float | bool:
+    """The value of an attribute written as text: a number, true or false, else the text."""
+    text = text.strip()
+    if INTEGER.fullmatch(text):
+        return int(text)
+    if DECIMAL.fullmatch(text):
+        return float(text)
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return text
+
+
+def price_from_text(text: str) -> float:
+    """A price.
+
+    Raises:
+        ValueError: the text is not a plain finite number.
+    """
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not math.isfinite(price):
+        raise ValueError(f"price is {text!r}; expected a number such as 59.90")
+    return price

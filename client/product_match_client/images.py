@@ -1,0 +1,52 @@
+"""Reading pictures from wherever the caller has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
+
+from product_match_client.errors import BadRequestError
+
+ImageSource: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+"""An encoded JPEG, PNG or WebP picture: its bytes, the path of its file, or an open file."""
+
+
+def image_sources(images: ImageSource | Iterable[ImageSource]) -> tuple[ImageSource, ...]:
+    """The pictures of an argument that may be one picture or several."""
+    if isinstance(images, bytes | bytearray | memoryview | str | os.PathLike):
+        return (images,)
+    if hasattr(images, "read"):
+        return (cast(BinaryIO, images),)  # an open file, though it iterates (over lines)
+    return tuple(images)
+
+
+def image_bytes(source: ImageSource, position: int) -> bytes:
+    """The encoded bytes of one picture; they are not decoded here.
+
+    Args:
+        source: see `ImageSource`.
+        position: its place among the pictures of the request, for the message.
+
+    Raises:
+        BadRequestError: the file cannot be read, or the source is of another kind.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        try:
+            return Path(source).read_bytes()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise BadRequestError(
+                f"image[{position}]: cannot read {os.fspath(source)}: {reason}"
+            ) from error
+    if hasattr(source, "read"):
+        data = source.read()
+        if isinstance(data, bytes):
+            return data
+        raise BadRequestError(f"image[{position}]: the file is open as text; open it with 'rb'")
+    raise BadRequestError(
+        f"image[{position}]: got {type(source).__name__}; expected bytes, a path or a binary file"
+    )

@@ -1,0 +1,153 @@
+"""What the server answers, as plain objects."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from product_match_client.errors import ServerError
+
+Outputs = Mapping[str, NDArray[Any]]
+"""Output tensors by name, each with the leading batch dimension of 1."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One matching product.
+
+    Attributes:
+        product_id: the product's id.
+        score: the fused score, about -1 to 1.
+        image_score: cosine between the pictures; None where pictures took no part.
+        text_score: cosine between the texts; None where texts took no part.
+        product: the product's document.
+    """
+
+    product_id: str
+    score: float
+    image_score: float | None
+    text_score: float | None
+    product: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MatchResult:
+    """The matches, best first, and how they came about.
+
+    Attributes:
+        matches: may be empty, which is an answer and not a failure.
+        details: request_id; bundle (name, fingerprint); index; degraded, the parts that could
+            not do their share; milliseconds, by stage and in total.
+    """
+
+    matches: tuple[Match, ...]
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    """What became of one product.
+
+    Attributes:
+        product_id: the product's id.
+        status: created, updated, unchanged, deleted, found or not_found.
+        revision: grows with every change of the product.
+        details: further facts from the server.
+    """
+
+    product_id: str
+    status: str
+    revision: int
+    details: dict[str, Any]
+
+
+def match_result_from_outputs(outputs: Outputs) -> MatchResult:
+    """The answer of ``product_match``.
+
+    Args:
+        outputs: product_id, product BYTES [1,k]; score, image_score, text_score FP32 [1,k],
+            where NaN says that the modality was not used; details BYTES [1,1].
+
+    Raises:
+        ServerError: the tensors do not fit together or hold no JSON.
+    """
+    names = ("product_id", "score", "image_score", "text_score", "product")
+    columns = {name: outputs[name].reshape(-1) for name in names}  # (k,)
+    counts = {name: len(column) for name, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        raise ServerError(f"product_match answered outputs of different lengths: {counts}")
+    matches = tuple(
+        Match(
+            product_id=_text(columns["product_id"][rank]),
+            score=float(columns["score"][rank]),
+            image_score=_number_or_none(columns["image_score"][rank]),
+            text_score=_number_or_none(columns["text_score"][rank]),
+            product=_json_object(columns["product"][rank], f"product[{rank}]"),
+        )
+        for rank in range(counts["product_id"])
+    )
+    return MatchResult(matches, _json_object(_single(outputs, "details"), "details"))
+
+
+def ingest_result_from_outputs(outputs: Outputs) -> IngestResult:
+    """The answer of ``product_ingest``.
+
+    Args:
+        outputs: product_id, status, details BYTES [1,1]; revision INT64 [1,1].
+
+    Raises:
+        ServerError: a tensor is empty or holds no JSON.
+    """
+    return IngestResult(
+        product_id=_text(_single(outputs, "product_id")),
+        status=_text(_single(outputs, "status")),
+        revision=int(_single(outputs, "revision")),
+        details=_json_object(_single(outputs, "details"), "details"),
+    )
+
+
+def product_from_outputs(outputs: Outputs) -> dict[str, Any] | None:
+    """The document that ``product_ingest`` found; None if there is no such product.
+
+    Raises:
+        ServerError: the product was found, but its document is not in the answer.
+    """
+    result = ingest_result_from_outputs(outputs)
+    if result.status == "not_found":
+        return None
+    product = result.details.get("product")
+    if not isinstance(product, dict):
+        raise ServerError(f"product_ingest found {result.product_id!r} but sent no document")
+    return product
+
+
+def _single(outputs: Outputs, name: str) -> Any:
+    """The one element of an output of shape [1,1]."""
+    values = outputs[name].reshape(-1)
+    if len(values) != 1:
+        raise ServerError(f"output {name}: got {len(values)} elements; expected 1")
+    return values[0]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _number_or_none(value: np.float32) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _json_object(value: bytes | str, name: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(value)
+    except ValueError as error:
+        raise ServerError(f"output {name}: the server sent no JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise ServerError(f"output {name}: got {type(parsed).__name__}; expected a JSON object")
+    return parsed

@@ -1,0 +1,100 @@
+"""How the ``product-match`` command shows answers in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from product_match_client.results import MatchResult
+
+
+def print_matches(
+    result: MatchResult, console: Console, first_rank: int = 1, hints: Sequence[str] = ()
+) -> None:
+    """Print the matches as a table, or what could be tried where there are none.
+
+    Args:
+        result: the answer.
+        console: where to print.
+        first_rank: the rank of the first match; more than 1 on a later page.
+        hints: what could be tried where nothing matches.
+    """
+    if not result.matches:
+        console.print("no product matches", style="bold")
+        if hints:
+            console.print(Text(f"What could be tried: {'; '.join(hints)}.", style="dim"))
+    else:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table.add_column("#", justify="right", style="dim")
+        table.add_column("id", style="cyan", overflow="fold")
+        table.add_column("name", overflow="fold")
+        table.add_column("price", justify="right", no_wrap=True)
+        table.add_column("score", justify="right", style="bold green", no_wrap=True)
+        table.add_column("image", justify="right", no_wrap=True)
+        table.add_column("text", justify="right", no_wrap=True)
+        for rank, match in enumerate(result.matches, start=first_rank):
+            table.add_row(
+                str(rank),
+                # Text, because a name may hold what rich reads as markup
+                Text(match.product_id),
+                Text(str(match.product.get("name", ""))),
+                price_text(match.product),
+                score_text(match.score),
+                score_text(match.image_score),
+                score_text(match.text_score),
+            )
+        console.print(table)
+    console.print(Text(details_text(result), style="dim"))
+    degraded = result.details.get("degraded")
+    if degraded:
+        console.print(Text(f"The service is degraded: {', '.join(degraded)}", style="yellow"))
+
+
+def print_product(product: Mapping[str, Any], console: Console) -> None:
+    """Print a product's document, a field a line; its attributes are indented."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in product.items():
+        if isinstance(value, Mapping):
+            table.add_row(Text(name), "")
+            for key, item in value.items():
+                table.add_row(Text(f"  {key}"), Text(str(item)))
+        elif isinstance(value, list):
+            table.add_row(Text(name), Text("\n".join(map(str, value))))
+        else:
+            table.add_row(Text(name), Text(str(value)))
+    console.print(table)
+
+
+def price_text(product: Mapping[str, Any]) -> str:
+    """The price with its currency; a dash where there is none."""
+    price = product.get("price")
+    if not isinstance(price, int | float):
+        return "-"
+    return f"{price:,.2f} {product.get('currency') or ''}".rstrip()
+
+
+def score_text(score: float | None) -> str:
+    """A score with three decimals; a dash where the modality was not used."""
+    return "-" if score is None else f"{score:.3f}"
+
+
+def details_text(result: MatchResult) -> str:
+    """One line on the answer: how many matches, how long, which bundle, which request."""
+    count = len(result.matches)
+    parts = [f"{count} match" if count == 1 else f"{count} matches"]
+    milliseconds = result.details.get("milliseconds", {}).get("total")
+    if milliseconds is not None:
+        parts.append(f"{milliseconds:.0f} ms")
+    bundle = result.details.get("bundle", {}).get("name")
+    if bundle:
+        parts.append(f"bundle {bundle}")
+    request_id = result.details.get("request_id")
+    if request_id:
+        parts.append(f"request {request_id}")
+    return ", ".join(parts)

@@ -1,0 +1,79 @@
+"""Where a local server runs: left in the state folder for the commands that need it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pymongo.database import Database
+
+from bls_models.errors import SetupError
+from bls_models.settings import Settings
+from bls_models.store import Document, connect
+
+STATE_FILE = "running.json"
+
+
+@dataclass(frozen=True)
+class Running:
+    """Addresses of a running local server.
+
+    Attributes:
+        http_url: Triton's HTTP endpoint.
+        grpc_url: Triton's gRPC endpoint, as the client takes it.
+        metrics_url: Triton's metrics.
+        mongodb_uri: the database server.
+        database: the database's name.
+    """
+
+    http_url: str
+    grpc_url: str
+    metrics_url: str
+    mongodb_uri: str
+    database: str
+
+    def connect(self) -> Database[Document]:
+        """Its database."""
+        return connect(Settings(mongodb_uri=self.mongodb_uri, database=self.database))
+
+    @property
+    def database_address(self) -> str:
+        """The database as it may stand on a screen, without a password."""
+        hosts = self.mongodb_uri.rpartition("@")[2]
+        return f"{hosts.removeprefix('mongodb://')} / {self.database}"
+
+
+@contextlib.contextmanager
+def announced(running: Running, state: Path) -> Iterator[None]:
+    """Leave word of the running server in its state folder until the end of the block."""
+    path = state / STATE_FILE
+    # It may hold the database's password.
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(asdict(running), indent=2) + "\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def find_running(state: Path) -> Running | None:
+    """The server that runs from a state folder, None if there is none."""
+    try:
+        return Running(**json.loads((state / STATE_FILE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def read_running(state: Path) -> Running:
+    """The server that runs from a state folder.
+
+    Raises:
+        SetupError: there is none.
+    """
+    running = find_running(state)
+    if running is None:
+        raise SetupError(f"no server runs from {state}; start it with `make run`")
+    return running

@@ -1,0 +1,1 @@
+"""Filling the catalogue: readers of product catalogues and their bulk import."""

@@ -1,0 +1,219 @@
+"""Sending a catalogue to the server, many products at a time.
+
+To resume an import, run it again: the server recognises a product that has not changed and
+answers ``unchanged`` without encoding its pictures anew, so what was done costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, TextIO
+from weakref import WeakValueDictionary
+
+from product_match_client import ClientError, IngestResult, ServiceUnavailableError
+from seed.records import CatalogRow, RowError
+
+DEFAULT_CONCURRENCY = 16
+
+
+class UpsertClient(Protocol):
+    """What the importer needs of `AsyncProductMatchClient`."""
+
+    async def upsert(
+        self, product: dict[str, Any], images: Sequence[Path] | None = None
+    ) -> IngestResult:
+        """Create a product or replace it."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How long a request is repeated while the service is unavailable.
+
+    Attributes:
+        attempts: how often it is sent at most.
+        first_delay_s: the wait before the second attempt, in seconds; it doubles each time.
+        longest_delay_s: where the doubling ends, in seconds.
+    """
+
+    attempts: int = 8
+    first_delay_s: float = 0.5
+    longest_delay_s: float = 15.0
+
+    def delays_s(self) -> Iterator[float]:
+        """The waits between the attempts, in seconds."""
+        for attempt in range(self.attempts - 1):
+            yield min(self.first_delay_s * 2**attempt, self.longest_delay_s)
+
+
+@dataclass
+class ImportCounts:
+    """How many rows came to what end.
+
+    Attributes:
+        statuses: rows by the server's answer: created, updated, unchanged.
+        failed: rows that could not be read or were not accepted.
+        stopped_by: why the import ended before its last row; None if it did not.
+    """
+
+    statuses: dict[str, int] = field(
+        default_factory=lambda: {"created": 0, "updated": 0, "unchanged": 0}
+    )
+    failed: int = 0
+    stopped_by: ServiceUnavailableError | None = None
+
+    @property
+    def accepted(self) -> int:
+        """Rows that the server took."""
+        return sum(self.statuses.values())
+
+    @property
+    def done(self) -> int:
+        """Rows that came to an end, good or bad."""
+        return self.accepted + self.failed
+
+    def __str__(self) -> str:
+        parts = [f"{count} {status}" for status, count in self.statuses.items()]
+        return ", ".join([*parts, f"{self.failed} failed"])
+
+
+class ErrorReport:
+    """A JSONL file of the rows that failed: ``{"row", "product_id", "error"}`` a line.
+
+    Each line is on disk as soon as it is written. The file is made anew by every import, so it
+    is empty after one without failures.
+
+    Args:
+        path: the file; None keeps no report.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> ErrorReport:
+        if self._path is not None:
+            self._file = self._path.open("w", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, error: RowError) -> None:
+        """Add one row."""
+        if self._file is None:
+            return
+        entry = {"row": error.row, "product_id": error.product_id, "error": error.message}
+        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+
+async def import_catalog(
+    rows: Iterable[CatalogRow | RowError],
+    client: UpsertClient,
+    *,
+    concurrency: int = DEFAULT_CONCURRENCY,
+    retry: RetryPolicy | None = None,
+    errors: Path | None = None,
+    on_progress: Callable[[ImportCounts], None] | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> ImportCounts:
+    """Send every row; those that fail are counted and reported, and the import goes on.
+
+    At most ``concurrency`` rows are read ahead and in memory. Rows of one product are sent in
+    their order, so that the last one counts. If a request is still refused after all attempts
+    and meanwhile no other got through, the service is away, and the import stops: the rows
+    that were under way are failures, the rest is not tried.
+
+    Args:
+        rows: from `seed.rows.read_catalog`; read as they are sent.
+        client: sends them.
+        concurrency: how many requests are under way at once.
+        retry: for an unavailable service; None takes the defaults of `RetryPolicy`.
+        errors: see `ErrorReport`.
+        on_progress: called after each row.
+        sleep: waits between attempts.
+
+    Returns:
+        The counts; ``stopped_by`` says if the import ended early.
+    """
+    with ErrorReport(errors) as report:
+        run = _ImportRun(client, retry or RetryPolicy(), report, on_progress, sleep)
+        source = iter(rows)
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(concurrency):
+                workers.create_task(run.work(source))
+        return run.counts
+
+
+class _ImportRun:
+    """The state that the workers of one import share."""
+
+    def __init__(
+        self,
+        client: UpsertClient,
+        retry: RetryPolicy,
+        report: ErrorReport,
+        on_progress: Callable[[ImportCounts], None] | None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.counts = ImportCounts()
+        self._client = client
+        self._retry = retry
+        self._report = report
+        self._on_progress = on_progress
+        self._sleep = sleep
+        # A lock lives as long as a worker holds it or waits for it; asyncio's locks are fair,
+        # which keeps the rows of one product in their order.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def work(self, source: Iterator[CatalogRow | RowError]) -> None:
+        """Take rows from the source that all workers share, until it is empty."""
+        for row in source:
+            if isinstance(row, RowError):
+                self._fail(row)
+            else:
+                lock = self._locks.setdefault(row.product["product_id"], asyncio.Lock())
+                async with lock:
+                    await self._send(row)
+            if self._on_progress is not None:
+                self._on_progress(self.counts)
+            if self.counts.stopped_by is not None:
+                return
+
+    async def _send(self, row: CatalogRow) -> None:
+        accepted_before = self.counts.accepted
+        try:
+            result = await self._upsert_with_retries(row)
+        except ClientError as error:
+            self._fail(RowError(row.row, row.product["product_id"], str(error)))
+            nothing_got_through = self.counts.accepted == accepted_before
+            if isinstance(error, ServiceUnavailableError) and nothing_got_through:
+                self.counts.stopped_by = error
+            return
+        statuses = self.counts.statuses
+        statuses[result.status] = statuses.get(result.status, 0) + 1
+
+    async def _upsert_with_retries(self, row: CatalogRow) -> IngestResult:
+        for delay_s in self._retry.delays_s():
+            try:
+                return await self._client.upsert(row.product, row.images)
+            except ServiceUnavailableError:
+                if self.counts.stopped_by is not None:
+                    raise
+                await self._sleep(delay_s)
+        return await self._client.upsert(row.product, row.images)
+
+    def _fail(self, error: RowError) -> None:
+        self.counts.failed += 1
+        self._report.write(error)

@@ -1,0 +1,141 @@
+"""The tensors a call sends."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
+from product_match_client import BadRequestError
+from product_match_client.calls import Call, delete_call, get_call, match_call, upsert_call
+
+
+def arrays(call: Call[Any]) -> dict[str, Any]:
+    return {tensor.name: tensor.array for tensor in call.tensors}
+
+
+def every_call() -> list[Call[Any]]:
+    return [
+        match_call(
+            [b"a", b"b"],
+            ["x"],
+            image_weights=[1, -0.5],
+            text_weights=[2],
+            crops=[(0, 0, 0.5, 0.5), None],
+            top_k=3,
+            offset=1,
+            filter={"price": {"$lt": 50}},
+            min_score=0.25,
+            request_id="r1",
+        ),
+        upsert_call({"product_id": "p", "name": "n"}, [b"a"]),
+        delete_call("p"),
+        get_call("p"),
+    ]
+
+
+@pytest.mark.parametrize("call", every_call(), ids=["match", "upsert", "delete", "get"])
+def test_tensors_fit_the_specs(call: Call[Any]) -> None:
+    for tensor in call.tensors:
+        spec = call.spec.input(tensor.name)
+        assert tensor.dtype == spec.dtype
+        assert tensor.array.dtype == np.dtype(spec.numpy_dtype)
+        assert tensor.array.shape[0] == 1
+        assert len(tensor.array.shape) == 1 + len(spec.dims)
+        for size, dim in zip(tensor.array.shape[1:], spec.config_dims, strict=True):
+            assert dim in (-1, size)
+
+
+@pytest.mark.parametrize("call", every_call(), ids=["match", "upsert", "delete", "get"])
+def test_required_tensors_are_sent(call: Call[Any]) -> None:
+    required = {spec.name for spec in call.spec.inputs if not spec.optional}
+    assert required <= {tensor.name for tensor in call.tensors}
+
+
+def test_match_sends_all_that_is_given_and_names_the_request() -> None:
+    call = every_call()[0]
+    sent = arrays(call)
+    assert set(sent) == {spec.name for spec in PRODUCT_MATCH.inputs}
+    assert sent["image"].tolist() == [[b"a", b"b"]]
+    assert sent["image_weight"].tolist() == [[1.0, -0.5]]
+    assert sent["crop"].tolist() == [[[0, 0, 0.5, 0.5], [0, 0, 1, 1]]]
+    assert sent["top_k"].tolist() == [[3]]
+    assert json.loads(sent["filter"][0, 0]) == {"price": {"$lt": 50}}
+    assert call.request_id == "r1"
+
+
+def test_match_leaves_out_what_is_not_given() -> None:
+    assert list(arrays(match_call(texts=["red shoe"]))) == ["text"]
+    assert list(arrays(match_call([b"a"]))) == ["image"]
+
+
+def test_zero_is_given() -> None:
+    sent = arrays(match_call(texts="x", offset=0, min_score=0.0, filter={}))
+    assert set(sent) == {"text", "offset", "min_score", "filter"}
+
+
+def test_a_single_image_or_text_is_one(tmp_path: Path) -> None:
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"jpeg\0\0")
+    for source in (b"jpeg\0\0", picture, str(picture), io.BytesIO(b"jpeg\0\0")):
+        assert arrays(match_call(source))["image"].tolist() == [[b"jpeg\0\0"]]
+    with picture.open("rb") as file:
+        assert arrays(match_call([file]))["image"].tolist() == [[b"jpeg\0\0"]]
+    assert arrays(match_call(texts="schöne Tasse"))["text"].tolist() == [["schöne Tasse".encode()]]
+
+
+def test_iterators_are_several() -> None:
+    sent = arrays(match_call(iter([b"a", b"b"]), iter("xy")))
+    assert sent["image"].shape == (1, 2)
+    assert sent["text"].shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "at least one image or text"),
+        ({"images": "no/such.jpg"}, r"image\[0\]: cannot read no/such.jpg: No such file"),
+        ({"images": [b"a", 3]}, r"image\[1\]: got int; expected bytes"),
+        ({"images": io.StringIO("a")}, "open it with 'rb'"),
+        ({"texts": ["a", 3]}, r"text\[1\]: got int; expected text"),
+        ({"texts": "\ud800"}, r"text\[0\]: is not valid Unicode"),
+        ({"texts": "a", "top_k": 2.5}, r"top_k: got \[2.5\]; expected int32"),
+        ({"texts": "a", "top_k": "many"}, "top_k: got"),
+        ({"texts": "a", "top_k": 2**40}, "top_k: got"),
+        ({"texts": "a", "min_score": "high"}, "min_score: got"),
+        ({"texts": "a", "crops": [(0, 0, 1)]}, r"crop: got shape \[1, 3\]; .* \[n, 4\]"),
+        ({"texts": "a", "filter": {"price": float("nan")}}, "filter: cannot be written as JSON"),
+        ({"texts": "a", "filter": {"price": object()}}, "filter: cannot be written as JSON"),
+    ],
+)
+def test_what_cannot_be_sent_is_a_bad_request(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
+        match_call(**arguments)
+
+
+def test_upsert_sends_the_product_and_its_pictures() -> None:
+    product = {"product_id": "p", "name": "Täßchen", "attributes": {"n": 1}}
+    call = upsert_call(product, [b"a", b"b"])
+    sent = arrays(call)
+    assert call.spec is PRODUCT_INGEST
+    assert sent["operation"].tolist() == [[b"upsert"]]
+    assert json.loads(sent["product"][0, 0]) == product
+    assert "Täßchen".encode() in sent["product"][0, 0]
+    assert sent["image"].tolist() == [[b"a", b"b"]]
+
+
+@pytest.mark.parametrize("images", [None, (), []])
+def test_upsert_without_pictures_leaves_the_stored_ones(images: Any) -> None:
+    assert "image" not in arrays(upsert_call({"product_id": "p"}, images))
+
+
+@pytest.mark.parametrize(("build", "name"), [(delete_call, b"delete"), (get_call, b"get")])
+def test_delete_and_get_send_the_id(build: Any, name: bytes) -> None:
+    sent = arrays(build("p 1"))
+    assert sent["operation"].tolist() == [[name]]
+    assert json.loads(sent["product"][0, 0]) == {"product_id": "p 1"}

@@ -1,0 +1,310 @@
+"""The product-match command."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from product_match_client import (
+    BadRequestError,
+    IngestResult,
+    Match,
+    MatchResult,
+    ServerError,
+    cli,
+)
+from product_match_client.documents import attribute_from_text, price_from_text
+
+DETAILS = {
+    "bundle": {"name": "mini", "fingerprint": "f00"},
+    "milliseconds": {"total": 38.2},
+    "request_id": "r1",
+    "degraded": [],
+}
+MATCHES = (
+    Match("A-1", 0.91, 0.95, None, {"name": "Mug [blue]", "price": 1249.5, "currency": "EUR"}),
+    Match("A-2", 0.5, 0.25, 0.75, {"name": "Plate"}),
+)
+
+
+class FakeClient:
+    """Stands in for ProductMatchClient: answers what it is told and keeps what it is asked."""
+
+    answer: Any = None
+    asked: list[Any]
+    opened: tuple[Any, ...]
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        type(self).opened = (url, timeout_s)
+
+    def __enter__(self) -> FakeClient:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def _reply(self, *asked: Any) -> Any:
+        self.asked.append(asked)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def match(self, images: Any, texts: Any, **options: Any) -> Any:
+        return self._reply(images, texts, options)
+
+    def upsert(self, product: Any, images: Any) -> Any:
+        return self._reply(product, images)
+
+    def delete(self, product_id: str) -> Any:
+        return self._reply(product_id)
+
+    def get(self, product_id: str) -> Any:
+        return self._reply(product_id)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeClient]:
+    kind = type("FakeClientOfOneTest", (FakeClient,), {"asked": []})
+    monkeypatch.setattr(cli, "ProductMatchClient", kind)
+    monkeypatch.delenv("PRODUCT_MATCH_URL", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    return kind
+
+
+def test_match_hands_over_its_arguments(fake: type[FakeClient]) -> None:
+    fake.answer = MatchResult((), {})
+    argv = ["match", "a.jpg", "b.jpg", "--text", "red mug", "--text", "chipped"]
+    argv += ["--text-weight", "1", "--text-weight", "-0.5", "--image-weight", "2"]
+    argv += ["--crop", "0,0.1,0.5,1", "--filter", '{"price": {"$lt": 50}}']
+    argv += ["--top-k", "3", "--offset", "6", "--min-score", "0.2"]
+    assert cli.main(argv) == 0
+    ((images, texts, options),) = fake.asked
+    assert images == ["a.jpg", "b.jpg"]
+    assert texts == ["red mug", "chipped"]
+    assert options == {
+        "image_weights": [2.0],
+        "text_weights": [1.0, -0.5],
+        "crops": [(0.0, 0.1, 0.5, 1.0)],
+        "top_k": 3,
+        "offset": 6,
+        "filter": {"price": {"$lt": 50}},
+        "min_score": 0.2,
+    }
+
+
+def test_match_prints_a_table(fake: type[FakeClient], capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answer = MatchResult(MATCHES, {**DETAILS, "degraded": ["documents"]})
+    assert cli.main(["match", "--text", "x", "--offset", "10"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["#", "id", "name", "price", "score", "image", "text"]
+    first = ["11", "A-1", "Mug", "[blue]", "1,249.50", "EUR", "0.910", "0.950", "-"]
+    assert lines[1].split() == first
+    assert lines[2].split() == ["12", "A-2", "Plate", "-", "0.500", "0.250", "0.750"]
+    assert lines[3].strip() == "2 matches, 38 ms, bundle mini, request r1"
+    assert lines[4].strip() == "The service is degraded: documents"
+
+
+def test_match_prints_json(fake: type[FakeClient], capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answer = MatchResult(MATCHES, DETAILS)
+    assert cli.main(["match", "--text", "x", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["matches"][0]["product_id"] == "A-1"
+    assert answer["matches"][0]["text_score"] is None
+    assert answer["details"] == DETAILS
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        ([], "adding products"),
+        (["--min-score", "0.9"], "a lower --min-score"),
+        (["--filter", "{}", "--offset", "5"], "fewer conditions in --filter; a smaller --offset"),
+    ],
+)
+def test_no_match_is_said_with_what_could_be_tried(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str], flags: list[str], hint: str
+) -> None:
+    fake.answer = MatchResult((), DETAILS)
+    assert cli.main(["match", "--text", "x", *flags]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("no product matches")
+    assert hint in out
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(BadRequestError("why"), 2), (ServerError("why"), 1)]
+)
+def test_errors_are_one_sentence_on_stderr(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str], error: Exception, status: int
+) -> None:
+    fake.answer = error
+    assert cli.main(["match", "--text", "x"]) == status
+    captured = capsys.readouterr()
+    assert captured.err == "product-match: why\n"
+    assert captured.out == ""
+
+
+def test_a_closed_port_is_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    assert cli.main(["--url", url, "match", "--text", "x"]) == 1
+    assert f"cannot reach {url}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["match", "--crop", "0,0,1"],
+        ["match", "--crop", "a,b,c,d"],
+        ["match", "--filter", "{"],
+        ["match", "--filter", "[]"],
+        ["add", "--attribute", "colour"],
+        ["add", "--price", "cheap"],
+        ["add", "--price", "nan"],
+        ["remove"],
+    ],
+)
+def test_bad_arguments_are_exit_status_2(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    assert caught.value.code == 2
+
+
+def test_the_url_is_a_flag_before_or_after_the_command_or_the_environment(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.answer = {}
+    cli.main(["get", "a"])
+    assert fake.opened == ("http://127.0.0.1:8000", 30.0)
+    monkeypatch.setenv("PRODUCT_MATCH_URL", "grpc://shop:8001")
+    cli.main(["get", "a"])
+    assert fake.opened == ("grpc://shop:8001", 30.0)
+    cli.main(["--url", "http://before", "--timeout", "2", "get", "a"])
+    assert fake.opened == ("http://before", 2.0)
+    cli.main(["get", "a", "--url", "http://after", "--timeout", "3"])
+    assert fake.opened == ("http://after", 3.0)
+
+
+def test_add_takes_a_product_by_flags(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = IngestResult("A-1", "created", 1, {})
+    argv = ["add", "--id", "A-1", "--name", "Mug", "--price", "9.90", "--currency", "EUR"]
+    argv += ["--attribute", "colour=blue", "--attribute", "litres=0.5", "--image", "a.jpg"]
+    assert cli.main(argv) == 0
+    ((product, images),) = fake.asked
+    assert product == {
+        "product_id": "A-1",
+        "name": "Mug",
+        "price": 9.9,
+        "currency": "EUR",
+        "attributes": {"colour": "blue", "litres": 0.5},
+    }
+    assert images == ["a.jpg"]
+    assert capsys.readouterr().out == "A-1: created (revision 1)\n"
+
+
+def test_add_takes_a_product_from_a_file_or_stdin(
+    fake: type[FakeClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.answer = IngestResult("A-1", "created", 1, {})
+    document = b'\xef\xbb\xbf{"product_id": "A-1", "name": "Mug"}'
+    file = tmp_path / "product.json"
+    file.write_bytes(document)
+    assert cli.main(["add", str(file)]) == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(document)))
+    assert cli.main(["add", "-"]) == 0
+    assert fake.asked == [({"product_id": "A-1", "name": "Mug"}, None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["add"], "as a file, as - for stdin, or by --id and --name"),
+        (["add", "--id", "A-1"], "by --id and --name"),
+        (["add", "product.json", "--name", "Mug"], "not both (--name)"),
+        (["add", "no/such.json"], "cannot read no/such.json: No such file"),
+        (["add", __file__], "is not JSON"),
+    ],
+)
+def test_add_says_what_is_wrong_with_its_product(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    assert cli.main(argv) == 2
+    assert message in capsys.readouterr().err
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_status", "text"), [("deleted", 0, "deleted"), ("not_found", 2, "not found")]
+)
+def test_remove_says_what_became_of_each(
+    fake: type[FakeClient],
+    capsys: pytest.CaptureFixture[str],
+    status: str,
+    exit_status: int,
+    text: str,
+) -> None:
+    fake.answer = IngestResult("x", status, 1, {})
+    assert cli.main(["remove", "a", "b"]) == exit_status
+    assert capsys.readouterr().out == f"a: {text}\nb: {text}\n"
+    assert fake.asked == [("a",), ("b",)]
+
+
+def test_get_shows_the_document(fake: type[FakeClient], capsys: pytest.CaptureFixture[str]) -> None:
+    fake.answer = {"product_id": "A-1", "name": "[b]Mug[/b]", "attributes": {"colour": "blue"}}
+    assert cli.main(["get", "A-1"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["product_id", "A-1"],
+        ["name", "[b]Mug[/b]"],
+        ["attributes"],
+        ["colour", "blue"],
+    ]
+    assert cli.main(["get", "A-1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == fake.answer
+
+
+def test_get_of_an_unknown_product_is_exit_status_2(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = None
+    assert cli.main(["get", "A-1"]) == 2
+    assert capsys.readouterr().err == "product-match: there is no product 'A-1'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12", 12),
+        ("-0.5", -0.5),
+        ("0", 0),
+        ("True", True),
+        ("false", False),
+        (" blue ", "blue"),
+        ("007", "007"),
+        ("1e5", "1e5"),
+        ("1.", "1."),
+        ("nan", "nan"),
+        ("12345678901234567890", "12345678901234567890"),
+        ("", ""),
+    ],
+)
+def test_attributes_are_numbers_where_they_look_like_nothing_else(text: str, value: Any) -> None:
+    parsed = attribute_from_text(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_prices_are_finite_numbers() -> None:
+    assert price_from_text("59.90") == 59.9
+    for text in ("", "12,50", "inf", "nan"):
+        with pytest.raises(ValueError, match="expected a number"):
+            price_from_text(text)

@@ -1,0 +1,179 @@
+"""The command line of ``python -m seed`` and what it prints."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from product_match_client import IngestResult, ServiceUnavailableError
+from seed import import_command
+from seed.__main__ import main
+from seed.importer import ImportCounts
+from seed.progress import duration_text, progress_lines, show_progress
+
+
+class FakeClient:
+    """Stands in for AsyncProductMatchClient; a name of "bad" is refused for good."""
+
+    ready = True
+    url = ""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        type(self).url = url
+
+    async def __aenter__(self) -> FakeClient:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
+
+    async def is_ready(self) -> bool:
+        return self.ready
+
+    async def upsert(self, product: dict[str, Any], images: Any = None) -> IngestResult:
+        if product["name"] == "away":
+            raise ServiceUnavailableError("away")
+        return IngestResult(product["product_id"], "created", 1, {})
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakeClient]:
+    kind = type("FakeClientOfOneTest", (FakeClient,), {})
+    monkeypatch.setattr(import_command, "AsyncProductMatchClient", kind)
+    monkeypatch.delenv("PRODUCT_MATCH_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return kind
+
+
+def catalogue(folder: Path, *names: str) -> str:
+    path = folder / "shop.csv"
+    lines = [f"{number},{name}\n" for number, name in enumerate(names)]
+    path.write_text("id,name,category\n" + "".join(lines))
+    return str(path)
+
+
+@pytest.mark.usefixtures("fake")
+def test_an_import_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", catalogue(tmp_path, "Mug", "Plate")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 rows in ")
+    assert out.endswith(": 2 created, 0 updated, 0 unchanged, 0 failed\n")
+    assert (tmp_path / "import-errors.jsonl").read_text() == ""
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_failed_row_is_exit_status_1_and_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = tmp_path / "failures.jsonl"
+    argv = ["import", catalogue(tmp_path, "Mug", ""), "--errors", str(errors)]
+    assert main(argv) == 1
+    assert f"1 failed; the failures are in {errors}" in capsys.readouterr().out
+    entry = json.loads(errors.read_text())
+    assert entry == {"row": 3, "product_id": "1", "error": "name is empty"}
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_service_that_goes_away_stops_the_import(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seed.importer.RetryPolicy.attempts", 1)
+    monkeypatch.setattr("seed.importer.RetryPolicy.delays_s", lambda self: iter(()))
+    argv = ["import", catalogue(tmp_path, "away", "Mug"), "--concurrency", "1"]
+    assert main(argv) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "seed: stopped, run it again to go on: away\n"
+    assert "0 created" in captured.out
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_limit_sends_the_first_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", catalogue(tmp_path, *["Mug"] * 9), "--limit", "4"]) == 0
+    assert capsys.readouterr().out.startswith("4 rows in ")
+
+
+def test_the_url_comes_from_the_flag_or_the_environment(
+    fake: type[FakeClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = catalogue(tmp_path, "Mug")
+    main(["import", path])
+    assert fake.url == "http://127.0.0.1:8000"
+    monkeypatch.setenv("PRODUCT_MATCH_URL", "grpc://shop:8001")
+    main(["import", path])
+    assert fake.url == "grpc://shop:8001"
+    main(["import", path, "--url", "shop:8000"])
+    assert fake.url == "shop:8000"
+
+
+def test_a_server_that_is_not_there_is_said_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    errors = str(tmp_path / "errors.jsonl")
+    argv = ["import", catalogue(tmp_path, "Mug"), "--url", url, "--errors", errors]
+    assert main(argv) == 1
+    assert capsys.readouterr().err == f"seed: no server is ready at {url}; is it started?\n"
+
+
+def test_an_unknown_layout_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import", str(tmp_path / "nothing")]) == 1
+    assert capsys.readouterr().err.startswith(f"seed: {tmp_path / 'nothing'} does not exist")
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["import"], ["import", "x", "--limit", "0"], ["import", "x", "--concurrency", "a"]]
+)
+def test_bad_arguments_are_exit_status_2(argv: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+
+
+def counts_of(created: int) -> ImportCounts:
+    return ImportCounts({"created": created}, failed=0)
+
+
+def test_progress_lines_come_every_few_seconds() -> None:
+    times = iter([0.0, 1.0, 5.0, 6.0, 10.0])
+    stream = io.StringIO()
+    on_progress = progress_lines(1000, stream, seconds=5.0, clock=lambda: next(times))
+    for created in (10, 50, 60, 100):
+        on_progress(counts_of(created))
+    assert stream.getvalue().splitlines() == [
+        "50 of 1000 rows, 10.0 rows/s, 1 min 35 s left: 50 created, 0 failed",
+        "100 of 1000 rows, 10.0 rows/s, 1 min 30 s left: 100 created, 0 failed",
+    ]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    with show_progress(10, stream) as on_progress:
+        on_progress(counts_of(10))
+    assert "10/10" in stream.getvalue()
+    assert "10 created, 0 failed" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (42, "42 s"), (500, "8 min 20 s"), (3900, "1 h 05 min")],
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
