@@ -1,0 +1,141 @@
+"""What the documentation says is there, and its commands work as they are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from serving_support import ROOT, SampleProduct, Serving
+
+from local_server.reference import configuration_reference
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("seed/**/*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND_SECONDS = 120
+
+
+def fenced(language: str, document: str = README) -> list[str]:
+    return [body for found, body in FENCE.findall(document) if found == language]
+
+
+def make_targets() -> set[str]:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_of_a_document_leads_to_a_file(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = set(re.findall(r"`make ([a-z-]+)", text)) | set(
+        re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
+    )
+    assert named - make_targets() == set()
+
+
+def test_make_help_lists_every_target_with_its_text() -> None:
+    output = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert {line.split()[1] for line in output.splitlines()} == make_targets()
+
+
+def test_the_configuration_reference_is_what_the_code_says() -> None:
+    written = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert written == configuration_reference(), "run `make docs`"
+
+
+def at_server(text: str, server: Serving) -> str:
+    """The documented default ports replaced by those of the test's server."""
+    http = server.triton.http_url.removeprefix("http://")
+    grpc = server.triton.grpc_url.removeprefix("grpc://")
+    return text.replace("127.0.0.1:8000", http).replace("127.0.0.1:8001", grpc)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, catalogue: list[SampleProduct]) -> Path:
+    """A folder with the pictures that the README's commands name."""
+    image = Image.open(catalogue[0].queries[0]).convert("RGB")
+    for name in ("photo.jpg", "front.jpg", "side.jpg"):
+        image.save(tmp_path / name, quality=90 if name == "side.jpg" else 95)
+    return tmp_path
+
+
+@pytest.mark.server
+def test_the_curl_commands_of_the_documents_get_answers(
+    server: Serving, catalogue: list[SampleProduct]
+) -> None:
+    documents = [README, (ROOT / "docs" / "api.md").read_text(encoding="utf-8")]
+    commands = [text for doc in documents for text in fenced("sh", doc) if "curl" in text]
+    assert len(commands) == 2
+    answers = [
+        json.loads(
+            subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", at_server(command, server)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=COMMAND_SECONDS,
+            ).stdout
+        )
+        for command in commands
+    ]
+    assert answers[0]["product_id"][0] == "mug-classic-red"
+    assert answers[1]["status"] == "found"
+
+
+@pytest.mark.server
+def test_the_command_lines_of_the_readme_run_one_after_another(
+    server: Serving, photos: Path
+) -> None:
+    (block,) = [text for text in fenced("sh") if text.startswith("product-match ")]
+    program = f"{sys.executable} -m product_match_client"
+    script = re.sub(r"^product-match", program, block, flags=re.MULTILINE)
+    environment = os.environ | {
+        "PRODUCT_MATCH_URL": server.triton.http_url,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}",
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=photos,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mug-classic-red" in done.stdout
+    assert "My mug" in done.stdout
+
+
+@pytest.mark.server
+def test_the_python_of_the_readme_prints_matches(server: Serving, photos: Path) -> None:
+    (code,) = fenced("python")
+    done = subprocess.run(
+        [sys.executable, "-c", at_server(code, server)],
+        cwd=photos,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'client'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("mug-classic-red ")
