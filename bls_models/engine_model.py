@@ -18,12 +18,13 @@ class EngineModel:
 
     spec: ModelSpec
     graph: Path
+    split_rows = False
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the graph."""
         set_up_logging()
         threads = Settings.from_environment().engine_threads
-        self._engine = CpuEngine(self.graph, self.spec, threads)
+        self._engine = CpuEngine(self.graph, self.spec, threads, self.split_rows)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Encode every request's rows in one inference."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from pymongo.change_stream import ChangeStream
 from pymongo.errors import PyMongoError
 
 from bls_models.bundle import Bundle
-from bls_models.errors import DatabaseError
+from bls_models.errors import DatabaseError, ProductError
+from bls_models.filter_columns import Columns
 from bls_models.index import IndexedProduct, ProductIndex
 from bls_models.store import INDEX_FIELDS, Document, Store
 from bls_models.vectors import FloatArray, vector_from_binary
@@ -49,7 +50,7 @@ class IndexFollower:
         return self._loaded.is_set()
 
     def info(self) -> dict[str, Any]:
-        """What ``details`` says of the index; ``stale_products`` are those of another bundle."""
+        """What ``details`` says of the index; ``stale_products`` are stored, not searched."""
         return self._index.info() | {
             "following": self._following,
             "stale_products": len(self._stale),
@@ -110,6 +111,7 @@ class IndexFollower:
             self._upsert(documents)
         for product_id in self._index.product_ids() - seen:
             self._index.remove(product_id)
+        self._stale &= seen
         self._loaded.set()
         info = self._index.info()
         logger.info(
@@ -132,6 +134,7 @@ class IndexFollower:
     def _apply(self, events: Iterable[Document]) -> None:
         """Apply events in order; of several for one product only the last counts."""
         latest: dict[str, Document | None] = {}
+        by_hand: set[str] = set()
         for event in events:
             kind = event["operationType"]
             if kind in ("insert", "replace"):
@@ -141,22 +144,32 @@ class IndexFollower:
             elif kind in ("drop", "rename", "dropDatabase", "invalidate"):
                 raise DatabaseError(f"the products collection saw a {kind}")
             elif kind == "update":
-                # Not written by this product, but by hand: the document must be read.
+                # Not written by this project, but by hand: the document must be read, and its
+                # write_id tells nothing of the change.
                 product_id = event["documentKey"]["_id"]
+                by_hand.add(product_id)
                 latest[product_id] = self._store.find_products([product_id]).get(product_id)
         for product_id, document in latest.items():
             if document is None:
                 self._index.remove(product_id)
                 self._stale.discard(product_id)
-        self._upsert([document for document in latest.values() if document is not None])
+        documents = [document for document in latest.values() if document is not None]
+        self._upsert(documents, by_hand)
 
-    def _upsert(self, documents: list[Document]) -> None:
-        """Put products into the index with the vectors of the write that stored them."""
-        newer = [
-            document
-            for document in documents
-            if document["write_id"] != self._index.write_id(document["_id"])
-        ]
+    def _upsert(self, documents: list[Document], by_hand: Set[str] = frozenset()) -> None:
+        """Put products into the index with the vectors of the write that stored them.
+
+        Args:
+            documents: products as stored.
+            by_hand: ids of those that may have changed without a new ``write_id``.
+        """
+        newer = []
+        for document in documents:
+            write_id = document.get("write_id")
+            if write_id is None:
+                self._leave_out(document, "it was not written by product_ingest")
+            elif document["_id"] in by_hand or write_id != self._index.write_id(document["_id"]):
+                newer.append(document)
         if not newer:
             return
         by_write: dict[str, list[Document]] = {item["write_id"]: [] for item in newer}
@@ -172,20 +185,32 @@ class IndexFollower:
                 item for item in embeddings if item["fingerprint"] == self._bundle.fingerprint
             ]
             if not current:
-                self._stale.add(document["_id"])
-                self._index.remove(document["_id"])
+                self._leave_out(document)
+                continue
+            fields = {name: document[name] for name in INDEX_FIELDS if name in document}
+            try:
+                Columns().set(0, fields)
+            except ProductError as error:
+                self._leave_out(document, str(error))
                 continue
             self._stale.discard(document["_id"])
             products.append(
                 IndexedProduct(
                     product_id=document["_id"],
                     write_id=document["write_id"],
-                    fields={name: document[name] for name in INDEX_FIELDS if name in document},
+                    fields=fields,
                     image_vectors=_stack(current, "image", self._bundle.image_dim),
                     text_vectors=_stack(current, "text", self._bundle.text_dim),
                 )
             )
         self._index.upsert(products)
+
+    def _leave_out(self, document: Document, reason: str = "") -> None:
+        """Do not search a product; a reason is for what was put into the database by hand."""
+        self._stale.add(document["_id"])
+        self._index.remove(document["_id"])
+        if reason:
+            logger.warning("product %s is not searched: %s", document["_id"], reason)
 
 
 def _stack(embeddings: list[Document], kind: str, dim: int) -> FloatArray:

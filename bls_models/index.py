@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bls_models.filter_columns import Columns
 from bls_models.filters import Node, parse_filter
@@ -28,6 +29,9 @@ GROWTH = 8
 MAX_CANDIDATES = 4096
 # Products scored at a time, to bound the memory of copied vectors.
 SCORING_BLOCK = 8192
+# Cosines that differ by less are equal: FAISS and the scoring here round differently.
+SCORE_DECIMALS = 6
+ROUNDING = 10.0**-SCORE_DECIMALS
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,23 @@ class _Modality:
 
     rows: VectorRows
     vectors: FloatArray
-    weights: FloatArray
+    weights: npt.NDArray[np.float64]
 
     @property
     def total(self) -> float:
         return float(np.abs(self.weights).sum())
+
+    @classmethod
+    def of(cls, rows: VectorRows, vectors: FloatArray, weights: FloatArray) -> _Modality:
+        """Double precision, because weights may be as large or small as float32 goes."""
+        return cls(rows, vectors, weights.astype(np.float64))
+
+    def bound(self, last_scores: FloatArray) -> float:
+        """The best mean of a product outside the lists that end at these cosines (n,)."""
+        if np.isneginf(last_scores).any():
+            # The list holds every product of this modality.
+            return float("-inf")
+        return float(self.weights @ last_scores) / self.total
 
 
 class ProductIndex:
@@ -204,8 +220,8 @@ class ProductIndex:
         return None if condition is None else self._columns.evaluate(condition, len(self._ids))
 
     def _search_one(self, query: IndexQuery, slots: BoolArray | None) -> list[IndexMatch]:
-        images = _Modality(self._images, query.image_vectors, query.image_weights)
-        texts = _Modality(self._texts, query.text_vectors, query.text_weights)
+        images = _Modality.of(self._images, query.image_vectors, query.image_weights)
+        texts = _Modality.of(self._texts, query.text_vectors, query.text_weights)
         modalities = [part for part in (images, texts) if part.total > 0]
         wanted = query.offset + query.top_k
         count = max(FIRST_CANDIDATES, 2 * wanted)
@@ -214,10 +230,12 @@ class ProductIndex:
             image_scores = self._modality_scores(images, candidates)
             text_scores = self._modality_scores(texts, candidates)
             scores = _fuse(images, image_scores, texts, text_scores)
-            order = np.argsort(-scores, kind="stable")[:wanted]
-            # Nothing outside the candidates can score above the bound.
-            complete = len(order) == wanted and scores[order[-1]] >= bound
-            if complete or bound <= query.min_score:
+            # Equal scores stand in the order of slots, on every page alike.
+            order = np.argsort(-scores.round(SCORE_DECIMALS), kind="stable")[:wanted]
+            # Nothing outside the candidates can score above the bound. At the bound there may
+            # be equals of the last one, which would be missing from the next page.
+            complete = len(order) == wanted and scores[order[-1]] > bound + ROUNDING
+            if complete or bound == float("-inf") or bound + ROUNDING < query.min_score:
                 break
             count *= GROWTH
         return [
@@ -247,9 +265,8 @@ class ProductIndex:
         for part in modalities:
             scores, found = part.rows.nearest(part.vectors, count, slots)
             owners.append(found.ravel())
-            # -inf: the list holds every product of this modality. Otherwise a mean over both
-            # modalities cannot exceed the larger of the two.
-            bound = max(bound, float((part.weights * scores[:, -1]).sum()) / part.total)
+            # A mean over both modalities cannot exceed the larger of the two.
+            bound = max(bound, part.bound(scores[:, -1]))
         slots_found = np.unique(np.concatenate(owners))
         return slots_found[slots_found != DEAD], bound
 

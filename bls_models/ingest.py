@@ -207,9 +207,8 @@ class ProductIngester:
         deleted = self._store.delete_product(product_id)
         if deleted is None:
             return IngestResult(product_id, "not_found", 0)
-        self._store.delete_embeddings(
-            {"product_id": product_id, "revision": {"$lte": deleted["revision"]}}
-        )
+        # By the write, because another server may be creating the product anew.
+        self._store.delete_embeddings({"write_id": deleted["write_id"]})
         self._store.delete_unused_images(image["sha256"] for image in deleted["images"])
         return IngestResult(product_id, "deleted", 0)
 

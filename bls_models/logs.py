@@ -7,9 +7,9 @@ import logging
 import threading
 
 from pymongo.collection import Collection
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
-from bls_models.store import Document
+from bls_models.store import DUPLICATE_KEY, Document
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,13 @@ class LogWriter:
     def _insert(self, batch: list[Document]) -> None:
         try:
             self._collection.insert_many(batch, ordered=False)
+        except BulkWriteError as error:
+            # An id that is there already was written before, and only the answer was lost.
+            failures = [
+                item for item in error.details["writeErrors"] if item["code"] != DUPLICATE_KEY
+            ]
+            if failures:
+                logger.error("%d log entries were refused: %s", len(failures), failures[0])
         except PyMongoError as error:
             if self._closing:
                 logger.error("%d log entries were not written: %s", len(batch), error)
@@ -90,3 +97,10 @@ class LogWriter:
             with self._changed:
                 self._entries.extendleft(reversed(batch))
                 self._changed.wait_for(lambda: self._closing, RETRY_SECONDS)
+        except Exception:
+            # What BSON has no form for is found before anything is sent; the others can go.
+            if len(batch) == 1:
+                logger.exception("a log entry cannot be stored and is dropped")
+            else:
+                for entry in batch:
+                    self._insert([entry])

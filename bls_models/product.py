@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -115,7 +114,7 @@ def _check_attributes(value: object) -> dict[str, str | float | bool]:
             )
         good = (
             isinstance(item, bool)
-            or (isinstance(item, int | float) and math.isfinite(item) and abs(item) < 2**53)
+            or (isinstance(item, int | float) and abs(item) < 2**53)
             or (isinstance(item, str) and len(item) <= MAX_ATTRIBUTE_CHARACTERS)
         )
         if not good:

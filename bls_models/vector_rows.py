@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from bls_models.settings import cpu_count
 from bls_models.vectors import FloatArray
 
 IntArray = npt.NDArray[np.int64]
@@ -19,6 +20,9 @@ DEAD = -1
 # Dead rows are skipped by searches; above this share (and number) they are removed.
 MAX_DEAD_SHARE = 0.25
 MIN_DEAD_ROWS = 256
+
+# Below this, a search is over before FAISS's threads have started.
+PARALLEL_ROWS = 20_000
 
 
 class VectorRows:
@@ -78,10 +82,10 @@ class VectorRows:
         self._owners = owners
         # Rows of one slot were added together, so they still stand together.
         starts = np.flatnonzero(np.diff(owners, prepend=DEAD))
-        ends = np.append(starts[1:], len(owners))
         self._rows = {
-            int(owners[start]): np.arange(start, end)
-            for start, end in zip(starts, ends, strict=True)
+            int(owners[rows[0]]): rows
+            for rows in np.split(np.arange(len(owners)), starts[1:])
+            if len(rows)
         }
         self._dead = 0
 
@@ -113,6 +117,7 @@ class VectorRows:
             if slots is not None:
                 eligible &= slots[self._owners]
             parameters = _only_rows(eligible)
+        faiss.omp_set_num_threads(cpu_count() if len(self._owners) > PARALLEL_ROWS else 1)
         scores, rows = self._index.search(queries, count, params=parameters)
         if not len(self._owners):
             return np.full_like(scores, -np.inf), np.full_like(rows, DEAD)

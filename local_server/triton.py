@@ -109,6 +109,8 @@ def triton_environment(settings: Mapping[str, str]) -> dict[str, str]:
         [str(Path(sys.executable).parent), environment.get("PATH", "")]
     )
     environment["PYTHONPATH"] = str(PROJECT)
+    # numpy's own products here are tiny, and its idle threads would spin on the engines' CPUs.
+    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
     return environment | dict(settings)
 
 

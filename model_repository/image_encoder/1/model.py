@@ -13,3 +13,4 @@ class TritonPythonModel(EngineModel):
 
     spec = IMAGE_ENCODER
     graph = Path(__file__).with_name("model.onnx")
+    split_rows = True

@@ -1,0 +1,1 @@
+"""Benchmarks: the served product_match next to the same work in one plain process."""

@@ -1,0 +1,188 @@
+"""A load generator that takes as little of the machine as it can from what it measures.
+
+Requests are complete bytes, made once; a client is a thread with a kept-alive socket that writes
+them and reads answers up to their length, looking at the status alone.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loadtest.measurements import LoadError
+
+TIMEOUT_SECONDS = 30.0
+READ_BYTES = 65536
+# One answer in so many is kept whole, to be looked into after the measurement.
+KEEP_EVERY = 16
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """One answer.
+
+    Attributes:
+        status: HTTP status.
+        headers: by lower-case name.
+        body: the content.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """A round of load.
+
+    Attributes:
+        latencies_ms: of each request, milliseconds.
+        seconds: from the first request's start to the last answer's end.
+        cpu_ms: of this process, milliseconds.
+        kept: one answer in ``KEEP_EVERY``.
+    """
+
+    latencies_ms: list[float]
+    seconds: float
+    cpu_ms: float
+    kept: list[HttpAnswer]
+
+
+class HttpConnection:
+    """One kept-alive connection.
+
+    Raises:
+        LoadError: nobody answers at the address.
+    """
+
+    def __init__(self, address: Address) -> None:
+        try:
+            self._socket = socket.create_connection(address, TIMEOUT_SECONDS)
+        except OSError as error:
+            raise LoadError(f"no server at {address[0]}:{address[1]}: {error}") from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+    def send(self, request: bytes) -> bytes:
+        """Send a request and read its answer.
+
+        Returns:
+            The answer as it came, head and body.
+
+        Raises:
+            LoadError: the connection failed or was silent for ``TIMEOUT_SECONDS``, or the
+                answer has no length.
+        """
+        try:
+            return self._exchange(request)
+        except OSError as error:
+            raise LoadError(f"the connection failed: {error}") from error
+
+    def _exchange(self, request: bytes) -> bytes:
+        self._socket.sendall(request)
+        received = b""
+        while (end := received.find(b"\r\n\r\n")) < 0:
+            received += self._receive()
+        missing = end + 4 + _content_length(received[:end]) - len(received)
+        while missing > 0:
+            part = self._receive()
+            received += part
+            missing -= len(part)
+        return received
+
+    def _receive(self) -> bytes:
+        part = self._socket.recv(READ_BYTES)
+        if not part:
+            raise LoadError("the server closed the connection before the end of an answer")
+        return part
+
+
+def answer_from_bytes(received: bytes) -> HttpAnswer:
+    """Take an answer apart."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    pairs = (line.split(":", 1) for line in lines)
+    headers = {name.strip().lower(): value.strip() for name, value in pairs}
+    return HttpAnswer(int(first.split(" ", 2)[1]), headers, body)
+
+
+def run_load(
+    address: Address, requests: Sequence[bytes], clients: int, seconds: float
+) -> LoadResult:
+    """Load a server from ``clients`` connections in a closed loop.
+
+    Args:
+        address: host and port.
+        requests: whole HTTP requests, sent in turn.
+        clients: connections, each with one request under way.
+        seconds: no request starts after that long.
+
+    Raises:
+        LoadError: an answer's status was not 200, or a connection failed.
+    """
+    starts = [number * len(requests) // clients for number in range(clients)]
+    # Each begins elsewhere, so that they do not all send the same at the same time.
+    workers = [_Client(address, [*requests[at:], *requests[:at]]) for at in starts]
+    cpu_start, start = time.process_time(), time.perf_counter()
+    threads = [threading.Thread(target=item.run, args=(start + seconds,)) for item in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - start
+    cpu_ms = (time.process_time() - cpu_start) * 1e3
+    for worker in workers:
+        if worker.error is not None:
+            raise LoadError(f"a request failed: {worker.error}") from worker.error
+    return LoadResult(
+        latencies_ms=[value for worker in workers for value in worker.latencies_ms],
+        seconds=elapsed,
+        cpu_ms=cpu_ms,
+        kept=[answer_from_bytes(data) for worker in workers for data in worker.kept],
+    )
+
+
+class _Client:
+    """One connection and what it saw."""
+
+    def __init__(self, address: Address, requests: Sequence[bytes]) -> None:
+        self._requests = requests
+        self._connection = HttpConnection(address)
+        self.latencies_ms: list[float] = []
+        self.kept: list[bytes] = []
+        self.error: LoadError | None = None
+
+    def run(self, end: float) -> None:
+        try:
+            self._loop(end)
+        except LoadError as error:
+            self.error = error
+        finally:
+            self._connection.close()
+
+    def _loop(self, end: float) -> None:
+        count = 0
+        while (begin := time.perf_counter()) < end:
+            received = self._connection.send(self._requests[count % len(self._requests)])
+            self.latencies_ms.append((time.perf_counter() - begin) * 1e3)
+            if received[9:12] != b"200":
+                raise LoadError(received[:1000].decode("utf-8", "replace"))
+            if count % KEEP_EVERY == 0:
+                self.kept.append(received)
+            count += 1
+
+
+def _content_length(head: bytes) -> int:
+    at = head.lower().find(b"\r\ncontent-length:")
+    if at < 0:
+        raise LoadError(f"an answer without Content-Length: {head[:200]!r}")
+    return int(head[at + 17 :].split(b"\r\n", 1)[0])

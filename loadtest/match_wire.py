@@ -1,0 +1,47 @@
+"""``product_match`` requests as whole HTTP messages, and the answers to them."""
+
+from __future__ import annotations
+
+import tritonclient.http as triton_http
+
+from bls_models.specs import PRODUCT_MATCH
+from loadtest.http_load import Address, HttpAnswer
+from product_match_client.calls import match_call
+from product_match_client.results import MatchResult, match_result_from_outputs
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+def request_from_photo(photo: bytes, address: Address) -> bytes:
+    """The request that a client sends for one photo, head and body.
+
+    Args:
+        photo: the encoded file.
+        address: the server's host and port.
+    """
+    inputs = []
+    for tensor in match_call(photo).tensors:
+        item = triton_http.InferInput(tensor.name, list(tensor.array.shape), tensor.dtype)
+        item.set_data_from_numpy(tensor.array)
+        inputs.append(item)
+    body, header_length = triton_http.InferenceServerClient.generate_request_body(inputs)
+    head = (
+        f"POST /v2/models/{PRODUCT_MATCH.name}/infer HTTP/1.1\r\n"
+        f"Host: {address[0]}:{address[1]}\r\n"
+        f"Content-Type: application/octet-stream\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        f"{HEADER_LENGTH}: {header_length}\r\n\r\n"
+    )
+    return head.encode("ascii") + bytes(body)
+
+
+def result_from_answer(answer: HttpAnswer) -> MatchResult:
+    """Read an answer of status 200."""
+    header_length = int(answer.headers[HEADER_LENGTH.lower()])
+    result = triton_http.InferenceServerClient.parse_response_body(
+        answer.body, header_length=header_length
+    )
+    return match_result_from_outputs({name: result.as_numpy(name) for name in OUTPUT_NAMES})
+
+
+OUTPUT_NAMES = PRODUCT_MATCH.output_names

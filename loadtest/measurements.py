@@ -1,0 +1,147 @@
+"""What a round of load gives, and what several rounds come to."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One round with one contestant.
+
+    Attributes:
+        latencies_ms: of each request, milliseconds.
+        seconds: from the first request's start to the last one's end.
+        cpu_ms: user and system time of the whole round, milliseconds, by who used it;
+            ``SERVING`` is what answers the requests. Empty where it cannot be seen.
+        stages_ms: milliseconds of each stage, one mapping for each answer looked into.
+    """
+
+    latencies_ms: Sequence[float]
+    seconds: float
+    cpu_ms: Mapping[str, float] = field(default_factory=dict)
+    stages_ms: Sequence[Mapping[str, float]] = ()
+
+    @property
+    def throughput(self) -> float:
+        """Requests a second."""
+        return len(self.latencies_ms) / self.seconds
+
+
+SERVING = "serving"
+
+
+class Contestant(Protocol):
+    """Something that answers match requests and can be put under load."""
+
+    name: str
+
+    def measure(self, clients: int, seconds: float) -> Measurement:
+        """Load it in a closed loop.
+
+        Args:
+            clients: requests under way at once.
+            seconds: no request starts after that long.
+
+        Raises:
+            LoadError: a request was not answered.
+        """
+        ...
+
+
+class LoadError(Exception):
+    """A request of the benchmark failed, so that its numbers would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All rounds of one contestant.
+
+    Attributes:
+        throughput: requests a second, over all rounds.
+        p50_ms: median latency.
+        p95_ms: 95th percentile of the latency.
+        p99_ms: 99th percentile of the latency.
+        cpu_ms_per_request: by who used it, milliseconds.
+        ratio_to_raw: throughput relative to the raw pipeline's, the median of the rounds.
+        stages_ms: mean milliseconds of each stage.
+    """
+
+    throughput: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    cpu_ms_per_request: Mapping[str, float]
+    ratio_to_raw: float
+    stages_ms: Mapping[str, float]
+
+
+def summary_from_rounds(
+    rounds: Sequence[Measurement], raw_rounds: Sequence[Measurement]
+) -> Summary:
+    """Sum up the rounds of a contestant.
+
+    Args:
+        rounds: its rounds, at least one.
+        raw_rounds: the raw pipeline's round next to each of them, of the same number.
+    """
+    latencies = np.concatenate([item.latencies_ms for item in rounds])
+    p50, p95, p99 = (float(value) for value in np.percentile(latencies, [50, 95, 99]))
+    return Summary(
+        throughput=len(latencies) / sum(item.seconds for item in rounds),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        cpu_ms_per_request={
+            name: sum(item.cpu_ms[name] for item in rounds) / len(latencies)
+            for name in rounds[0].cpu_ms
+        },
+        ratio_to_raw=statistics.median(
+            item.throughput / raw.throughput for item, raw in zip(rounds, raw_rounds, strict=True)
+        ),
+        stages_ms=mean_stages([stages for item in rounds for stages in item.stages_ms]),
+    )
+
+
+def mean_stages(answers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each stage over the answers that have it, in the order of their appearance."""
+    names = dict.fromkeys(name for stages in answers for name in stages)
+    return {
+        name: statistics.fmean(stages[name] for stages in answers if name in stages)
+        for name in names
+    }
+
+
+def alternating_rounds(
+    contestants: Sequence[Contestant],
+    clients: int,
+    rounds: int,
+    seconds: float,
+    warm_up_seconds: float,
+) -> dict[str, list[Measurement]]:
+    """Measure contestants in turn, so that a machine's slow minute meets all of them.
+
+    Args:
+        contestants: in the order of each round.
+        clients: requests under way at once.
+        rounds: how often each has its turn.
+        seconds: length of a turn.
+        warm_up_seconds: load before each turn that does not count.
+
+    Returns:
+        The rounds of each contestant by its name.
+
+    Raises:
+        LoadError: a request was not answered.
+    """
+    measured: dict[str, list[Measurement]] = {item.name: [] for item in contestants}
+    for _ in range(rounds):
+        for contestant in contestants:
+            contestant.measure(clients, warm_up_seconds)
+            measured[contestant.name].append(contestant.measure(clients, seconds))
+    return measured

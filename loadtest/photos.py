@@ -1,0 +1,59 @@
+"""The photos that a benchmark sends: each with the product it shows."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from bls_models.errors import SetupError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One query.
+
+    Attributes:
+        product_id: the product it shows, the right first match.
+        data: the encoded file.
+    """
+
+    product_id: str
+    data: bytes
+
+
+def read_photos(folder: Path, side: int) -> list[Photo]:
+    """The photos of a folder laid out as ``<product id>/<photo>``.
+
+    Args:
+        folder: where the products' folders are.
+        side: they are sent as JPEGs of that many pixels each way, the size that cameras and
+            shops give; 0: the files as they are.
+
+    Raises:
+        SetupError: there is no photo.
+    """
+    files = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in SUFFIXES]
+    if not files:
+        raise SetupError(
+            f"{folder} holds no photos; expected <product id>/<photo> with one of "
+            f"{', '.join(sorted(SUFFIXES))}"
+        )
+    return [
+        Photo(path.parent.name, camera_jpeg(path, side) if side else path.read_bytes())
+        for path in files
+    ]
+
+
+def camera_jpeg(path: Path, side: int) -> bytes:
+    """A picture as a JPEG of ``side`` x ``side`` pixels, quality 90."""
+    with Image.open(path) as image:
+        square = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    stream = io.BytesIO()
+    square.save(stream, "JPEG", quality=JPEG_QUALITY)
+    return stream.getvalue()

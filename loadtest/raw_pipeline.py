@@ -1,0 +1,174 @@
+"""The raw pipeline: decode, encode and search in one plain Python process, without a server.
+
+It is what the served ``product_match`` is measured against, so it is as fast as it can honestly
+be made: the graph is compiled to one stream a CPU with one thread each (for a single client, to
+one stream with all CPUs), and every client is a thread with an infer request of its own.
+Decoding and inference both leave the interpreter's lock, so pictures are decoded while others
+are encoded. Of the variants tried on two CPUs this one was the fastest: OpenVINO's latency hint
+with two client threads reached 0.6 of it; batches of 4 to 16, decoded by two threads and encoded
+by all CPUs, 0.5 to 0.8, also with the next batch decoded meanwhile. Two threads on one picture
+cost 1.3 to 1.5 times the CPU time of one thread.
+
+Nothing is read from a database, no documents are returned and nothing is logged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bls_models.bundle import Bundle
+from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.settings import Settings, cpu_count
+from bls_models.specs import IMAGE_ENCODER
+from loadtest.measurements import SERVING, Measurement
+from loadtest.photos import Photo
+from seed.records import CatalogRow
+from seed.rows import read_catalog
+
+TOP_K = 5
+
+
+class Pipeline:
+    """Everything loaded in this process.
+
+    Args:
+        repository: a built model repository, for its image graph and manifest.
+        catalog: the products to search.
+        photos: the queries.
+    """
+
+    def __init__(self, repository: Path, catalog: Path, photos: Sequence[Photo]) -> None:
+        import faiss
+        import openvino
+        from openvino import properties
+
+        settings = Settings.from_environment()
+        bundle = Bundle.read(repository)
+        self._photos = photos
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        # By the number of streams.
+        self._compiled = {
+            streams: openvino.Core().compile_model(
+                repository / IMAGE_ENCODER.name / "1" / "model.onnx",
+                "CPU",
+                {
+                    properties.num_streams: streams,
+                    properties.inference_num_threads: cpu_count(),
+                    properties.hint.inference_precision: openvino.Type.f32,
+                },
+            )
+            for streams in {1, cpu_count()}
+        }
+        # Searching a small index takes less than waking other threads for it.
+        faiss.omp_set_num_threads(1)
+        self._index = faiss.IndexFlatIP(bundle.image_dim)
+        self._owners: list[str] = []
+        request = self._infer_request(1)
+        for row in read_catalog(catalog):
+            if isinstance(row, CatalogRow):
+                for path in row.images:
+                    self._index.add(self._encode(request, self._decode(path.read_bytes())))
+                    self._owners.append(row.product["product_id"])
+
+    def _infer_request(self, clients: int) -> Any:
+        return self._compiled[1 if clients == 1 else cpu_count()].create_infer_request()
+
+    def _decode(self, data: bytes) -> npt.NDArray[np.uint8]:
+        return decode_pixels(data, "image", self._limits, self._preprocess)[0]
+
+    def _encode(self, request: Any, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        request.infer({"image": pixels[np.newaxis]}, share_inputs=True)
+        vector: npt.NDArray[np.float32] = request.get_tensor("image_embedding").data.copy()
+        return vector  # (1, D)
+
+    def first_matches(self) -> list[str]:
+        """The product found first for each photo."""
+        request = self._infer_request(1)
+        found = []
+        for photo in self._photos:
+            _, rows = self._index.search(self._encode(request, self._decode(photo.data)), TOP_K)
+            found.append(self._owners[rows[0, 0]])
+        return found
+
+    def run(self, clients: int, seconds: float) -> Measurement:
+        """Load the pipeline from ``clients`` threads of this process."""
+        latencies: list[list[float]] = [[] for _ in range(clients)]
+        cpu_start, start = time.process_time(), time.perf_counter()
+        threads = [
+            threading.Thread(target=self._client, args=(number, clients, start + seconds, mine))
+            for number, mine in enumerate(latencies)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        elapsed = time.perf_counter() - start
+        return Measurement(
+            latencies_ms=[value for mine in latencies for value in mine],
+            seconds=elapsed,
+            cpu_ms={SERVING: (time.process_time() - cpu_start) * 1e3},
+        )
+
+    def _client(self, number: int, clients: int, end: float, latencies: list[float]) -> None:
+        request = self._infer_request(clients)
+        while (begin := time.perf_counter()) < end:
+            data = self._photos[number % len(self._photos)].data
+            self._index.search(self._encode(request, self._decode(data)), TOP_K)
+            latencies.append((time.perf_counter() - begin) * 1e3)
+            number += clients
+
+
+class RawPipeline:
+    """The raw pipeline as a contestant, in a process of its own.
+
+    Use as given by ``raw_pipeline``.
+    """
+
+    name = "raw"
+
+    def __init__(self, process: ProcessPoolExecutor) -> None:
+        self._process = process
+
+    def first_matches(self) -> list[str]:
+        """The product found first for each photo."""
+        return self._process.submit(_first_matches).result()
+
+    def measure(self, clients: int, seconds: float) -> Measurement:
+        """Load it; see ``loadtest.measurements.Contestant``."""
+        return self._process.submit(_run, clients, seconds).result()
+
+
+@contextlib.contextmanager
+def raw_pipeline(repository: Path, catalog: Path, photos: Sequence[Photo]) -> Iterator[RawPipeline]:
+    """Load the raw pipeline in a process of its own; see ``Pipeline`` for the arguments."""
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), _load, (repository, catalog, photos)
+    ) as process:
+        yield RawPipeline(process)
+
+
+# The one pipeline of the process that ``raw_pipeline`` starts.
+_loaded: list[Pipeline] = []
+
+
+def _load(repository: Path, catalog: Path, photos: Sequence[Photo]) -> None:
+    _loaded.append(Pipeline(repository, catalog, photos))
+
+
+def _first_matches() -> list[str]:
+    return _loaded[0].first_matches()
+
+
+def _run(clients: int, seconds: float) -> Measurement:
+    return _loaded[0].run(clients, seconds)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from bls_models.errors import SetupError
+from loadtest.http_load import Address, answer_from_bytes, run_load
+from loadtest.match_wire import HEADER_LENGTH, request_from_photo
+from loadtest.measurements import LoadError
+from loadtest.served import address_from_url
+
+GET = b"GET /%d HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@contextmanager
+def http_server(status: int, body: bytes) -> Iterator[tuple[Address, list[str]]]:
+    """A server that answers everything alike; yields its address and the paths asked for."""
+    paths: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield ("127.0.0.1", server.server_port), paths
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_every_client_sends_every_request_in_turn_over_its_connection() -> None:
+    body = b"x" * 200_000  # more than one read
+    with http_server(200, body) as (address, paths):
+        result = run_load(address, [GET % 1, GET % 2], clients=2, seconds=0.2)
+    assert len(result.latencies_ms) == len(paths)
+    assert set(paths) == {"/1", "/2"}
+    assert result.seconds >= 0.2
+    assert [answer.body for answer in result.kept[:2]] == [body, body]
+
+
+def test_an_answer_other_than_200_fails_the_benchmark_with_its_message() -> None:
+    with (
+        http_server(400, b"the photo is empty") as (address, _),
+        pytest.raises(LoadError, match="photo is empty"),
+    ):
+        run_load(address, [GET % 1], clients=2, seconds=0.2)
+
+
+def test_a_server_that_is_away_fails_the_benchmark() -> None:
+    with http_server(200, b"") as (address, _):
+        pass
+    with pytest.raises(LoadError, match="no server at"):
+        run_load(address, [GET % 1], clients=1, seconds=0.1)
+
+
+def test_an_answer_is_taken_apart() -> None:
+    answer = answer_from_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b:c\r\n\r\nhello")
+    assert (answer.status, answer.body) == (200, b"hello")
+    assert answer.headers == {"content-length": "5", "x-a": "b:c"}
+
+
+def test_a_request_is_a_whole_http_message_with_the_photo_at_its_end() -> None:
+    photo = np.arange(256, dtype=np.uint8).tobytes()
+    request = request_from_photo(photo, ("127.0.0.1", 8000))
+    head, _, body = request.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v2/models/product_match/infer HTTP/1.1\r\n")
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+    (length,) = (line for line in head.decode().split("\r\n") if line.startswith(HEADER_LENGTH))
+    tensors = body[int(length.split(":")[1]) :]
+    assert tensors == len(photo).to_bytes(4, "little") + photo
+
+
+def test_a_url_gives_host_and_port() -> None:
+    assert address_from_url("http://127.0.0.1:8000") == ("127.0.0.1", 8000)
+    assert address_from_url("http://shop.example") == ("shop.example", 80)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "grpc://127.0.0.1:8001", "http://"])
+def test_a_url_of_another_form_is_refused(url: str) -> None:
+    with pytest.raises(SetupError, match="http://host:port"):
+        address_from_url(url)

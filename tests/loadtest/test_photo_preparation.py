@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bls_models.errors import SetupError
+from loadtest.photos import read_photos
+
+
+def write_picture(path: Path, size: tuple[int, int] = (40, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (200, 30, 30)).save(path)
+
+
+def test_photos_carry_the_product_they_show_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("mug-red/1.webp", "bowl/2.png", "bowl/1.jpg"):
+        write_picture(tmp_path / name)
+    assert [photo.product_id for photo in read_photos(tmp_path, 64)] == ["bowl", "bowl", "mug-red"]
+
+
+def test_photos_become_jpegs_of_the_wanted_side(tmp_path: Path) -> None:
+    write_picture(tmp_path / "mug" / "1.webp")
+    (photo,) = read_photos(tmp_path, 128)
+    image = Image.open(io.BytesIO(photo.data))
+    assert (image.format, image.size) == ("JPEG", (128, 128))
+
+
+def test_preparing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_picture(tmp_path / "mug" / "1.png")
+    assert read_photos(tmp_path, 128) == read_photos(tmp_path, 128)
+
+
+def test_side_0_leaves_the_files_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "mug" / "1.webp"
+    write_picture(path)
+    (photo,) = read_photos(tmp_path, 0)
+    assert photo.data == path.read_bytes()
+
+
+def test_other_files_are_left_out_and_a_folder_without_photos_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mug").mkdir()
+    (tmp_path / "mug" / "notes.txt").write_text("no photo")
+    with pytest.raises(SetupError, match="holds no photos"):
+        read_photos(tmp_path, 0)
