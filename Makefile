@@ -65,7 +65,7 @@ reembed: install ## Compute vectors anew for products of another bundle, on the 
 test: $(VENV)/.test-installed models ## Run all tests but the slow ones, against real servers
 	$(BIN)/python -m pytest -m "not slow"
 
-test-fast: $(VENV)/.test-installed ## Run the tests that need no server
+test-fast: $(VENV)/.test-installed models ## Run the tests that need no server
 	$(BIN)/python -m pytest -m "not server and not slow"
 
 test-slow: $(VENV)/.test-installed models ## Run the slow tests

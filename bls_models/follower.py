@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from pymongo.change_stream import ChangeStream
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 from bls_models.bundle import Bundle
 from bls_models.errors import DatabaseError, ProductError
@@ -27,6 +27,10 @@ MAX_AWAIT_MS = 500
 RETRY_SECONDS = 1.0
 
 
+class _StreamEndedError(Exception):
+    """The collection itself was changed in a way that events do not describe."""
+
+
 class IndexFollower:
     """Loads the index and follows the database from a thread of its own.
 
@@ -41,6 +45,7 @@ class IndexFollower:
         self._stop = threading.Event()
         self._loaded = threading.Event()
         self._following = False
+        self._token: Any = None
         self._stale: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="index-follower", daemon=True)
 
@@ -67,26 +72,26 @@ class IndexFollower:
         self._thread.join(timeout=2 * MAX_AWAIT_MS / 1000 + 1)
 
     def _run(self) -> None:
-        token: Any = None
         while not self._stop.is_set():
             try:
                 # Opened before the full read, so that no change falls between the two.
                 with self._store.products.watch(
-                    resume_after=token,
+                    resume_after=self._token,
                     max_await_time_ms=MAX_AWAIT_MS,
                     batch_size=MAX_EVENTS,
                 ) as stream:
-                    if token is None:
+                    if self._token is None:
                         self._load()
                     self._following = True
                     self._follow(stream)
-                    token = stream.resume_token
-            except (PyMongoError, DatabaseError) as error:
-                # A token that the server no longer knows, or any other refusal: read all again.
-                token = None
+            except (ConnectionFailure, DatabaseError) as error:
                 logger.warning("product_index lost the database, trying again: %s", error)
+            except (PyMongoError, _StreamEndedError) as error:
+                # A token that the server no longer knows, or any other refusal.
+                self._token = None
+                logger.warning("product_index reads everything again: %s", error)
             except Exception:
-                token = None
+                self._token = None
                 logger.exception("product_index could not apply changes, reading all again")
             self._following = False
             self._stop.wait(RETRY_SECONDS)
@@ -100,6 +105,8 @@ class IndexFollower:
                 event = stream.try_next() if len(events) < MAX_EVENTS else None
             if events:
                 self._apply(events)
+            # Only now, so that what could not be applied comes again.
+            self._token = stream.resume_token
 
     # --- full read ------------------------------------------------------------------------
 
@@ -142,7 +149,7 @@ class IndexFollower:
             elif kind == "delete":
                 latest[event["documentKey"]["_id"]] = None
             elif kind in ("drop", "rename", "dropDatabase", "invalidate"):
-                raise DatabaseError(f"the products collection saw a {kind}")
+                raise _StreamEndedError(f"the products collection saw a {kind}")
             elif kind == "update":
                 # Not written by this project, but by hand: the document must be read, and its
                 # write_id tells nothing of the change.

@@ -26,7 +26,7 @@ from bls_models.product import (
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST
 from bls_models.store import Document, Store
-from bls_models.upsert import Upsert, Upserter
+from bls_models.upsert import Upsert, Upserter, stored_hashes
 
 OPERATIONS = ("upsert", "delete", "get", "reembed")
 
@@ -203,13 +203,14 @@ class ProductIngester:
             if found is None:
                 return IngestResult(product_id, "not_found", 0)
             details = {"product": client_document(found)}
-            return IngestResult(product_id, "found", found["revision"], details)
+            revision = details["product"]["revision"]
+            return IngestResult(product_id, "found", revision, details)
         deleted = self._store.delete_product(product_id)
         if deleted is None:
             return IngestResult(product_id, "not_found", 0)
         # By the write, because another server may be creating the product anew.
-        self._store.delete_embeddings({"write_id": deleted["write_id"]})
-        self._store.delete_unused_images(image["sha256"] for image in deleted["images"])
+        self._store.delete_embeddings({"write_id": deleted.get("write_id")})
+        self._store.delete_unused_images(stored_hashes(deleted))
         return IngestResult(product_id, "deleted", 0)
 
 

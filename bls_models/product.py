@@ -143,5 +143,5 @@ def client_document(document: Mapping[str, Any]) -> dict[str, Any]:
     for field in ("created", "updated"):
         time = document.get(field)
         product[field] = time.isoformat() if isinstance(time, datetime) else time
-    product["revision"] = document["revision"]
+    product["revision"] = document.get("revision", 0)
     return product

@@ -66,7 +66,7 @@ class Replacement:
     """A product document to write if the stored revision is still ``expected_revision``."""
 
     document: Document
-    expected_revision: int
+    expected_revision: int | None
 
 
 class Store:

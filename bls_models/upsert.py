@@ -32,6 +32,11 @@ from bls_models.vectors import FloatArray, binary_from_vector, vector_from_binar
 WRITE_ATTEMPTS = 5
 
 
+def stored_hashes(document: Document) -> list[str]:
+    """The sha256 of each picture of a stored product."""
+    return [image["sha256"] for image in document.get("images", [])]
+
+
 class Upsert:
     """One product on its way into the database.
 
@@ -60,11 +65,11 @@ class Upsert:
         """Start from what is stored now; all that depends on it is forgotten."""
         self.stored = stored
         self.write_id = uuid.uuid4().hex
-        self.revision = stored["revision"] + 1 if stored else 1
+        self.revision = stored.get("revision", 0) + 1 if stored else 1
         if self.data is not None:
             self.hashes = list(self.data)
         else:
-            self.hashes = [image["sha256"] for image in stored["images"]] if stored else []
+            self.hashes = stored_hashes(stored) if stored else []
         self.records: dict[str, Document] = {}
         self.vectors: dict[str, FloatArray] = {}
         self.text_vector: FloatArray | None = None
@@ -135,7 +140,8 @@ class Upserter:
         )
         conflicts = self._store.replace_products(
             [
-                Replacement(self._document(item), item.stored["revision"] if item.stored else 0)
+                # A product put there by hand may lack a revision, which None stands for.
+                Replacement(self._document(item), item.stored.get("revision") if item.stored else 0)
                 for item in changed
             ]
         )
@@ -151,7 +157,7 @@ class Upserter:
         return (
             upsert.stored is not None
             and not upsert.reembed
-            and upsert.stored["content_hash"] == upsert.content_hash(self._fingerprint)
+            and upsert.stored.get("content_hash") == upsert.content_hash(self._fingerprint)
         )
 
     def _add_vectors(self, upserts: list[Upsert]) -> list[Upsert]:
@@ -199,7 +205,11 @@ class Upserter:
 
     def _reuse_vectors(self, upserts: list[Upsert]) -> None:
         """Take over the stored vectors of pictures that a product keeps."""
-        by_write = {upsert.stored["write_id"]: upsert for upsert in upserts if upsert.stored}
+        by_write = {
+            upsert.stored["write_id"]: upsert
+            for upsert in upserts
+            if upsert.stored and "write_id" in upsert.stored
+        }
         if not by_write:
             return
         for embedding in self._store.find_embeddings(list(by_write)):
@@ -241,7 +251,7 @@ class Upserter:
             "_id": upsert.product_id,
             **fields,
             "images": [upsert.records[sha256] for sha256 in upsert.hashes],
-            "created": upsert.stored["created"] if upsert.stored else now,
+            "created": upsert.stored.get("created", now) if upsert.stored else now,
             "updated": now,
             "revision": upsert.revision,
             "fingerprint": self._fingerprint,
@@ -261,7 +271,5 @@ class Upserter:
             }
         )
         self._store.delete_unused_images(
-            image["sha256"]
-            for image in upsert.stored["images"]
-            if image["sha256"] not in upsert.hashes
+            sha256 for sha256 in stored_hashes(upsert.stored) if sha256 not in upsert.hashes
         )

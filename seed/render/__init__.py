@@ -1,0 +1,1 @@
+"""Renders the sample catalogue: parametric products, studio views and held-out query views."""

@@ -1,0 +1,128 @@
+"""The specs, every Triton configuration and the client name the same tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format  # type: ignore[import-untyped]
+from serving_support import REPOSITORY, picture
+from tritonclient.grpc import model_config_pb2
+
+from bls_models.specs import (
+    ENGINE_SPECS,
+    MODEL_SPECS,
+    NUMPY_DTYPES,
+    PRODUCT_INGEST,
+    PRODUCT_MATCH,
+    ModelSpec,
+    TensorSpec,
+)
+from product_match_client.calls import delete_call, get_call, match_call, upsert_call
+
+CONFIGURATIONS = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/*.pbtxt")])
+TRITON_TYPES = {dtype: f"TYPE_{dtype}" for dtype in NUMPY_DTYPES} | {"BYTES": "TYPE_STRING"}
+
+
+def model_name(path: Path) -> str:
+    return path.relative_to(REPOSITORY).parts[0]
+
+
+def parsed(path: Path) -> model_config_pb2.ModelConfig:
+    return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+
+
+def described(tensor: TensorSpec) -> tuple[str, str, tuple[int, ...], bool]:
+    return (tensor.name, TRITON_TYPES[tensor.dtype], tensor.config_dims, tensor.optional)
+
+
+@pytest.fixture(params=CONFIGURATIONS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def configuration(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_every_model_has_a_configuration_and_every_configuration_a_spec() -> None:
+    assert {model_name(path) for path in CONFIGURATIONS} == set(MODEL_SPECS)
+
+
+def test_every_model_folder_holds_a_model_with_a_spec() -> None:
+    folders = {path.parent.parent.name for path in REPOSITORY.glob("*/1/model.py")}
+    assert folders == set(MODEL_SPECS)
+
+
+def test_every_engine_has_a_cpu_profile_and_no_other_model_has_profiles() -> None:
+    with_profiles = {model_name(path) for path in REPOSITORY.glob("*/configs/cpu.pbtxt")}
+    assert with_profiles == {spec.name for spec in ENGINE_SPECS}
+
+
+def test_a_configuration_has_the_name_of_its_folder(configuration: Path) -> None:
+    assert parsed(configuration).name == model_name(configuration)
+
+
+def test_a_configuration_has_exactly_the_inputs_of_its_spec(configuration: Path) -> None:
+    types = model_config_pb2.DataType
+    found = [
+        (item.name, types.Name(item.data_type), tuple(item.dims), item.optional)
+        for item in parsed(configuration).input
+    ]
+    assert found == [described(item) for item in MODEL_SPECS[model_name(configuration)].inputs]
+
+
+def test_a_configuration_has_exactly_the_outputs_of_its_spec(configuration: Path) -> None:
+    types = model_config_pb2.DataType
+    found = [
+        (item.name, types.Name(item.data_type), tuple(item.dims), False)
+        for item in parsed(configuration).output
+    ]
+    assert found == [described(item) for item in MODEL_SPECS[model_name(configuration)].outputs]
+
+
+def test_a_configuration_has_the_largest_batch_of_its_spec(configuration: Path) -> None:
+    spec = MODEL_SPECS[model_name(configuration)]
+    assert parsed(configuration).max_batch_size == spec.max_batch_size
+
+
+def test_requests_of_different_shapes_can_share_a_batch_of_the_models_that_clients_call() -> None:
+    for spec in (PRODUCT_MATCH, PRODUCT_INGEST):
+        configured = parsed(REPOSITORY / spec.name / "config.pbtxt")
+        ragged = {item.name for item in configured.input if item.allow_ragged_batch}
+        assert ragged == {item.name for item in spec.inputs if -1 in item.config_dims}
+
+
+def test_a_full_match_call_of_the_client_has_every_input_of_the_spec() -> None:
+    call = match_call(
+        [picture(1)],
+        ["red mug"],
+        image_weights=[1],
+        text_weights=[0.5],
+        crops=[(0, 0, 1, 1)],
+        top_k=3,
+        offset=1,
+        filter={"price": {"$lt": 5}},
+        min_score=0.1,
+    )
+    assert call.spec is PRODUCT_MATCH
+    assert [(item.name, item.dtype) for item in call.tensors] == [
+        (item.name, item.dtype) for item in PRODUCT_MATCH.inputs
+    ]
+    for tensor in call.tensors:
+        spec = PRODUCT_MATCH.input(tensor.name)
+        assert tensor.array.dtype == np.dtype(spec.numpy_dtype)
+        assert tensor.array.ndim == 1 + len(spec.dims)
+
+
+def test_the_ingest_calls_of_the_client_have_the_inputs_of_the_spec() -> None:
+    required = [item.name for item in PRODUCT_INGEST.inputs if not item.optional]
+    for call in (get_call("p"), delete_call("p"), upsert_call({"product_id": "p"})):
+        assert [item.name for item in call.tensors] == required
+    full = upsert_call({"product_id": "p"}, [picture(1)])
+    assert [item.name for item in full.tensors] == [item.name for item in PRODUCT_INGEST.inputs]
+
+
+def test_asking_a_spec_for_an_input_it_lacks_names_the_model_and_the_input() -> None:
+    spec = ModelSpec("m", 0, inputs=(TensorSpec("a", "FP32", (1,)),), outputs=())
+    assert spec.input("a").dtype == "FP32"
+    with pytest.raises(KeyError, match="m has no input 'b'"):
+        spec.input("b")

@@ -1,0 +1,146 @@
+"""Real services for the tests: a database and a Triton, each started once and always stopped."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from serving_support import (
+    REPOSITORY,
+    SAMPLE,
+    RestartableDatabase,
+    SampleProduct,
+    Serving,
+    serving,
+    wait_for,
+)
+
+from bls_models.bundle import Bundle
+from bls_models.errors import BundleError
+from bls_models.settings import Settings
+from bls_models.store import Document, Store, connect
+from local_server.database import local_database
+from product_match_client import ProductMatchClient
+
+# --- the database -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def database_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real database for the whole session; tests take a database name each."""
+    with local_database(tmp_path_factory.mktemp("database"), 0) as uri:
+        yield uri
+
+
+@pytest.fixture
+def settings(database_uri: str) -> Settings:
+    """Settings with a database of the test's own, and room for a busy machine."""
+    name = f"test_{uuid.uuid4().hex}"
+    return Settings(mongodb_uri=database_uri, database=name, mongodb_timeout_ms=20_000)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database[Document]]:
+    """An empty database of the test's own."""
+    database = connect(settings)
+    yield database
+    database.client.drop_database(database.name)
+    database.client.close()
+
+
+@pytest.fixture
+def store(database: Database[Document]) -> Store:
+    """A store on an empty database."""
+    store = Store(database, log_days=30)
+    store.ensure_indexes()
+    return store
+
+
+@pytest.fixture
+def restartable(tmp_path: Path) -> Iterator[RestartableDatabase]:
+    """A running database that the test may stop and start."""
+    database = RestartableDatabase(tmp_path)
+    database.start()
+    yield database
+    database.stop()
+
+
+# --- Triton -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    """The bundle that the model repository was built with."""
+    try:
+        bundle = Bundle.read(REPOSITORY)
+        bundle.check_files(REPOSITORY)
+    except BundleError as error:
+        pytest.fail(f"these tests need the built models: {error}")
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def server(
+    bundle: Bundle, database_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    """Triton for the whole session, with a database of its own."""
+    name = f"serving_{uuid.uuid4().hex}"
+    with serving(tmp_path_factory.mktemp("triton"), database_uri, name) as running:
+        yield running
+
+
+@pytest.fixture(params=["http", "grpc"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    """Both protocols in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def client(server: Serving, protocol: str) -> Iterator[ProductMatchClient]:
+    """A client for each protocol."""
+    with server.client(protocol) as client:
+        yield client
+
+
+# --- the sample catalogue ---------------------------------------------------------------------
+
+
+def read_sample(folder: Path) -> list[SampleProduct]:
+    """The catalogue's lines with the paths of their pictures."""
+    products = []
+    for line in (folder / "products.jsonl").read_text(encoding="utf-8").splitlines():
+        product: dict[str, Any] = json.loads(line)
+        images, queries = (
+            [folder / path for path in product.pop(key)] for key in ("images", "queries")
+        )
+        products.append(SampleProduct(product, images, queries))
+    return products
+
+
+@pytest.fixture(scope="session")
+def sample() -> list[SampleProduct]:
+    """The sample catalogue, read and not yet imported."""
+    return read_sample(SAMPLE)
+
+
+@pytest.fixture(scope="session")
+def catalogue(server: Serving, sample: list[SampleProduct]) -> list[SampleProduct]:
+    """The sample catalogue, imported through ``product_ingest``, each product once."""
+    with server.client("grpc") as client:
+        for item in sample:
+            assert client.upsert(item.product, item.images).status == "created"
+        wait_for_products(client, len(sample))
+    return sample
+
+
+def wait_for_products(client: ProductMatchClient, count: int) -> None:
+    """Wait until the index holds at least so many products."""
+    wait_for(
+        lambda: client.match(texts="a").details["index"]["products"] >= count,
+        f"the index holds {count} products",
+    )

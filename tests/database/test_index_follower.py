@@ -1,0 +1,354 @@
+"""The index follows a real database: changes, restarts, and vectors of another bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from serving_support import (
+    SMALL_BUNDLE,
+    ContentEncoders,
+    RestartableDatabase,
+    picture,
+    text_vector,
+    wait_for,
+)
+
+from bls_models.bundle import Bundle
+from bls_models.follower import IndexFollower
+from bls_models.index import IndexMatch, IndexQuery, ProductIndex
+from bls_models.ingest import IngestRequest, IngestResult, ProductIngester
+from bls_models.logs import LogWriter
+from bls_models.product import embedding_text
+from bls_models.settings import Settings
+from bls_models.store import INGEST_LOG, Store, connect
+
+OTHER_BUNDLE = replace(SMALL_BUNDLE, name="other", fingerprint="f" * 16)
+
+
+class Shop:
+    """A database with an ingester, and the means to follow it."""
+
+    def __init__(self, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> None:
+        self.settings = settings
+        self.bundle = bundle
+        self.database = connect(settings)
+        self.store = Store(self.database, log_days=30)
+        self._log = LogWriter(self.database[INGEST_LOG], 1000)
+        self._ingester = ProductIngester(
+            self.store, ContentEncoders(bundle), self._log, bundle, settings
+        )
+
+    def close(self) -> None:
+        self._log.close()
+        self.database.client.close()
+
+    def run(self, operation: str, product: dict[str, Any], *images: bytes) -> str:
+        body = json.dumps(product).encode()
+        (outcome,) = self._ingester.run([IngestRequest("r", operation, body, images or None)])
+        assert isinstance(outcome, IngestResult), outcome
+        return outcome.status
+
+    def put(self, number: int, *images: bytes, **fields: Any) -> str:
+        return self.run("upsert", product(number, **fields), *images)
+
+    def delete(self, number: int) -> str:
+        return self.run("delete", {"product_id": f"p{number}"})
+
+
+class Followed:
+    """An index that follows a shop's database over a connection of its own."""
+
+    def __init__(self, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> None:
+        self.index = ProductIndex(bundle.image_dim, bundle.text_dim, 1000)
+        self.database = connect(settings)
+        self.follower = IndexFollower(self.index, Store(self.database, 30), bundle)
+
+    def start(self, seconds: float = 60) -> None:
+        self.follower.start(seconds)
+
+    def close(self) -> None:
+        self.follower.stop()
+        self.database.client.close()
+
+    @property
+    def ids(self) -> set[str]:
+        return self.index.product_ids()
+
+    def best(self, text: str, condition: str = "") -> IndexMatch | None:
+        query = IndexQuery(
+            np.zeros((0, 48), np.float32),
+            np.zeros(0, np.float32),
+            text_vector(text)[np.newaxis],
+            np.ones(1, np.float32),
+            top_k=1,
+            filter=condition.encode(),
+        )
+        (found,) = self.index.search([query])
+        return found[0] if found else None
+
+    def finds(self, number: int, **fields: Any) -> bool:
+        """Whether the product is found by its own words, exactly."""
+        found = self.best(embedding_text(product(number, **fields)))
+        return found is not None and found.product_id == f"p{number}" and found.score > 0.999
+
+
+def product(number: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "product_id": f"p{number}",
+        "name": f"Product {number}",
+        "category": "thing",
+        "attributes": {},
+        **fields,
+    }
+
+
+@pytest.fixture
+def shop(settings: Settings) -> Iterator[Shop]:
+    shop = Shop(settings)
+    yield shop
+    shop.database.client.drop_database(shop.database.name)
+    shop.close()
+
+
+@pytest.fixture
+def followed(settings: Settings) -> Iterator[Followed]:
+    followed = Followed(settings)
+    yield followed
+    followed.close()
+
+
+def test_what_is_stored_already_is_loaded_before_start_returns(
+    shop: Shop, followed: Followed
+) -> None:
+    for number in range(5):
+        shop.put(number, picture(number))
+    followed.start()
+    assert followed.follower.loaded
+    assert followed.ids == {f"p{number}" for number in range(5)}
+    assert all(followed.finds(number) for number in range(5))
+    info = followed.follower.info()
+    assert (info["products"], info["image_vectors"], info["text_vectors"]) == (5, 5, 5)
+    assert info["stale_products"] == 0
+
+
+def test_an_empty_database_is_loaded_too(shop: Shop, followed: Followed) -> None:
+    followed.start()
+    assert followed.follower.loaded
+    assert followed.ids == set()
+
+
+def test_all_pages_of_a_larger_catalogue_are_read(shop: Shop) -> None:
+    for number in range(7):
+        shop.put(number)
+    pages = list(shop.store.iterate_products(page=3))
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert [item["_id"] for page in pages for item in page] == [f"p{n}" for n in range(7)]
+    assert all("created" not in item for page in pages for item in page)
+
+
+def test_new_products_changes_and_deletes_are_followed(shop: Shop, followed: Followed) -> None:
+    followed.start()
+    shop.put(1, picture(1))
+    wait_for(lambda: followed.finds(1), "the new product is found")
+    shop.put(1, name="Another name", price=3.0)
+    wait_for(lambda: followed.finds(1, name="Another name"), "its new text is found")
+    assert not followed.finds(1)
+    assert followed.index.info()["image_vectors"] == 1
+    shop.delete(1)
+    wait_for(lambda: followed.ids == set(), "the deleted product is gone")
+    assert followed.best("Product 1") is None
+
+
+def test_a_changed_price_is_seen_by_filters(shop: Shop, followed: Followed) -> None:
+    cheap = '{"price": {"$lt": 5}}'
+    shop.put(1, price=9.0)
+    followed.start()
+    assert followed.best("anything", cheap) is None
+    shop.put(1, price=1.0)
+    wait_for(lambda: followed.best("anything", cheap), "the filter finds the new price")
+
+
+def test_a_price_changed_by_hand_is_seen_by_filters(shop: Shop, followed: Followed) -> None:
+    cheap = '{"price": {"$lt": 5}}'
+    shop.put(1, price=9.0)
+    followed.start()
+    shop.store.products.update_one({"_id": "p1"}, {"$set": {"price": 1.0}})
+    wait_for(lambda: followed.best("anything", cheap), "the filter finds the new price")
+    assert followed.finds(1)
+
+
+def test_a_document_put_in_by_hand_without_vectors_is_not_searched_and_stops_nothing(
+    shop: Shop, followed: Followed
+) -> None:
+    shop.store.products.insert_one({"_id": "by hand before", "name": "x"})
+    shop.put(1)
+    followed.start()
+    assert followed.ids == {"p1"}
+    shop.store.products.insert_one({"_id": "by hand after", "name": "x"})
+    shop.put(2)
+    wait_for(lambda: followed.finds(2), "the next product is found")
+    assert followed.ids == {"p1", "p2"}
+    assert followed.follower.info()["stale_products"] == 2
+
+
+def test_a_field_of_a_wrong_type_put_in_by_hand_leaves_that_product_out_and_stops_nothing(
+    shop: Shop, followed: Followed
+) -> None:
+    shop.put(1, price=9.0)
+    shop.put(2)
+    followed.start()
+    shop.store.products.update_one({"_id": "p1"}, {"$set": {"price": "dear"}})
+    shop.put(3)
+    wait_for(lambda: followed.finds(3), "the next product is found")
+    assert followed.ids == {"p2", "p3"}
+    shop.put(1, price=1.0)
+    wait_for(lambda: followed.finds(1), "the mended product is found")
+
+
+def test_many_changes_in_a_row_end_in_what_the_database_holds(
+    shop: Shop, followed: Followed
+) -> None:
+    followed.start()
+    for step in range(40):
+        number = step % 5
+        if step % 7 == 3:
+            shop.delete(number)
+        else:
+            shop.put(number, name=f"Step {step}")
+    stored = {item["_id"]: item["write_id"] for item in shop.store.products.find({})}
+    wait_for(
+        lambda: {key: followed.index.write_id(key) for key in followed.ids} == stored,
+        "the index holds the last write of every product",
+    )
+
+
+def test_a_follower_that_stopped_changes_nothing_any_more(shop: Shop, followed: Followed) -> None:
+    followed.start()
+    followed.follower.stop()
+    assert not followed.follower.info()["following"]
+    shop.put(1)
+    other = Followed(shop.settings)
+    other.start()
+    other.close()
+    assert other.ids == {"p1"}
+    assert followed.ids == set()
+
+
+def test_a_dropped_collection_empties_the_index_and_later_products_are_followed(
+    shop: Shop, followed: Followed
+) -> None:
+    shop.put(1)
+    followed.start()
+    shop.store.products.drop()
+    wait_for(lambda: followed.ids == set(), "the index is empty")
+    shop.put(2)
+    wait_for(lambda: followed.finds(2), "the new product is found")
+
+
+# --- another bundle ---------------------------------------------------------------------------
+
+
+def test_products_of_another_bundle_are_counted_and_not_searched_until_reembedded(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        shop.put(number, picture(number))
+    other = Shop(shop.settings, OTHER_BUNDLE)
+    followed = Followed(shop.settings, OTHER_BUNDLE)
+    try:
+        followed.start()
+        assert followed.ids == set()
+        assert followed.follower.info()["stale_products"] == 3
+        warning = "3 products carry vectors of another bundle than other"
+        wait_for(lambda: warning in caplog.text, "the log says so")
+        assert "make reembed" in caplog.text
+        assert other.run("reembed", {"product_id": "p1"}) == "updated"
+        wait_for(lambda: followed.finds(1), "the reembedded product is found")
+        assert followed.follower.info()["stale_products"] == 2
+        other.delete(2)
+        wait_for(
+            lambda: followed.follower.info()["stale_products"] == 1,
+            "the deleted product is stale no more",
+        )
+        shop.put(1, name="By a server of the old bundle")
+        wait_for(lambda: followed.ids == set(), "it is not searched any more")
+        assert followed.follower.info()["stale_products"] == 2
+    finally:
+        followed.close()
+        other.close()
+
+
+# --- the database goes and comes back ---------------------------------------------------------
+
+
+def test_after_a_restart_of_the_database_the_index_follows_again(
+    restartable: RestartableDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=2000)
+    shop, followed = Shop(settings), Followed(settings)
+    try:
+        shop.put(1, picture(1))
+        shop.put(2)
+        followed.start()
+        wait_for(lambda: followed.follower.info()["following"], "the index follows")
+        restartable.stop()
+        wait_for(lambda: not followed.follower.info()["following"], "the loss is noticed")
+        assert followed.finds(1), "searches go on without the database"
+
+        def refuse() -> None:
+            pytest.fail("everything was read again, though the change stream can be resumed")
+
+        with monkeypatch.context() as resumed:
+            resumed.setattr(followed.follower, "_load", refuse)
+            restartable.start()
+            shop.put(3)
+            shop.delete(2)
+            wait_for(lambda: followed.ids == {"p1", "p3"}, "the changes are followed")
+        shop.put(1, name="Another name")
+        wait_for(lambda: followed.ids == {"p1", "p3"}, "the index holds what is stored")
+        wait_for(lambda: followed.finds(1, name="Another name"), "and the changed text")
+        assert followed.finds(3)
+        wait_for(lambda: followed.follower.info()["following"], "the index follows again")
+    finally:
+        followed.close()
+        shop.close()
+
+
+def test_stale_products_that_were_dropped_are_counted_no_more(shop: Shop) -> None:
+    shop.put(1)
+    shop.put(2)
+    followed = Followed(shop.settings, OTHER_BUNDLE)
+    try:
+        followed.start()
+        assert followed.follower.info()["stale_products"] == 2
+        shop.store.products.drop()
+        wait_for(
+            lambda: followed.follower.info()["stale_products"] == 0,
+            "what was dropped is counted no more",
+        )
+    finally:
+        followed.close()
+
+
+def test_an_index_started_before_the_database_loads_when_it_comes(
+    restartable: RestartableDatabase,
+) -> None:
+    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=2000)
+    shop = Shop(settings)
+    shop.put(1)
+    restartable.stop()
+    followed = Followed(settings)
+    try:
+        followed.start(seconds=0.1)
+        assert not followed.follower.loaded
+        restartable.start()
+        wait_for(lambda: followed.follower.loaded, "the index is loaded")
+        assert followed.finds(1)
+    finally:
+        followed.close()
+        shop.close()

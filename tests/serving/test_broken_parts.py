@@ -1,0 +1,151 @@
+"""When a part breaks the answer says so: never a wrong answer, never silence."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from serving_support import (
+    RestartableDatabase,
+    Serving,
+    picture,
+    serving,
+    wait_for,
+)
+
+from bls_models.bundle import Bundle
+from product_match_client import ProductMatchClient, ServiceUnavailableError
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+
+PRODUCTS = {
+    f"p{number}": {
+        "product_id": f"p{number}",
+        "name": f"Pattern {number}",
+        "category": "pattern",
+        "price": float(number),
+    }
+    for number in range(4)
+}
+
+
+@pytest.fixture
+def own_server(
+    bundle: Bundle, restartable: RestartableDatabase, tmp_path: Path
+) -> Iterator[Serving]:
+    """A Triton and a database for one test alone, with four products."""
+    state = tmp_path / "triton"
+    with serving(state, restartable.uri, "own") as running, running.client() as client:
+        for number, product in enumerate(PRODUCTS.values()):
+            client.upsert(product, picture(number))
+        wait_for(
+            lambda: len(client.match(texts="pattern").matches) == len(PRODUCTS),
+            "all products are found",
+        )
+        yield running
+
+
+def stub_of(server: Serving, model: str) -> int:
+    """The process of a model: a child of Triton with the model's file in its command line."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == server.triton.process.pid and f"/{model}/" in command:
+            return int(folder.name)
+    pytest.fail(f"tritonserver has no process for {model}")
+
+
+def test_a_dead_engine_or_index_gives_errors_and_leaves_the_rest_working(
+    own_server: Serving,
+) -> None:
+    with own_server.client("http") as http, own_server.client("grpc") as grpc:
+        os.kill(stub_of(own_server, "image_encoder"), signal.SIGKILL)
+        for number, client in enumerate((http, grpc, http)):
+            request_id = f"dead-{number}"
+            with pytest.raises(ServiceUnavailableError, match="image_encoder failed"):
+                client.match(images=picture(1), request_id=request_id)
+            entry = own_server.log_entry(request_id)
+            assert entry["status"] == "error"
+            assert entry["error"]["type"] == "EncoderError"
+            with pytest.raises(ServiceUnavailableError, match="image_encoder failed"):
+                client.match(images=picture(1), texts="pattern")
+            assert len(client.match(texts="pattern").matches) == len(PRODUCTS)
+        with pytest.raises(ServiceUnavailableError, match="image_encoder failed"):
+            http.upsert({**PRODUCTS["p1"], "product_id": "new"}, picture(9))
+        assert own_server.database["products"].find_one({"_id": "new"}) is None
+
+        os.kill(stub_of(own_server, "product_index"), signal.SIGKILL)
+        for client in (http, grpc):
+            with pytest.raises(ServiceUnavailableError, match="product_index failed"):
+                client.match(texts="pattern")
+            assert client.get("p1") is not None
+
+
+def test_without_the_database_matches_go_on_degraded_and_nothing_is_lost(
+    own_server: Serving, restartable: RestartableDatabase
+) -> None:
+    with own_server.client("http") as http, own_server.client("grpc") as grpc:
+        complete = http.match(images=picture(2))
+        assert complete.matches[0].product["name"] == "Pattern 2"
+        restartable.stop()
+        ranking = [match.product_id for match in complete.matches]
+        for number, client in enumerate((http, grpc)):
+            assert_degraded(client, f"away-{number}", ranking)
+        with pytest.raises(ServiceUnavailableError, match="MongoDB failed"):
+            http.upsert({**PRODUCTS["p1"], "product_id": "new"}, picture(9))
+        restartable.start()
+        wait_for(
+            lambda: http.match(images=picture(2)).details["degraded"] == [],
+            "the documents are back",
+        )
+        assert http.match(images=picture(2)).matches[0].product["name"] == "Pattern 2"
+        for number in range(2):
+            entry = own_server.log_entry(f"away-{number}")
+            assert entry["status"] == "ok"
+            assert entry["degraded"] == ["documents"]
+            assert [item["product_id"] for item in entry["matches"]] == ranking
+        http.upsert({**PRODUCTS["p1"], "product_id": "new"}, picture(9))
+        wait_for(
+            lambda: http.match(images=picture(9), top_k=1).matches[0].product_id == "new",
+            "the index follows the database again",
+        )
+
+
+def assert_degraded(client: ProductMatchClient, request_id: str, ranking: list[str]) -> None:
+    result = client.match(images=picture(2), request_id=request_id)
+    assert result.details["degraded"] == ["documents"]
+    assert [match.product_id for match in result.matches] == ranking
+    assert [match.product for match in result.matches] == [
+        {"product_id": product_id} for product_id in ranking
+    ]
+    assert result.matches[0].score == pytest.approx(1, abs=1e-4)
+
+
+def test_a_server_started_without_the_database_serves_when_it_comes(
+    bundle: Bundle, restartable: RestartableDatabase, tmp_path: Path
+) -> None:
+    restartable.stop()
+    with (
+        serving(tmp_path / "triton", restartable.uri, "own") as running,
+        running.client() as client,
+    ):
+        with pytest.raises(ServiceUnavailableError, match="not loaded yet"):
+            client.match(texts="pattern")
+        restartable.start()
+        client.upsert(PRODUCTS["p1"], picture(1))
+        wait_for(lambda: answers(client), "matches are answered")
+        wait_for(lambda: client.match(images=picture(1)).matches, "the product is found")
+
+
+def answers(client: ProductMatchClient) -> bool:
+    try:
+        client.match(texts="pattern")
+    except ServiceUnavailableError:
+        return False
+    return True

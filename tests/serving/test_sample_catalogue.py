@@ -1,0 +1,46 @@
+"""The sample catalogue with its held-out photos, which no product was stored with."""
+
+from __future__ import annotations
+
+import pytest
+from serving_support import SampleProduct, Serving
+
+pytestmark = pytest.mark.server
+
+LEAST_SHARE = 0.9
+
+
+def test_the_sample_catalogue_is_complete(sample: list[SampleProduct]) -> None:
+    missing = [
+        str(path) for item in sample for path in (*item.images, *item.queries) if not path.is_file()
+    ]
+    assert missing == []
+    assert len({item.product_id for item in sample}) == len(sample) >= 24
+    assert all(item.queries for item in sample)
+
+
+def test_held_out_photos_find_their_product_first(
+    server: Serving, catalogue: list[SampleProduct]
+) -> None:
+    misses = []
+    total = 0
+    with server.client("grpc") as client:
+        for item in catalogue:
+            for photo in item.queries:
+                total += 1
+                found = client.match(images=photo, top_k=1).matches[0].product_id
+                if found != item.product_id:
+                    misses.append(f"{item.product_id}: {found}")
+    assert 1 - len(misses) / total >= LEAST_SHARE, misses
+
+
+def test_a_held_out_photo_of_every_product_finds_its_category_among_the_first_three(
+    server: Serving, catalogue: list[SampleProduct]
+) -> None:
+    misses = []
+    with server.client("grpc") as client:
+        for item in catalogue:
+            found = client.match(images=item.queries[0], top_k=3).matches
+            if item.product["category"] not in {match.product["category"] for match in found}:
+                misses.append(item.product_id)
+    assert len(misses) <= len(catalogue) // 20, misses
