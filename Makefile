@@ -20,8 +20,9 @@ help: ## Show this help
 # A marker a group of packages, so that a second start installs nothing.
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)} and "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; choose one with PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)} and "Python 3.11 or 3.12 is needed, this is " + sys.version.split()[0] + "; choose one with PYTHON=python3.11")'
+	@echo "Making an environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.torch: constraints.txt | $(BIN)/python
 	@echo "Installing torch, which builds the models"

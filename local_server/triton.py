@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import tempfile
 import urllib.error
 import urllib.request
 import uuid
@@ -151,29 +152,41 @@ def running_triton(
     server = _wheel_folder() / "tritonserver" / "bin" / "tritonserver"
     ports = ports.resolved()
     prefix = f"product_match_{uuid.uuid4().hex[:12]}_"
-    command = [
-        str(server),
-        f"--model-repository={repository}",
-        f"--model-config-name={profile}",
-        f"--backend-directory={prepare_backends(state)}",
-        f"--backend-config=python,shm-region-prefix-name={prefix}",
-        *(f"--{name}-address={LOOPBACK}" for name in ("http", "grpc", "metrics")),
-        f"--http-port={ports.http}",
-        f"--grpc-port={ports.grpc}",
-        f"--metrics-port={ports.metrics}",
-        "--exit-timeout-secs=20",
-    ]
-    process = ManagedProcess(
-        "tritonserver",
-        command,
-        state / "logs" / "triton.log",
-        triton_environment(settings),
-        STOP_SECONDS,
-    )
-    running = TritonServer(process, ports)
-    try:
-        process.wait_until(lambda: _is_ready(running.http_url), START_SECONDS)
-        yield running
-    finally:
-        process.stop()
-        _remove_shared_memory(prefix)
+    with _plain_paths(models=repository, backends=prepare_backends(state)) as paths:
+        process = ManagedProcess(
+            "tritonserver",
+            [
+                str(server),
+                f"--model-repository={paths / 'models'}",
+                f"--model-config-name={profile}",
+                f"--backend-directory={paths / 'backends'}",
+                f"--backend-config=python,shm-region-prefix-name={prefix}",
+                *(f"--{name}-address={LOOPBACK}" for name in ("http", "grpc", "metrics")),
+                f"--http-port={ports.http}",
+                f"--grpc-port={ports.grpc}",
+                f"--metrics-port={ports.metrics}",
+                "--exit-timeout-secs=20",
+            ],
+            state / "logs" / "triton.log",
+            triton_environment(settings),
+            STOP_SECONDS,
+        )
+        running = TritonServer(process, ports)
+        try:
+            process.wait_until(lambda: _is_ready(running.http_url), START_SECONDS)
+            yield running
+        finally:
+            process.stop()
+            _remove_shared_memory(prefix)
+
+
+@contextlib.contextmanager
+def _plain_paths(**folders: Path) -> Iterator[Path]:
+    """A folder with links to ``folders``, whose own path has no space or quote.
+
+    The Python backend starts its stubs through a shell without quoting their paths.
+    """
+    with tempfile.TemporaryDirectory(prefix="product-match-") as plain:
+        for name, folder in folders.items():
+            (Path(plain) / name).symlink_to(folder.resolve(), target_is_directory=True)
+        yield Path(plain)
