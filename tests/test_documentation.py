@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,11 @@ def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
 
 def test_make_help_lists_every_target_with_its_text() -> None:
     output = subprocess.run(
-        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert {line.split()[1] for line in output.splitlines()} == make_targets()
 
@@ -103,7 +108,7 @@ def test_the_command_lines_of_the_readme_run_one_after_another(
     server: Serving, photos: Path
 ) -> None:
     (block,) = [text for text in fenced("sh") if text.startswith("product-match ")]
-    program = f"{sys.executable} -m product_match_client"
+    program = f"{shlex.quote(sys.executable)} -m product_match_client"
     script = re.sub(r"^product-match", program, block, flags=re.MULTILINE)
     environment = os.environ | {
         "PRODUCT_MATCH_URL": server.triton.http_url,

@@ -293,9 +293,10 @@ def test_after_a_restart_of_the_database_the_index_follows_again(
     shop, followed = Shop(settings), Followed(settings)
     try:
         shop.put(1, picture(1))
-        shop.put(2)
         followed.start()
-        wait_for(lambda: followed.follower.info()["following"], "the index follows")
+        shop.put(2)
+        # A stream that never brought anything has nothing to resume from.
+        wait_for(lambda: followed.ids == {"p1", "p2"}, "the index follows")
         restartable.stop()
         wait_for(lambda: not followed.follower.info()["following"], "the loss is noticed")
         assert followed.finds(1), "searches go on without the database"
