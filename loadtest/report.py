@@ -41,7 +41,8 @@ def table_from_summaries(clients: int, summaries: Mapping[str, Summary]) -> Tabl
     parts = list(
         dict.fromkeys(part for item in summaries.values() for part in item.cpu_ms_per_request)
     )
-    table = Table(title=f"{clients} client{'s' if clients > 1 else ''}", title_justify="left")
+    title = f"\n{clients} client{'s' if clients > 1 else ''}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     cpu_columns = (f"CPU ms\n{part}" for part in parts)
     for column in ("req/s", "of raw", "p50 ms", "p95 ms", "p99 ms", *cpu_columns):
