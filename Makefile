@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install models run smoke logs import reembed test test-fast test-slow lint format bench docs clean
+.PHONY: help install models engines quality run smoke logs import reembed test test-fast test-slow lint format bench docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,13 +36,26 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.test-installed: $(VENV)/.installed
 	@echo "Installing test tools"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[loadtest,test]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[loadtest,rtx,test]'
 	@touch $@
 
 install: $(VENV)/.installed ## Make the environment in .venv
 
 models: install ## Build the bundle's graphs into model_repository/
-	@$(BIN)/python -m builders $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY))
+	@$(BIN)/python -m builders build $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY))
+
+# gpu: TensorRT for the GPU at hand; rtx: TensorRT for RTX, which compiles without a GPU.
+TARGET ?= gpu
+$(VENV)/.rtx-installed $(VENV)/.gpu-installed: $(VENV)/.%-installed: $(VENV)/.installed
+	@echo "Installing TensorRT"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+engines: $(VENV)/.$(TARGET)-installed models ## Compile TensorRT engines for the GPU at hand, or with TARGET=rtx without one
+	@$(BIN)/python -m builders engines --target $(TARGET) $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY)) $(foreach precision,$(PRECISION),--precision $(precision))
+
+quality: $(VENV)/.test-installed models ## Compare FP32, FP16 and INT8 graphs with their originals (DATASET=folder: on its photos too)
+	@$(BIN)/python -m builders quality $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(DATASET),--dataset $(DATASET))
 
 # --- serving ----------------------------------------------------------------------------------
 
@@ -88,5 +101,5 @@ docs: $(VENV)/.test-installed ## Write docs/configuration.md from the code
 	$(BIN)/python -m local_server.reference > docs/configuration.md
 
 clean: ## Remove built models, local state and the environment
-	rm -rf $(VENV) .state reports model_repository/bundle.json
-	rm -f model_repository/*/1/*.onnx model_repository/*/1/tokenizer.json
+	rm -rf $(VENV) .state build reports model_repository/bundle.json
+	rm -f model_repository/*/1/*.onnx model_repository/*/1/*.plan* model_repository/*/1/tokenizer.json

@@ -24,6 +24,7 @@ from bls_models.match_request import MatchQuery
 from bls_models.product import client_document
 from bls_models.settings import Settings, cpu_count
 from bls_models.store import Document, Store
+from bls_models.vectors import FloatArray
 
 
 class Search(Protocol):
@@ -99,6 +100,10 @@ class ProductMatcher:
         self._search = search
         self._log = log
         self._bundle = bundle
+        # Only where text and image vectors can be compared.
+        self._cross_modal_weight = np.float32(
+            settings.cross_modal_weight if bundle.shared_space else 0.0
+        )
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = Preprocess(bundle.image_size, bundle.resize)
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
@@ -179,20 +184,36 @@ class ProductMatcher:
         image_at = text_at = 0
         for query in queries:
             index_queries.append(
-                IndexQuery(
-                    image_vectors=images[image_at : image_at + len(query.images)],
-                    image_weights=query.image_weights,
-                    text_vectors=words[text_at : text_at + len(query.texts)],
-                    text_weights=query.text_weights,
-                    top_k=query.top_k,
-                    offset=query.offset,
-                    min_score=query.min_score,
-                    filter=query.filter,
+                self._index_query(
+                    query,
+                    images[image_at : image_at + len(query.images)],
+                    words[text_at : text_at + len(query.texts)],
                 )
             )
             image_at += len(query.images)
             text_at += len(query.texts)
         return index_queries
+
+    def _index_query(self, query: MatchQuery, images: FloatArray, words: FloatArray) -> IndexQuery:
+        """The query for the index; in a shared space its texts search the pictures too."""
+        image_weights, text_weights = query.image_weights, query.text_weights
+        if self._cross_modal_weight and len(words):
+            # Only proportions count. Of the smallest floats, shares would be 0.
+            largest = np.abs(np.append(image_weights, text_weights)).max()
+            image_weights, text_weights = image_weights / largest, text_weights / largest
+            images = np.concatenate([images, words])
+            image_weights = np.append(image_weights, text_weights * self._cross_modal_weight)
+            text_weights = text_weights * (1 - self._cross_modal_weight)
+        return IndexQuery(
+            image_vectors=images,
+            image_weights=image_weights,
+            text_vectors=words,
+            text_weights=text_weights,
+            top_k=query.top_k,
+            offset=query.offset,
+            min_score=query.min_score,
+            filter=query.filter,
+        )
 
     def _add_documents(self, requests: list[MatchRequest]) -> list[str]:
         """Read the documents of all matches in one round trip; returns the degraded parts."""

@@ -76,6 +76,12 @@ class Settings:
     max_product_images: int = setting(
         32, "PRODUCT_MATCH_MAX_PRODUCT_IMAGES", "Most pictures of one product."
     )
+    cross_modal_weight: float = setting(
+        0.5,
+        "PRODUCT_MATCH_CROSS_MODAL_WEIGHT",
+        "Share of a query text's weight, 0 to 1, that goes to products' pictures where the "
+        "bundle's text and image vectors share a space; the rest goes to their texts.",
+    )
     decode_threads: int = setting(
         0, "PRODUCT_MATCH_DECODE_THREADS", "Image decoding threads a model; 0: one a CPU."
     )
@@ -111,6 +117,11 @@ class Settings:
                 raise SetupError(
                     f"environment variable {item.metadata['env']}={value} is too small; "
                     f"the least is {minimum}"
+                )
+            if isinstance(value, float) and not 0 <= value <= 1:
+                raise SetupError(
+                    f"environment variable {item.metadata['env']}={text} is out of range; "
+                    "expected a number from 0 to 1"
                 )
             values[item.name] = value
         return cls(**values)

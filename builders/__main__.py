@@ -1,42 +1,28 @@
-"""``python -m builders``: builds a bundle into the model repository."""
+"""``python -m builders``: graphs, engines, and how near they are to their originals."""
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
-import time
-from pathlib import Path
+from collections.abc import Sequence
 
-from bls_models.bundle import Bundle
-from bls_models.errors import ProductMatchError
-from builders.bundle import build_bundle, is_built
-from builders.config import read_bundle_config
+# Imported only when asked for: each needs packages that the others do without.
+COMMANDS = {
+    "build": "builders.build_command",
+    "engines": "builders.engine_command",
+    "quality": "builders.quality_command",
+}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Build unless the repository already holds the bundle; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m builders", description=__doc__)
-    parser.add_argument("--bundle", default="mini", help="bundle name or path of a TOML file")
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument("--force", action="store_true", help="build even if it is built already")
-    arguments = parser.parse_args(argv)
-    start = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
-
-    try:
-        config = read_bundle_config(arguments.bundle)
-        if not arguments.force and is_built(config, arguments.repository):
-            bundle = Bundle.read(arguments.repository)
-            report(f"bundle {bundle.name} ({bundle.fingerprint}) is built already")
-            return 0
-        bundle = build_bundle(config, arguments.repository, report)
-    except ProductMatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    report(f"bundle {bundle.name} ({bundle.fingerprint}) is in {arguments.repository}")
-    return 0
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status, 2 for an unknown one."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] not in COMMANDS:
+        print(f"usage: python -m builders {{{','.join(COMMANDS)}}} [--help]", file=sys.stderr)
+        return 2
+    command = importlib.import_module(COMMANDS[arguments[0]])
+    status: int = command.main(arguments[1:])
+    return status
 
 
 if __name__ == "__main__":

@@ -14,7 +14,12 @@ import numpy.typing as npt
 from bls_models.bundle import MANIFEST_FILE, Bundle, file_sha256
 from bls_models.errors import BundleError
 from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER
-from builders.config import BundleConfig, checkpoint_sha256, find_checkpoint
+from builders.config import (
+    BundleConfig,
+    check_shared_space,
+    checkpoint_sha256,
+    find_checkpoint,
+)
 
 # Raise when a graph's mathematics changes: old vectors then no longer compare with new ones.
 GRAPH_REVISION = 1
@@ -68,15 +73,22 @@ def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str],
     # torch takes seconds to import, and a start that finds everything built does without it.
     from builders.image_encoder import image_encoder_from_config
     from builders.onnx_export import check_onnx_against_torch, onnx_from_torch
-    from builders.text_encoder import text_encoder_from_config, tokenizer_from_checkpoint
+    from builders.text_encoder import text_encoder_from_config, tokenizer_from_config
+
+    # Whatever is wrong with the checkpoints shows here, before anything is overwritten.
+    check_shared_space(config)
+    report(f"image_encoder: loading {config.image_encoder.checkpoint}")
+    image_module = image_encoder_from_config(config.image_encoder)
+    report(f"text_encoder: loading {config.text_encoder.checkpoint}")
+    text_module = text_encoder_from_config(config.text_encoder)
+    tokenizer_json = tokenizer_from_config(config.text_encoder)
 
     repository.mkdir(parents=True, exist_ok=True)
     # A half-built repository must not pass for a built one.
     (repository / MANIFEST_FILE).unlink(missing_ok=True)
 
     report(f"image_encoder: exporting {config.image_encoder.family}")
-    image_module = image_encoder_from_config(config.image_encoder)
-    image_batch = _example_images(config.image_encoder.image_size)
+    image_batch = _example_images(image_module.pixels.image_size)
     onnx_from_torch(
         image_module,
         IMAGE_ENCODER,
@@ -93,9 +105,6 @@ def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str],
     report(f"image_encoder: cosine to the original at least {cosine:.6f}")
 
     report(f"text_encoder: exporting {config.text_encoder.family}")
-    text_module = text_encoder_from_config(config.text_encoder)
-    checkpoint = find_checkpoint(config.text_encoder.checkpoint)
-    tokenizer_json = tokenizer_from_checkpoint(checkpoint, config.text_encoder.max_tokens)
     (repository / TOKENIZER).parent.mkdir(parents=True, exist_ok=True)
     (repository / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
     text_batch = _example_texts(tokenizer_json)
@@ -120,8 +129,8 @@ def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str],
     bundle = Bundle(
         name=config.name,
         fingerprint=fingerprint_of(config),
-        image_size=config.image_encoder.image_size,
-        resize=config.image_encoder.resize,
+        image_size=image_module.pixels.image_size,
+        resize=image_module.pixels.resize,
         image_dim=_output_length(repository / IMAGE_GRAPH),
         text_dim=_output_length(repository / TEXT_GRAPH),
         max_tokens=config.text_encoder.max_tokens,

@@ -10,23 +10,48 @@ from pathlib import Path
 from typing import Any
 
 from bls_models.errors import BundleError
+from builders.hub import folder_from_hub
 
 BUNDLES_FOLDER = Path(__file__).with_name("bundles")
+
+# Beside the weights these decide a vector: sizes, pixel normalisation, tokens.
+SETTINGS_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+)
+
+# Families whose image and text vectors can be compared when they are of one checkpoint.
+SHARED_SPACE_FAMILIES = (("clip_vision", "clip_text"), ("siglip_vision", "siglip_text"))
 
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
-    """``[image_encoder]`` of a bundle file."""
+    """``[image_encoder]`` of a bundle file.
+
+    Attributes:
+        family: a key of ``builders.image_encoder.FAMILIES``.
+        checkpoint: see ``find_checkpoint``.
+        image_size: side of the pixels that the model sees; None: the checkpoint's own.
+        resize: see ``bls_models.images.Preprocess``; None: the checkpoint's own.
+    """
 
     family: str
     checkpoint: str
-    image_size: int
-    resize: str
+    image_size: int | None = None
+    resize: str | None = None
 
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    """``[text_encoder]`` of a bundle file."""
+    """``[text_encoder]`` of a bundle file.
+
+    Attributes:
+        family: a key of ``builders.text_encoder.FAMILIES``.
+        checkpoint: see ``find_checkpoint``.
+        max_tokens: tokens after which a text is cut.
+    """
 
     family: str
     checkpoint: str
@@ -70,16 +95,35 @@ def read_bundle_config(name_or_path: str) -> BundleConfig:
         raise BundleError(f"{path} is not a valid bundle file: {error}") from error
 
 
+def check_shared_space(config: BundleConfig) -> None:
+    """Check that a bundle which says so really has both encoders in one space.
+
+    Raises:
+        BundleError: ``shared_space`` with encoders that were not trained together.
+    """
+    image, text = config.image_encoder, config.text_encoder
+    together = (image.family, text.family) in SHARED_SPACE_FAMILIES
+    if config.shared_space and not (together and image.checkpoint == text.checkpoint):
+        raise BundleError(
+            f"bundle {config.name!r} has shared_space = true, but {image.family} of "
+            f"{image.checkpoint} and {text.family} of {text.checkpoint} share none; give both the "
+            "same CLIP or SigLIP checkpoint, or set shared_space = false"
+        )
+
+
 def find_checkpoint(reference: str) -> Path:
     """The file or folder that a checkpoint reference means.
 
     Args:
         reference: ``package:<module>/<path in it>`` for weights that a Python package carries,
-            otherwise a path.
+            ``hub:<owner>/<name>`` or ``hub:<owner>/<name>@<revision>`` for a repository of the
+            Hugging Face hub, otherwise a path.
 
     Raises:
         BundleError: it is not there; the message says how to get it.
     """
+    if reference.startswith("hub:"):
+        return folder_from_hub(reference.removeprefix("hub:"))
     if not reference.startswith("package:"):
         path = Path(reference).expanduser()
         if not path.exists():
@@ -103,11 +147,13 @@ def find_checkpoint(reference: str) -> Path:
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """Hash of a checkpoint: the file, or every weight, config and tokenizer file of a folder."""
+    """Hash of a checkpoint: the file, or every file of a folder that decides a vector."""
+    if path.is_file():
+        files = [path]
+    else:
+        weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+        files = [*weights, *(path / name for name in SETTINGS_FILES if (path / name).is_file())]
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if path.is_dir():
-        files += [path / name for name in ("config.json", "tokenizer.json")]
     for file in files:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -3,59 +3,157 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
 from bls_models.errors import BundleError
 from builders.config import ImageEncoderConfig, find_checkpoint
+from builders.preprocessing import PixelSettings, pixel_settings
+from builders.pretrained import model_from_checkpoint
 
 # EfficientNet-Lite was trained on (x - 127) / 128 of 0..255 pixels.
-PIXEL_MEAN = 127.0
-PIXEL_SCALE = 128.0
+EFFICIENTNET_MEAN = (127 / 128,) * 3
+EFFICIENTNET_RESCALE = 1 / 128
+
+Pooling = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
-class EfficientNetLiteEncoder(torch.nn.Module):
-    """UINT8 pixels (B, S, S, 3), RGB, to FP32 unit vectors (B, 1280): pooled last features."""
+class ImageEncoder(torch.nn.Module):
+    """UINT8 pixels (B, S, S, 3), RGB, to FP32 unit vectors (B, D).
 
-    def __init__(self, trunk: torch.nn.Module) -> None:
+    Args:
+        trunk: the pretrained model.
+        pooling: from the trunk and normalised pixels (B, 3, M, M) to vectors (B, D) of any length.
+        pixels: S, M and the normalisation.
+    """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, trunk: torch.nn.Module, pooling: Pooling, pixels: PixelSettings) -> None:
         super().__init__()
         self.trunk = trunk
+        self.pooling = pooling
+        self.pixels = pixels
+        mean, std = (
+            torch.tensor(values, dtype=torch.float64).reshape(1, 3, 1, 1)
+            for values in (pixels.mean, pixels.std)
+        )
+        self.register_buffer("scale", (pixels.rescale / std).float(), persistent=False)
+        self.register_buffer("shift", (-mean / std).float(), persistent=False)
+
+    def normalised(self, image: torch.Tensor) -> torch.Tensor:
+        """The pixels that the model sees, FP32 (B, 3, M, M)."""
+        size = self.pixels.model_size
+        start = (self.pixels.image_size - size) // 2
+        # TensorRT does nothing with UINT8 but cast it, so the cast comes first.
+        centre = image.float()[:, start : start + size, start : start + size]
+        return centre.permute(0, 3, 1, 2) * self.scale + self.shift
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Encode a batch."""
-        pixels = (image.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_SCALE  # (B, 3, S, S)
-        extract = cast(Callable[[torch.Tensor], torch.Tensor], self.trunk.extract_features)
-        features = extract(pixels)  # (B, 1280, S/32, S/32)
-        return torch.nn.functional.normalize(features.mean(dim=(2, 3)), dim=1)
+        vectors = self.pooling(self.trunk, self.normalised(image))
+        return torch.nn.functional.normalize(vectors, dim=1)
 
 
-def efficientnet_lite0_from_checkpoint(path: Path) -> EfficientNetLiteEncoder:
-    """EfficientNet-Lite0 with the weights of a ``.pth`` state dict.
+def efficientnet_lite0_from_config(config: ImageEncoderConfig) -> ImageEncoder:
+    """EfficientNet-Lite0 with the weights of a ``.pth`` state dict; pooled last features.
 
     Raises:
-        BundleError: the file's tensors are not those of EfficientNet-Lite0.
+        BundleError: the file's tensors are not those of EfficientNet-Lite0, or the bundle file
+            lacks the sizes, which such a checkpoint does not name.
     """
     from efficientnet_lite_pytorch import EfficientNet
 
+    if config.image_size is None or config.resize is None:
+        raise BundleError(
+            "efficientnet_lite0 needs image_size and resize in the bundle's [image_encoder]; "
+            "it was trained with 224"
+        )
+    path = find_checkpoint(config.checkpoint)
     model = EfficientNet.from_name("efficientnet-lite0")
-    state = torch.load(path, map_location="cpu", weights_only=True)
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    # Other tensors raise RuntimeError, another kind of file errors of the pickle and zip readers.
+    except Exception as error:
         raise BundleError(
             f"{path} does not hold EfficientNet-Lite0 weights: {str(error)[:300]}"
         ) from error
-    return EfficientNetLiteEncoder(model).eval()
+    pixels = PixelSettings(
+        image_size=config.image_size,
+        model_size=config.image_size,
+        resize=config.resize,
+        rescale=EFFICIENTNET_RESCALE,
+        mean=EFFICIENTNET_MEAN,
+        std=(1.0, 1.0, 1.0),
+    )
+    return ImageEncoder(model, _mean_of_features, pixels).eval()
 
 
-FAMILIES: dict[str, Callable[[Path], torch.nn.Module]] = {
-    "efficientnet_lite0": efficientnet_lite0_from_checkpoint,
+def dinov2_from_config(config: ImageEncoderConfig) -> ImageEncoder:
+    """DINOv2; the CLS token after the last layer norm.
+
+    Raises:
+        BundleError: the checkpoint does not fit, or the size is no multiple of the patches'.
+    """
+    folder = find_checkpoint(config.checkpoint)
+    model = model_from_checkpoint(folder, config.family, ["dinov2"], "Dinov2Model")
+    pixels = pixel_settings(config, folder)
+    _check_patches(config.family, pixels.model_size, model.config.patch_size)
+    # The model interpolates its position embeddings to the size of each input. The size is fixed
+    # here, so it is done once, and no engine needs to know bicubic interpolation.
+    embeddings = model.embeddings
+    side = pixels.model_size
+    patches = torch.empty(1, (side // model.config.patch_size) ** 2 + 1, model.config.hidden_size)
+    with torch.no_grad():
+        positions = embeddings.interpolate_pos_encoding(patches, side, side)
+    embeddings.position_embeddings = torch.nn.Parameter(positions)
+    return ImageEncoder(model, _first_token, pixels).eval()
+
+
+def siglip_from_config(config: ImageEncoderConfig) -> ImageEncoder:
+    """The vision tower of SigLIP, or of SigLIP 2 with fixed resolution; its pooling head.
+
+    Raises:
+        BundleError: the checkpoint does not fit, or the size is not the model's.
+    """
+    folder = find_checkpoint(config.checkpoint)
+    types = ["siglip", "siglip_vision_model"]
+    model = model_from_checkpoint(folder, config.family, types, "SiglipVisionModel")
+    if not model.config.vision_use_head:
+        raise BundleError(
+            f"{folder} has no attention-pooling head (vision_use_head is false), which "
+            "siglip_vision needs; use a checkpoint of the whole model"
+        )
+    pixels = pixel_settings(config, folder)
+    _check_fixed_size(config.family, pixels.model_size, model.config.image_size)
+    return ImageEncoder(model, _pooler_output, pixels).eval()
+
+
+def clip_from_config(config: ImageEncoderConfig) -> ImageEncoder:
+    """The vision tower of CLIP, with its projection.
+
+    Raises:
+        BundleError: the checkpoint does not fit, or the size is not the model's.
+    """
+    folder = find_checkpoint(config.checkpoint)
+    types = ["clip", "clip_vision_model"]
+    model = model_from_checkpoint(folder, config.family, types, "CLIPVisionModelWithProjection")
+    pixels = pixel_settings(config, folder)
+    _check_fixed_size(config.family, pixels.model_size, model.config.image_size)
+    return ImageEncoder(model, _image_embeds, pixels).eval()
+
+
+FAMILIES: dict[str, Callable[[ImageEncoderConfig], ImageEncoder]] = {
+    "efficientnet_lite0": efficientnet_lite0_from_config,
+    "dinov2": dinov2_from_config,
+    "siglip_vision": siglip_from_config,
+    "clip_vision": clip_from_config,
 }
 
 
-def image_encoder_from_config(config: ImageEncoderConfig) -> torch.nn.Module:
+def image_encoder_from_config(config: ImageEncoderConfig) -> ImageEncoder:
     """The torch module that a bundle's ``[image_encoder]`` describes.
 
     Raises:
@@ -65,4 +163,39 @@ def image_encoder_from_config(config: ImageEncoderConfig) -> torch.nn.Module:
         raise BundleError(
             f"unknown image_encoder family {config.family!r}; known: {', '.join(FAMILIES)}"
         )
-    return FAMILIES[config.family](find_checkpoint(config.checkpoint))
+    return FAMILIES[config.family](config)
+
+
+def _mean_of_features(trunk: Any, pixels: torch.Tensor) -> torch.Tensor:
+    features = cast(torch.Tensor, trunk.extract_features(pixels))  # (B, D, M/32, M/32)
+    return features.mean(dim=(2, 3))
+
+
+def _first_token(trunk: Any, pixels: torch.Tensor) -> torch.Tensor:
+    return cast(torch.Tensor, trunk(pixel_values=pixels).last_hidden_state[:, 0])
+
+
+def _pooler_output(trunk: Any, pixels: torch.Tensor) -> torch.Tensor:
+    return cast(torch.Tensor, trunk(pixel_values=pixels).pooler_output)
+
+
+def _image_embeds(trunk: Any, pixels: torch.Tensor) -> torch.Tensor:
+    return cast(torch.Tensor, trunk(pixel_values=pixels).image_embeds)
+
+
+def _check_patches(family: str, size: int, patch: int) -> None:
+    if size % patch:
+        low = size // patch * patch
+        raise BundleError(
+            f"{family}: image_size {size} is no multiple of the model's patches of {patch} "
+            f"pixels; set image_size = {low or patch} or {low + patch}"
+        )
+
+
+def _check_fixed_size(family: str, size: int, model_size: int) -> None:
+    if size != model_size:
+        raise BundleError(
+            f"{family}: image_size {size}, but the model's position embeddings are for "
+            f"{model_size} and are not interpolated; set image_size = {model_size}, leave it "
+            "out, or use a checkpoint of that size (only dinov2 takes other sizes)"
+        )

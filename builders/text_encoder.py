@@ -3,79 +3,182 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 from bls_models.errors import BundleError
 from builders.config import TextEncoderConfig, find_checkpoint
+from builders.pretrained import model_from_checkpoint
+from builders.tokenizer import (
+    end_token_id,
+    padding_id,
+    siglip_tokenizer_from_checkpoint,
+    tokenizer_from_checkpoint,
+)
+
+# CLIP configs of before 2023 have this id, which is wrong. transformers then takes the end token
+# to be the highest id of a text.
+OLD_CLIP_END_ID = 2
+
+Pooling = Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class MeanPoolingEncoder(torch.nn.Module):
-    """INT64 ids and mask (B, L) to FP32 unit vectors (B, D): the mean of unmasked last states."""
+class TextEncoder(torch.nn.Module):
+    """INT64 ids and mask (B, L) to FP32 unit vectors (B, D).
 
-    def __init__(self, transformer: torch.nn.Module) -> None:
+    Args:
+        transformer: the pretrained model.
+        pooling: from the model, ids and mask to vectors (B, D) of any length.
+    """
+
+    def __init__(self, transformer: torch.nn.Module, pooling: Pooling) -> None:
         super().__init__()
         self.transformer = transformer
+        self.pooling = pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Encode a batch."""
-        states = self.transformer(
-            input_ids=input_ids, attention_mask=attention_mask
-        ).last_hidden_state  # (B, L, D)
-        mask = attention_mask.unsqueeze(-1).to(states.dtype)  # (B, L, 1)
-        mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
-        return torch.nn.functional.normalize(mean, dim=1)
+        vectors = self.pooling(self.transformer, input_ids, attention_mask)
+        return torch.nn.functional.normalize(vectors, dim=1)
 
 
-def bert_from_checkpoint(path: Path) -> MeanPoolingEncoder:
-    """A BERT encoder with mean pooling from a Hugging Face checkpoint folder.
+def bert_from_checkpoint(folder: Path, max_tokens: int, tokenizer_json: str) -> TextEncoder:
+    """BERT; the mean of the unmasked last states.
 
     Raises:
-        BundleError: the folder's config is not BERT's.
+        BundleError: the checkpoint does not fit, or texts may be longer than it can read.
     """
-    from transformers import AutoConfig, BertModel
-    from transformers.utils import logging
-
-    # The checkpoint's unused pooler would otherwise be reported as a problem.
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    model_type = AutoConfig.from_pretrained(path).model_type
-    if model_type != "bert":
-        raise BundleError(f"{path} is a {model_type!r} checkpoint; bert_mean_pooling needs 'bert'")
-    model = BertModel.from_pretrained(path, add_pooling_layer=False, attn_implementation="eager")
-    return MeanPoolingEncoder(model).eval()
+    family = "bert_mean_pooling"
+    model = model_from_checkpoint(folder, family, ["bert"], "BertModel", add_pooling_layer=False)
+    _check_length(family, max_tokens, model.config.max_position_embeddings)
+    return TextEncoder(model, _mean_of_states)
 
 
-FAMILIES: dict[str, Callable[[Path], torch.nn.Module]] = {
-    "bert_mean_pooling": bert_from_checkpoint,
+def clip_from_checkpoint(folder: Path, max_tokens: int, tokenizer_json: str) -> TextEncoder:
+    """The text tower of CLIP, with its projection of the end token's state.
+
+    Raises:
+        BundleError: the checkpoint does not fit, texts may be longer than it can read, or its
+            tokenizer does not end them as the model expects.
+    """
+    from tokenizers import Tokenizer
+
+    family = "clip_text"
+    types = ["clip", "clip_text_model"]
+    model = model_from_checkpoint(folder, family, types, "CLIPTextModelWithProjection")
+    _check_length(family, max_tokens, model.config.max_position_embeddings)
+    end = end_token_id(tokenizer_json, folder)
+    expected = model.config.eos_token_id
+    if expected == OLD_CLIP_END_ID:
+        expected = max(Tokenizer.from_str(tokenizer_json).get_vocab().values())
+    if end != expected:
+        # The model would silently pool the first token instead.
+        raise BundleError(
+            f"{folder}: the tokenizer ends texts with token {end}, the model pools token "
+            f"{expected}; use tokenizer and config of the same checkpoint"
+        )
+    return TextEncoder(model, _text_embeds)
+
+
+def siglip_from_checkpoint(folder: Path, max_tokens: int, tokenizer_json: str) -> TextEncoder:
+    """The text tower of SigLIP or SigLIP 2; its projection of the last position's state.
+
+    Raises:
+        BundleError: the checkpoint does not fit, or texts have another length than in training.
+    """
+    family = "siglip_text"
+    types = ["siglip", "siglip_text_model"]
+    model = model_from_checkpoint(folder, family, types, "SiglipTextModel")
+    positions = model.config.max_position_embeddings
+    if max_tokens != positions:
+        raise BundleError(
+            f"{family}: max_tokens is {max_tokens}, but the model was trained on texts padded to "
+            f"{positions}; set max_tokens = {positions}"
+        )
+    end_token_id(tokenizer_json, folder)
+    return TextEncoder(model, _LastPosition(padding_id(tokenizer_json)))
+
+
+@dataclass(frozen=True)
+class TextFamily:
+    """A kind of text encoder.
+
+    Attributes:
+        model: from folder, ``max_tokens`` and tokenizer JSON to the module.
+        tokenizer: from folder and ``max_tokens`` to the tokenizer JSON.
+    """
+
+    model: Callable[[Path, int, str], TextEncoder]
+    tokenizer: Callable[[Path, int], str] = tokenizer_from_checkpoint
+
+
+FAMILIES: dict[str, TextFamily] = {
+    "bert_mean_pooling": TextFamily(bert_from_checkpoint),
+    "clip_text": TextFamily(clip_from_checkpoint),
+    "siglip_text": TextFamily(siglip_from_checkpoint, siglip_tokenizer_from_checkpoint),
 }
 
 
-def text_encoder_from_config(config: TextEncoderConfig) -> torch.nn.Module:
+def text_encoder_from_config(config: TextEncoderConfig) -> TextEncoder:
     """The torch module that a bundle's ``[text_encoder]`` describes.
 
     Raises:
         BundleError: unknown family, or a checkpoint that is missing or does not fit.
     """
+    family = _family(config)
+    folder = find_checkpoint(config.checkpoint)
+    return family.model(folder, config.max_tokens, tokenizer_from_config(config)).eval()
+
+
+def tokenizer_from_config(config: TextEncoderConfig) -> str:
+    """The tokenizer that a bundle's ``[text_encoder]`` describes, as JSON.
+
+    Raises:
+        BundleError: unknown family, or a checkpoint that is missing or has no tokenizer.
+    """
+    return _family(config).tokenizer(find_checkpoint(config.checkpoint), config.max_tokens)
+
+
+class _LastPosition:
+    """SigLIP's pooling. The model takes no mask: padding is read like any other token.
+
+    Args:
+        pad_id: the token that stands for what the mask excludes.
+    """
+
+    def __init__(self, pad_id: int) -> None:
+        self._pad_id = pad_id
+
+    def __call__(self, model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        # Changes nothing after this tokenizer, and keeps the mask an input of the graph.
+        ids = torch.where(mask > 0, ids, self._pad_id)
+        return cast(torch.Tensor, model(input_ids=ids).pooler_output)
+
+
+def _mean_of_states(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, L, D)
+    weights = mask.unsqueeze(-1).to(states.dtype)  # (B, L, 1)
+    return cast(torch.Tensor, (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0))
+
+
+def _text_embeds(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return cast(torch.Tensor, model(input_ids=ids, attention_mask=mask).text_embeds)
+
+
+def _family(config: TextEncoderConfig) -> TextFamily:
     if config.family not in FAMILIES:
         raise BundleError(
             f"unknown text_encoder family {config.family!r}; known: {', '.join(FAMILIES)}"
         )
-    return FAMILIES[config.family](find_checkpoint(config.checkpoint))
+    return FAMILIES[config.family]
 
 
-def tokenizer_from_checkpoint(path: Path, max_tokens: int) -> str:
-    """The checkpoint's tokenizer as JSON, cutting at ``max_tokens`` and padding to the longest."""
-    from tokenizers import Tokenizer
-
-    file = path / "tokenizer.json"
-    if not file.is_file():
-        raise BundleError(f"{path} has no tokenizer.json; use a checkpoint with a fast tokenizer")
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.enable_truncation(max_length=max_tokens)
-    padding = tokenizer.padding or {}
-    tokenizer.enable_padding(
-        pad_id=padding.get("pad_id", 0), pad_token=padding.get("pad_token", "[PAD]")
-    )
-    return str(tokenizer.to_str())
+def _check_length(family: str, max_tokens: int, positions: int) -> None:
+    if not 1 <= max_tokens <= positions:
+        raise BundleError(
+            f"{family}: max_tokens is {max_tokens}, but the model reads 1 to {positions}; "
+            "correct it in the bundle file"
+        )

@@ -72,7 +72,7 @@ def build_models(options: Options, report: Report) -> Bundle:
         SetupError: the build failed; its own output says why.
     """
     report(f"models: bundle {options.bundle}")
-    command = [sys.executable, "-m", "builders", "--bundle", options.bundle]
+    command = [sys.executable, "-m", "builders", "build", "--bundle", options.bundle]
     command += ["--repository", str(options.repository_folder)]
     # A process of its own: serving needs none of what building loads.
     done = subprocess.run(command, cwd=PROJECT, check=False)

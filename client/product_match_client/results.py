@@ -24,8 +24,8 @@ class Match:
     Attributes:
         product_id: the product's id.
         score: the fused score, about -1 to 1.
-        image_score: cosine between the pictures; None where pictures took no part.
-        text_score: cosine between the texts; None where texts took no part.
+        image_score: cosine to the product's pictures; None where they took no part.
+        text_score: cosine to the product's texts; None where they took no part.
         product: the product's document.
     """
 

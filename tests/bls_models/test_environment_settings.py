@@ -30,9 +30,9 @@ def test_each_setting_has_a_variable_of_its_own_and_a_description() -> None:
 @pytest.mark.parametrize("item", fields(Settings), ids=lambda item: item.name)
 def test_every_setting_is_read_from_its_variable(item: object) -> None:
     name, default = item.name, item.default  # type: ignore[attr-defined]
-    text = "7" if isinstance(default, int) else "seven"
+    text, value = {int: ("7", 7), float: ("0.75", 0.75), str: ("seven", "seven")}[type(default)]
     settings = Settings.from_environment({item.metadata["env"]: text})  # type: ignore[attr-defined]
-    assert getattr(settings, name) == (7 if isinstance(default, int) else "seven")
+    assert getattr(settings, name) == value
     assert type(getattr(settings, name)) is type(default)
 
 
@@ -50,6 +50,12 @@ def test_a_number_that_is_none_is_refused_with_the_variable_and_the_remedy(text:
 def test_a_limit_below_one_is_refused_with_the_least(text: str) -> None:
     with pytest.raises(SetupError, match=rf"PRODUCT_MATCH_MAX_TEXTS={text} .*the least is 1"):
         Settings.from_environment({"PRODUCT_MATCH_MAX_TEXTS": text})
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "nan", "inf"])
+def test_a_share_outside_0_to_1_is_refused(text: str) -> None:
+    with pytest.raises(SetupError, match=rf"CROSS_MODAL_WEIGHT={text} .*from 0 to 1"):
+        Settings.from_environment({"PRODUCT_MATCH_CROSS_MODAL_WEIGHT": text})
 
 
 def test_zero_threads_means_one_a_cpu_and_fewer_are_refused() -> None:

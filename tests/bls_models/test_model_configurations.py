@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,14 @@ def described(tensor: TensorSpec) -> tuple[str, str, tuple[int, ...], bool]:
     return (tensor.name, TRITON_TYPES[tensor.dtype], tensor.config_dims, tensor.optional)
 
 
+def configured_dims(dims: Iterable[int], tensor: TensorSpec) -> tuple[int, ...]:
+    """Dims with -1 for a size that is the bundle's, which ``gpu.pbtxt`` has as a number."""
+    return tuple(
+        -1 if isinstance(wanted, str) else size
+        for size, wanted in zip(dims, tensor.dims, strict=True)
+    )
+
+
 @pytest.fixture(params=CONFIGURATIONS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def configuration(request: pytest.FixtureRequest) -> Path:
     path: Path = request.param
@@ -63,20 +72,22 @@ def test_a_configuration_has_the_name_of_its_folder(configuration: Path) -> None
 
 def test_a_configuration_has_exactly_the_inputs_of_its_spec(configuration: Path) -> None:
     types = model_config_pb2.DataType
+    wanted = MODEL_SPECS[model_name(configuration)].inputs
     found = [
-        (item.name, types.Name(item.data_type), tuple(item.dims), item.optional)
-        for item in parsed(configuration).input
+        (item.name, types.Name(item.data_type), configured_dims(item.dims, tensor), item.optional)
+        for item, tensor in zip(parsed(configuration).input, wanted, strict=True)
     ]
-    assert found == [described(item) for item in MODEL_SPECS[model_name(configuration)].inputs]
+    assert found == [described(item) for item in wanted]
 
 
 def test_a_configuration_has_exactly_the_outputs_of_its_spec(configuration: Path) -> None:
     types = model_config_pb2.DataType
+    wanted = MODEL_SPECS[model_name(configuration)].outputs
     found = [
-        (item.name, types.Name(item.data_type), tuple(item.dims), False)
-        for item in parsed(configuration).output
+        (item.name, types.Name(item.data_type), configured_dims(item.dims, tensor), False)
+        for item, tensor in zip(parsed(configuration).output, wanted, strict=True)
     ]
-    assert found == [described(item) for item in MODEL_SPECS[model_name(configuration)].outputs]
+    assert found == [described(item) for item in wanted]
 
 
 def test_a_configuration_has_the_largest_batch_of_its_spec(configuration: Path) -> None:

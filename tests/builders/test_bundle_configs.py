@@ -184,5 +184,12 @@ def test_only_a_whole_repository_of_the_same_bundle_counts_as_built(
 def test_the_command_reports_an_error_in_words_and_by_its_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--bundle", "nope", "--repository", str(tmp_path)]) == 1
+    assert main(["build", "--bundle", "nope", "--repository", str(tmp_path)]) == 1
     assert "error: no bundle 'nope'" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_answered_with_the_known_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["compile"]) == 2
+    assert "build,engines,quality" in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""A bundle's graphs in every precision: ``build/graphs/<bundle>/<model>.<precision>.onnx``."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from bls_models.bundle import file_sha256
+from bls_models.errors import BundleError
+from builders.calibration import Calibration
+from builders.quantize import fp16_onnx_from_onnx, int8_onnx_from_onnx, nodes_of_layers
+
+GRAPHS_FOLDER = Path(__file__).resolve().parent.parent / "build" / "graphs"
+PRECISIONS = ("fp32", "fp16", "int8")
+
+# Raise when the quantiser's code changes what it writes; graphs on disk are then built again.
+QUANTIZER_REVISION = 1
+INPUTS_KEY = "made_from"
+
+
+@dataclass(frozen=True)
+class Int8Recipe:
+    """How one architecture is quantised.
+
+    Attributes:
+        float_layers: layers that stay in float (patterns of ``builders.quantize``).
+        smoothing: strength of the smoothing of MatMuls, 0 to 1. The default suits
+            transformers; a graph of convolutions has nothing to smooth.
+    """
+
+    float_layers: tuple[str, ...] = ()
+    smoothing: float = 0.8
+
+
+# The first layers of EfficientNet-Lite work on few channels of wide range, whose rounding errors
+# all later layers inherit: docs/quality.md has the error that each layer brings.
+INT8_RECIPES = {
+    "efficientnet_lite0": Int8Recipe(
+        float_layers=(r"trunk\._conv_stem\..*", r"trunk\._blocks\.[01]\..*")
+    ),
+}
+
+
+def int8_recipe_of(family: str) -> Int8Recipe:
+    """The recipe of an encoder family; one without an entry is quantised throughout."""
+    return INT8_RECIPES.get(family, Int8Recipe())
+
+
+def graph_path(folder: Path, bundle: str, model: str, precision: str) -> Path:
+    """Where a graph lies.
+
+    Raises:
+        BundleError: unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise BundleError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    return folder / bundle / f"{model}.{precision}.onnx"
+
+
+def graph_from_fp32(
+    source: Path,
+    precision: str,
+    recipe: Int8Recipe,
+    calibration: Callable[[], Calibration],
+    report: Callable[[str], None],
+) -> Path:
+    """The graph of ``source`` in a precision, built unless it lies there, made from the same.
+
+    Args:
+        source: ``<model>.fp32.onnx``; the other precisions lie beside it.
+        precision: one of ``PRECISIONS``.
+        recipe: how INT8 is made.
+        calibration: called for INT8 alone.
+        report: called with a line before something is built.
+
+    Raises:
+        BundleError: unknown precision, no FP32 graph, or the graph cannot be built so. There is
+            no weaker precision under the same name.
+    """
+    if not source.is_file():
+        raise BundleError(f"{source} is missing; build it with `make models`")
+    model, _, _ = source.name.partition(".")
+    target = graph_path(source.parent.parent, source.parent.name, model, precision)
+    if precision == "fp32":
+        return source
+    inputs = f"{QUANTIZER_REVISION} {precision} {file_sha256(source)}"
+    if precision == "fp16":
+        if not _is_made_from(target, inputs):
+            report(f"{model}: converting to FP16")
+            fp16_onnx_from_onnx(source, target, metadata={INPUTS_KEY: inputs})
+        return target
+    data = calibration()
+    recipe_digest = hashlib.sha256(repr(recipe).encode()).hexdigest()
+    inputs = f"{inputs} {recipe_digest} {data.digest}"
+    if not _is_made_from(target, inputs):
+        report(f"{model}: calibrating and quantising to INT8")
+        int8_onnx_from_onnx(
+            source,
+            target,
+            data.feeds(),
+            exclude_nodes=nodes_of_layers(source, recipe.float_layers),
+            smoothing=recipe.smoothing,
+            metadata={INPUTS_KEY: inputs},
+        )
+    return target
+
+
+def publish_graph(graph: Path, target: Path) -> None:
+    """Copy a graph to where it is served from, at once or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        shutil.copyfile(graph, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _is_made_from(path: Path, inputs: str) -> bool:
+    """Whether a graph lies there that says it was made from the same inputs."""
+    if not path.is_file():
+        return False
+    model = onnx.load(str(path), load_external_data=False)
+    return any(item.key == INPUTS_KEY and item.value == inputs for item in model.metadata_props)

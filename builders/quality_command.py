@@ -1,0 +1,168 @@
+"""``python -m builders quality``: compares a bundle's graphs with their originals."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bls_models.errors import ProductMatchError
+from bls_models.images import Preprocess
+from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
+from builders.bundle import fingerprint_of
+from builders.calibration import (
+    Calibration,
+    CalibrationData,
+    Feed,
+    add_calibration_flags,
+    calibration_from_flags,
+    image_calibration,
+    text_calibration,
+)
+from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
+from builders.config import BundleConfig, read_bundle_config
+from builders.graphs import (
+    GRAPHS_FOLDER,
+    PRECISIONS,
+    graph_from_fp32,
+    graph_path,
+    int8_recipe_of,
+)
+from builders.quality import EncoderQuality, measure_encoder, shortfalls
+from builders.quality_report import report_from_rows, table_from_rows
+from builders.quality_runners import CpuRunner, Runner, TorchRunner
+from builders.quality_sets import (
+    RetrievalSet,
+    photo_set_from_catalogue,
+    photo_set_from_dataset,
+    text_set_from_catalogue,
+)
+from loadtest.report import machine, write_report
+
+BATCH_SIZES = (1, 8)
+# Where output goes to a file, lines need not fit a window.
+REPORT_WIDTH = 120
+Report = Callable[[str], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, show and write; returns 1 if a graph cannot stand in for FP32."""
+    parser = argparse.ArgumentParser(prog="python -m builders quality", description=__doc__)
+    parser.add_argument("--bundle", default="mini", help="bundle name or path of a TOML file")
+    parser.add_argument("--catalog", type=Path, default=SAMPLE_CATALOGUE)
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder with train.txt and val.txt of real photos; may be given again",
+    )
+    add_calibration_flags(parser)
+    parser.add_argument("--graphs", type=Path, default=GRAPHS_FOLDER)
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each runner when timed")
+    parser.add_argument("--output", type=Path, default=Path("reports/quality.json"))
+    arguments = parser.parse_args(argv)
+    start = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
+
+    try:
+        config = read_bundle_config(arguments.bundle)
+        data = calibration_from_flags(arguments)
+        measured = [
+            _measure_images(config, data, arguments, report),
+            _measure_texts(config, data, arguments, report),
+        ]
+        fingerprint = fingerprint_of(config)
+    except ProductMatchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    rows = [row for encoder in measured for row in encoder]
+    problems = shortfalls(rows)
+    write_report(
+        arguments.output, report_from_rows(config.name, fingerprint, machine(), rows, problems)
+    )
+    console = Console()
+    if not console.is_terminal:
+        console.width = REPORT_WIDTH
+    for encoder in measured:
+        console.print(table_from_rows(encoder))
+    for problem in problems:
+        print(f"too far from fp32: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _measure_images(
+    config: BundleConfig, data: CalibrationData, arguments: argparse.Namespace, report: Report
+) -> list[EncoderQuality]:
+    from builders.image_encoder import image_encoder_from_config
+
+    module = image_encoder_from_config(config.image_encoder)
+    preprocess = Preprocess(module.pixels.image_size, module.pixels.resize)
+    sample = photo_set_from_catalogue(read_catalogue(arguments.catalog), preprocess)
+    datasets = [photo_set_from_dataset(folder, preprocess) for folder in arguments.dataset]
+    graphs = _graph_runners(
+        config.name,
+        IMAGE_ENCODER,
+        config.image_encoder.family,
+        lambda: image_calibration(data.pictures, preprocess),
+        arguments.graphs,
+        report,
+    )
+    runners = [TorchRunner(module, IMAGE_ENCODER), *graphs]
+    return measure_encoder(
+        IMAGE_ENCODER, runners, sample, datasets, _timed(sample), arguments.rounds, report
+    )
+
+
+def _measure_texts(
+    config: BundleConfig, data: CalibrationData, arguments: argparse.Namespace, report: Report
+) -> list[EncoderQuality]:
+    from builders.text_encoder import text_encoder_from_config, tokenizer_from_config
+
+    tokenizer_json = tokenizer_from_config(config.text_encoder)
+    sample = text_set_from_catalogue(read_catalogue(arguments.catalog), tokenizer_json)
+    graphs = _graph_runners(
+        config.name,
+        TEXT_ENCODER,
+        config.text_encoder.family,
+        lambda: text_calibration(data.texts, tokenizer_json),
+        arguments.graphs,
+        report,
+    )
+    runners = [TorchRunner(text_encoder_from_config(config.text_encoder), TEXT_ENCODER), *graphs]
+    return measure_encoder(
+        TEXT_ENCODER, runners, sample, [], _timed(sample), arguments.rounds, report
+    )
+
+
+def _graph_runners(
+    bundle: str,
+    spec: ModelSpec,
+    family: str,
+    calibration: Callable[[], Calibration],
+    folder: Path,
+    report: Report,
+) -> list[Runner]:
+    """A runner for each precision, whose graph is built where it is not there."""
+    source = graph_path(folder, bundle, spec.name, "fp32")
+    recipe = int8_recipe_of(family)
+    return [
+        CpuRunner(graph_from_fp32(source, name, recipe, calibration, report), spec, name)
+        for name in PRECISIONS
+    ]
+
+
+def _timed(sample: RetrievalSet) -> list[Feed]:
+    """Batches of queries, as a server meets them."""
+    feed = next(iter(sample.queries()))
+    return [{name: array[:size] for name, array in feed.items()} for size in BATCH_SIZES]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
