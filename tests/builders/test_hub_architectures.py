@@ -40,8 +40,13 @@ from bls_models.images import Preprocess, prepare_pixels
 from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 from bls_models.vectors import FloatArray
 from builders.config import BundleConfig, TextEncoderConfig
+from builders.engine_profiles import profiles_for
+from builders.engine_reading import check_engine
+from builders.engines import engine_from_onnx
 from builders.image_encoder import image_encoder_from_config
 from builders.onnx_export import onnx_from_torch
+from builders.quantize import fp16_onnx_from_onnx, int8_onnx_from_onnx
+from builders.tensorrt_api import compiler_for_target
 from builders.text_encoder import text_encoder_from_config, tokenizer_from_config
 
 MIN_COSINE = 0.9999
@@ -288,3 +293,50 @@ def test_a_clip_config_that_names_the_end_token_pools_it_too(tmp_path: Path) -> 
     expected = unit(torch.cat(alone))
     check_apart(expected)
     check(CpuEngine(path, TEXT_ENCODER).infer(batch)["text_embedding"], expected, "openvino")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("spec", [IMAGE_ENCODER, TEXT_ENCODER], ids=lambda spec: spec.name)
+def test_tensorrt_compiles_the_graph_in_every_precision(
+    built: Built, spec: ModelSpec, precision: str, tmp_path: Path
+) -> None:
+    source = built.repository / spec.name / "1" / "model.onnx"
+    graph = tmp_path / f"{spec.name}.{precision}.onnx"
+    if precision == "fp32":
+        graph.symlink_to(source)
+    elif precision == "fp16":
+        fp16_onnx_from_onnx(source, graph)
+    else:
+        # Enough for ranges: vectors of random weights have no quality to keep.
+        random = np.random.default_rng(0)
+        size = built.bundle.image_size
+        feed = (
+            {"image": random.integers(0, 256, (2, size, size, 3)).astype(np.uint8)}
+            if spec is IMAGE_ENCODER
+            else _tokens(built)
+        )
+        int8_onnx_from_onnx(source, graph, [feed])
+    compiler = compiler_for_target("rtx", ("8.9",))
+    engine = engine_from_onnx(
+        graph,
+        spec,
+        profiles_for(spec, built.bundle),
+        compiler,
+        tmp_path / "model.plan",
+        bundle=built.bundle,
+        precision=precision,
+        report=lambda line: None,
+    )
+    check_engine(engine.path, spec, built.bundle, compiler)
+    # Random weights at true size are gigabytes.
+    engine.path.unlink()
+    graph.unlink()
+
+
+def _tokens(built: Built) -> dict[str, npt.NDArray[np.int64]]:
+    tokenizer = Tokenizer.from_file(str(built.repository / TEXT_ENCODER.name / "1/tokenizer.json"))
+    encodings = tokenizer.encode_batch(TEXTS)
+    return {
+        "input_ids": np.array([item.ids for item in encodings], np.int64),
+        "attention_mask": np.array([item.attention_mask for item in encodings], np.int64),
+    }
