@@ -15,7 +15,6 @@ from bls_models.errors import BundleError
 from builders.calibration import Calibration
 from builders.quantize import fp16_onnx_from_onnx, int8_onnx_from_onnx, nodes_of_layers
 
-GRAPHS_FOLDER = Path(__file__).resolve().parent.parent / "build" / "graphs"
 PRECISIONS = ("fp32", "fp16", "int8")
 
 # Raise when the quantiser's code changes what it writes; graphs on disk are then built again.
@@ -49,6 +48,11 @@ INT8_RECIPES = {
 def int8_recipe_of(family: str) -> Int8Recipe:
     """The recipe of an encoder family; one without an entry is quantised throughout."""
     return INT8_RECIPES.get(family, Int8Recipe())
+
+
+def graphs_folder(repository: Path) -> Path:
+    """Where the graphs lie that a model repository is built from: ``build/graphs`` beside it."""
+    return repository.resolve().parent / "build" / "graphs"
 
 
 def graph_path(folder: Path, bundle: str, model: str, precision: str) -> Path:

@@ -37,9 +37,9 @@ class EncoderQuality:
         size: bytes of the weights or of the graph file.
         cosine_mean: to the torch original, over all pictures or texts of the sample.
         cosine_min: the least of them.
-        retrieval: by the name of the retrieval set. The original is left out where there is a
-            data set of thousands of pictures.
-        latency: by batch size.
+        retrieval: by the name of the retrieval set; of the original, on the sample alone.
+        latency: of a graph, by batch size. The original is not timed: its idle threads go on
+            spinning for a while and would slow down whatever is timed next.
     """
 
     model: str
@@ -68,8 +68,8 @@ def measure_encoder(
         runners: the torch original, FP32, and what is compared with them.
         sample: the set on which cosines are taken.
         datasets: further sets, for the graphs alone: the original takes minutes on a large one.
-        timed: batches to time with.
-        rounds: turns of each runner on each batch.
+        timed: batches to time the graphs with.
+        rounds: turns of each graph on each batch.
         report: called with a line on each step.
     """
     graphs = [runner for runner in runners if runner.precision != ORIGINAL]
@@ -84,12 +84,12 @@ def measure_encoder(
         for precision, own in encoded.items():
             found[precision][dataset.name] = _compared(own, encoded[REFERENCE], dataset)
     latencies: dict[str, dict[int, Latency]] = {runner.precision: {} for runner in runners}
-    reference = [runner.precision for runner in runners].index(REFERENCE)
+    reference = [runner.precision for runner in graphs].index(REFERENCE)
     for feed in timed:
         batch = len(next(iter(feed.values())))
         report(f"{spec.name}: time at batch {batch}")
-        times = alternating_latencies(runners, feed, rounds, reference)
-        for runner, latency in zip(runners, times, strict=True):
+        times = alternating_latencies(graphs, feed, rounds, reference)
+        for runner, latency in zip(graphs, times, strict=True):
             latencies[runner.precision][batch] = latency
     original = vectors[ORIGINAL]
     rows = []

@@ -13,7 +13,7 @@ from rich.console import Console
 from bls_models.errors import ProductMatchError
 from bls_models.images import Preprocess
 from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
-from builders.bundle import fingerprint_of
+from builders.bundle import build_bundle, fingerprint_of
 from builders.calibration import (
     Calibration,
     CalibrationData,
@@ -26,10 +26,10 @@ from builders.calibration import (
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from builders.config import BundleConfig, read_bundle_config
 from builders.graphs import (
-    GRAPHS_FOLDER,
     PRECISIONS,
     graph_from_fp32,
     graph_path,
+    graphs_folder,
     int8_recipe_of,
 )
 from builders.quality import EncoderQuality, measure_encoder, shortfalls
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="folder with train.txt and val.txt of real photos; may be given again",
     )
     add_calibration_flags(parser)
-    parser.add_argument("--graphs", type=Path, default=GRAPHS_FOLDER)
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--rounds", type=int, default=15, help="turns of each runner when timed")
     parser.add_argument("--output", type=Path, default=Path("reports/quality.json"))
     arguments = parser.parse_args(argv)
@@ -74,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_bundle_config(arguments.bundle)
         data = calibration_from_flags(arguments)
+        sources = [_source(config, spec, arguments) for spec in (IMAGE_ENCODER, TEXT_ENCODER)]
+        if not all(path.is_file() for path in sources):
+            build_bundle(config, arguments.repository, report)
         measured = [
             _measure_images(config, data, arguments, report),
             _measure_texts(config, data, arguments, report),
@@ -107,11 +110,10 @@ def _measure_images(
     sample = photo_set_from_catalogue(read_catalogue(arguments.catalog), preprocess)
     datasets = [photo_set_from_dataset(folder, preprocess) for folder in arguments.dataset]
     graphs = _graph_runners(
-        config.name,
+        _source(config, IMAGE_ENCODER, arguments),
         IMAGE_ENCODER,
         config.image_encoder.family,
         lambda: image_calibration(data.pictures, preprocess),
-        arguments.graphs,
         report,
     )
     runners = [TorchRunner(module, IMAGE_ENCODER), *graphs]
@@ -128,11 +130,10 @@ def _measure_texts(
     tokenizer_json = tokenizer_from_config(config.text_encoder)
     sample = text_set_from_catalogue(read_catalogue(arguments.catalog), tokenizer_json)
     graphs = _graph_runners(
-        config.name,
+        _source(config, TEXT_ENCODER, arguments),
         TEXT_ENCODER,
         config.text_encoder.family,
         lambda: text_calibration(data.texts, tokenizer_json),
-        arguments.graphs,
         report,
     )
     runners = [TorchRunner(text_encoder_from_config(config.text_encoder), TEXT_ENCODER), *graphs]
@@ -141,16 +142,18 @@ def _measure_texts(
     )
 
 
+def _source(config: BundleConfig, spec: ModelSpec, arguments: argparse.Namespace) -> Path:
+    return graph_path(graphs_folder(arguments.repository), config.name, spec.name, "fp32")
+
+
 def _graph_runners(
-    bundle: str,
+    source: Path,
     spec: ModelSpec,
     family: str,
     calibration: Callable[[], Calibration],
-    folder: Path,
     report: Report,
 ) -> list[Runner]:
     """A runner for each precision, whose graph is built where it is not there."""
-    source = graph_path(folder, bundle, spec.name, "fp32")
     recipe = int8_recipe_of(family)
     return [
         CpuRunner(graph_from_fp32(source, name, recipe, calibration, report), spec, name)

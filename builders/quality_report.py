@@ -14,11 +14,15 @@ from builders.quality_runners import Latency
 
 
 def table_from_rows(rows: Sequence[EncoderQuality]) -> Table:
-    """One encoder's runners, a line each; retrieval and agreement in percent."""
+    """One encoder's runners, a line each; retrieval and agreement in percent.
+
+    Args:
+        rows: the original first, then the graphs.
+    """
     sets = list(dict.fromkeys(name for row in rows for name in row.retrieval))
     batches = list(dict.fromkeys(batch for row in rows for batch in row.latency))
     table = Table(
-        title=rows[0].model,
+        title=f"{rows[0].model}, graphs in {rows[-1].backend}",
         title_justify="left",
         box=SIMPLE_HEAD,
         caption="top-1: the first match is right; same 1, same 10: it, and the first ten, are "
@@ -36,12 +40,12 @@ def table_from_rows(rows: Sequence[EncoderQuality]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            f"{row.precision} ({row.backend})",
+            row.precision,
             f"{row.size / 1e6:.1f}",
             f"{row.cosine_mean:.4f}",
             f"{row.cosine_min:.4f}",
             *(_retrieval_cell(row.retrieval.get(name)) for name in sets),
-            *(_latency_cell(row.latency[batch]) for batch in batches),
+            *(_latency_cell(row.latency.get(batch)) for batch in batches),
         )
     return table
 
@@ -95,5 +99,5 @@ def _retrieval_cell(item: Retrieval | None) -> str:
     return "{:5.1f}   {:5.1f}    {:5.1f}".format(*(100 * share for share in shares))
 
 
-def _latency_cell(item: Latency) -> str:
-    return f"{item.ms_per_item:.2f}  {item.ratio:4.2f}"
+def _latency_cell(item: Latency | None) -> str:
+    return "" if item is None else f"{item.ms_per_item:.2f}  {item.ratio:4.2f}"

@@ -105,6 +105,7 @@ def test_each_runner_is_measured_against_the_original_and_fp32(rows: list[Encode
     assert list(int8.retrieval) == ["sample photos", "shop"]
     assert list(int8.latency) == [1, 4]
     assert fp32.latency[4].ratio == 1
+    assert original.latency == {}
 
 
 def test_latencies_are_per_item_and_relative_to_the_reference() -> None:
@@ -150,7 +151,7 @@ def test_the_table_has_a_line_a_runner_and_the_report_every_number(
     stream = io.StringIO()
     Console(file=stream, width=200).print(table_from_rows(rows))
     text = stream.getvalue()
-    for words in ("torch (numpy)", "int8 (numpy)", "sample photos", "shop", "same 10", "0.9951"):
+    for words in ("graphs in numpy", "torch", "int8", "sample photos", "shop", "same 10", "0.9951"):
         assert words in text
     report = json.loads(json.dumps(report_from_rows("mini", "f" * 16, {"cores": 2}, rows, [])))
     assert report["rows"][2]["retrieval"]["shop"]["top1_accuracy"] == 1
@@ -183,11 +184,32 @@ def test_a_wrong_data_set_is_refused(tmp_path: Path, train: str | None, message:
         photo_set_from_dataset(tmp_path, Preprocess(8, "pad"))
 
 
-def test_the_command_says_what_is_missing(
+def test_the_command_refuses_what_it_cannot_measure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--graphs", str(tmp_path), "--output", str(tmp_path / "q.json")]) == 1
-    assert "image_encoder.fp32.onnx is missing; build it with `make models`" in (
-        capsys.readouterr().err
-    )
-    assert not (tmp_path / "q.json").exists()
+    output = tmp_path / "quality.json"
+    assert main(["--bundle", "nope", "--output", str(output)]) == 1
+    assert "error: no bundle 'nope'" in capsys.readouterr().err
+    assert main(["--calibration-texts", str(tmp_path / "none.txt"), "--output", str(output)]) == 1
+    assert "none.txt cannot be read as UTF-8 text" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.slow
+def test_the_command_builds_measures_and_writes_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "reports" / "quality.json"
+    arguments = ["--repository", str(tmp_path / "models"), "--output", str(output)]
+    assert main([*arguments, "--rounds", "1"]) == 0
+    assert "image_encoder, graphs in openvino" in capsys.readouterr().out
+    report = json.loads(output.read_text())
+    assert report["bundle"] == "mini"
+    assert report["shortfalls"] == []
+    names = [(row["model"], row["precision"]) for row in report["rows"]]
+    precisions = ("torch", "fp32", "fp16", "int8")
+    assert names == [
+        (model, precision)
+        for model in ("image_encoder", "text_encoder")
+        for precision in precisions
+    ]
