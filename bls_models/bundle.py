@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bls_models.errors import BundleError
@@ -28,6 +28,7 @@ class Bundle:
         max_tokens: tokens after which a text is cut.
         shared_space: whether text and image vectors can be compared.
         files: sha256 of each built file, by its path in the model repository.
+        precisions: the served graph's precision by model; not part of the fingerprint.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Bundle:
     max_tokens: int
     shared_space: bool
     files: dict[str, str]
+    precisions: dict[str, str] = field(default_factory=dict)
 
     def write(self, repository: Path) -> None:
         """Write the manifest into a model repository, at once or not at all."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from bls_models.bundle import Bundle
 from bls_models.errors import ProductMatchError
 from builders.bundle import build_bundle, is_built
+from builders.calibration import add_calibration_flags, calibration_from_flags
 from builders.config import read_bundle_config
 
 
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", default="mini", help="bundle name or path of a TOML file")
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--force", action="store_true", help="build even if it is built already")
+    add_calibration_flags(parser)
     arguments = parser.parse_args(argv)
     start = time.monotonic()
 
@@ -32,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             bundle = Bundle.read(arguments.repository)
             report(f"bundle {bundle.name} ({bundle.fingerprint}) is built already")
             return 0
-        bundle = build_bundle(config, arguments.repository, report)
+        bundle = build_bundle(
+            config, arguments.repository, report, lambda: calibration_from_flags(arguments)
+        )
     except ProductMatchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -7,18 +7,33 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bls_models.bundle import MANIFEST_FILE, Bundle, file_sha256
 from bls_models.errors import BundleError
-from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER
+from bls_models.images import Preprocess
+from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, TEXT_ENCODER
+from builders.calibration import (
+    CalibrationData,
+    calibration_from_catalogue,
+    image_calibration,
+    text_calibration,
+)
 from builders.config import (
     BundleConfig,
     check_shared_space,
     checkpoint_sha256,
     find_checkpoint,
+)
+from builders.graphs import (
+    graph_from_fp32,
+    graph_path,
+    graphs_folder,
+    int8_recipe_of,
+    publish_graph,
 )
 
 # Raise when a graph's mathematics changes: old vectors then no longer compare with new ones.
@@ -36,14 +51,19 @@ CHECK_TEXTS = [
 
 
 def fingerprint_of(config: BundleConfig) -> str:
-    """16 hex digits over all that decides a vector: weights, sizes, preprocessing, graph code."""
-    content = {
-        "graph_revision": GRAPH_REVISION,
-        "image_encoder": asdict(config.image_encoder)
-        | {"checkpoint": checkpoint_sha256(find_checkpoint(config.image_encoder.checkpoint))},
-        "text_encoder": asdict(config.text_encoder)
-        | {"checkpoint": checkpoint_sha256(find_checkpoint(config.text_encoder.checkpoint))},
-    }
+    """16 hex digits over all that decides a vector: weights, sizes, preprocessing, graph code.
+
+    The precision is left out: its rounding changes no more than near-ties, so vectors of two
+    precisions may be compared (docs/quality.md), and a change of it needs no re-embedding.
+    """
+    content: dict[str, Any] = {"graph_revision": GRAPH_REVISION}
+    for name, encoder in (
+        ("image_encoder", config.image_encoder),
+        ("text_encoder", config.text_encoder),
+    ):
+        content[name] = asdict(encoder)
+        content[name]["checkpoint"] = checkpoint_sha256(find_checkpoint(encoder.checkpoint))
+        del content[name]["precision"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -56,19 +76,37 @@ def is_built(config: BundleConfig, repository: Path) -> bool:
         bundle.check_files(repository)
     except BundleError:
         return False
-    return bundle.fingerprint == fingerprint_of(config)
+    return (bundle.fingerprint, bundle.precisions) == (
+        fingerprint_of(config),
+        precisions_of(config),
+    )
 
 
-def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str], None]) -> Bundle:
+def precisions_of(config: BundleConfig) -> dict[str, str]:
+    """The precision of each served graph, by model."""
+    return {
+        IMAGE_ENCODER.name: config.image_encoder.precision,
+        TEXT_ENCODER.name: config.text_encoder.precision,
+    }
+
+
+def build_bundle(
+    config: BundleConfig,
+    repository: Path,
+    report: Callable[[str], None],
+    calibration_data: Callable[[], CalibrationData] = calibration_from_catalogue,
+) -> Bundle:
     """Build everything that a bundle describes.
 
     Args:
         config: the bundle.
         repository: the model repository to write into.
         report: called with a line on each step.
+        calibration_data: called where a precision needs it.
 
     Raises:
-        BundleError: a checkpoint is missing or wrong, or a graph differs from its original.
+        BundleError: a checkpoint is missing or wrong, a graph differs from its original, or it
+            cannot be built in the precision that is asked for.
     """
     # torch takes seconds to import, and a start that finds everything built does without it.
     from builders.image_encoder import image_encoder_from_config
@@ -83,6 +121,11 @@ def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str],
     text_module = text_encoder_from_config(config.text_encoder)
     tokenizer_json = tokenizer_from_config(config.text_encoder)
 
+    folder = graphs_folder(repository)
+    sources = {
+        spec.name: graph_path(folder, config.name, spec.name, "fp32") for spec in ENGINE_SPECS
+    }
+    image_source, text_source = sources[IMAGE_ENCODER.name], sources[TEXT_ENCODER.name]
     repository.mkdir(parents=True, exist_ok=True)
     # A half-built repository must not pass for a built one.
     (repository / MANIFEST_FILE).unlink(missing_ok=True)
@@ -93,16 +136,26 @@ def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str],
         image_module,
         IMAGE_ENCODER,
         image_batch,
-        repository / IMAGE_GRAPH,
+        image_source,
         {"image": {0: "batch"}},
     )
     cosine = check_onnx_against_torch(
-        repository / IMAGE_GRAPH,
+        image_source,
         image_module,
         IMAGE_ENCODER,
         [image_batch, {"image": image_batch["image"][:1]}],
     )
     report(f"image_encoder: cosine to the original at least {cosine:.6f}")
+
+    preprocess = Preprocess(image_module.pixels.image_size, image_module.pixels.resize)
+    image_graph = graph_from_fp32(
+        image_source,
+        config.image_encoder.precision,
+        int8_recipe_of(config.image_encoder.family),
+        lambda: image_calibration(calibration_data().pictures, preprocess),
+        report,
+    )
+    publish_graph(image_graph, repository / IMAGE_GRAPH)
 
     report(f"text_encoder: exporting {config.text_encoder.family}")
     (repository / TOKENIZER).parent.mkdir(parents=True, exist_ok=True)
@@ -112,19 +165,28 @@ def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str],
         text_module,
         TEXT_ENCODER,
         text_batch,
-        repository / TEXT_GRAPH,
+        text_source,
         {
             "input_ids": {0: "batch", 1: "sequence"},
             "attention_mask": {0: "batch", 1: "sequence"},
         },
     )
     cosine = check_onnx_against_torch(
-        repository / TEXT_GRAPH,
+        text_source,
         text_module,
         TEXT_ENCODER,
         [text_batch, {name: ids[:1, :5] for name, ids in text_batch.items()}],
     )
     report(f"text_encoder: cosine to the original at least {cosine:.6f}")
+
+    text_graph = graph_from_fp32(
+        text_source,
+        config.text_encoder.precision,
+        int8_recipe_of(config.text_encoder.family),
+        lambda: text_calibration(calibration_data().texts, tokenizer_json),
+        report,
+    )
+    publish_graph(text_graph, repository / TEXT_GRAPH)
 
     bundle = Bundle(
         name=config.name,
@@ -138,6 +200,7 @@ def build_bundle(config: BundleConfig, repository: Path, report: Callable[[str],
         files={
             name: file_sha256(repository / name) for name in (IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER)
         },
+        precisions=precisions_of(config),
     )
     bundle.write(repository)
     return bundle

@@ -35,12 +35,14 @@ class ImageEncoderConfig:
         checkpoint: see ``find_checkpoint``.
         image_size: side of the pixels that the model sees; None: the checkpoint's own.
         resize: see ``bls_models.images.Preprocess``; None: the checkpoint's own.
+        precision: one of ``builders.graphs.PRECISIONS``, of the graph that is served.
     """
 
     family: str
     checkpoint: str
     image_size: int | None = None
     resize: str | None = None
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,13 @@ class TextEncoderConfig:
         family: a key of ``builders.text_encoder.FAMILIES``.
         checkpoint: see ``find_checkpoint``.
         max_tokens: tokens after which a text is cut.
+        precision: one of ``builders.graphs.PRECISIONS``, of the graph that is served.
     """
 
     family: str
     checkpoint: str
     max_tokens: int
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

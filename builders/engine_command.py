@@ -12,13 +12,15 @@ from pathlib import Path
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError, ProductMatchError, SetupError
 from bls_models.specs import ENGINE_SPECS, ModelSpec
+from builders.bundle_graphs import build_graphs
+from builders.config import read_bundle_config
 from builders.engine_graphs import graph_precision, graphs_by_precision, served_graph
 from builders.engine_profiles import profiles_for
 from builders.engine_reading import check_engine
 from builders.engine_report import report_row, write_engine_report
 from builders.engines import BuiltEngine, Report, engine_from_onnx
 from builders.gpu_config import write_gpu_config
-from builders.graphs import PRECISIONS, graph_path
+from builders.graphs import PRECISIONS, graph_path, graphs_folder
 from builders.tensorrt_api import (
     RTX_COMPUTE_CAPABILITIES,
     TARGETS,
@@ -137,7 +139,9 @@ def main(argv: Sequence[str]) -> int:
     """Build the engines; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m builders engines", description=__doc__)
     parser.add_argument("--target", choices=TARGETS, default="gpu")
-    parser.add_argument("--bundle", help="the bundle that the repository must hold")
+    parser.add_argument(
+        "--bundle", help="name or TOML file of the bundle that the repository must hold"
+    )
     parser.add_argument(
         "--precision", choices=PRECISIONS, action="append", default=[], help="may be repeated"
     )
@@ -155,13 +159,19 @@ def main(argv: Sequence[str]) -> int:
         print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
 
     try:
+        # First, so that no graph is made for a compiler that is not there.
+        compiler_for_target(arguments.target)
+        config = read_bundle_config(arguments.bundle or Bundle.read(arguments.repository).name)
+        wanted = arguments.precision or (PRECISIONS if arguments.target == "rtx" else ())
+        build_graphs(config, arguments.repository, wanted, report)
         engines = build_engines(
             arguments.target,
             report,
-            bundle_name=arguments.bundle,
-            precisions=arguments.precision,
+            bundle_name=config.name,
+            precisions=wanted,
             compute_capabilities=arguments.compute_capability or RTX_COMPUTE_CAPABILITIES,
             repository=arguments.repository,
+            build=graphs_folder(arguments.repository).parent,
         )
     except ProductMatchError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ import pytest
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
 from builders.__main__ import main
-from builders.bundle import fingerprint_of, is_built
+from builders.bundle import fingerprint_of, is_built, precisions_of
 from builders.config import (
     BundleConfig,
     ImageEncoderConfig,
@@ -171,7 +171,9 @@ def test_only_a_whole_repository_of_the_same_bundle_counts_as_built(
     repository = tmp_path / "repository"
     repository.mkdir()
     assert not is_built(config, repository)
-    manifest = Bundle("tiny", fingerprint_of(config), 224, "pad", 4, 4, 128, False, files={})
+    manifest = Bundle(
+        "tiny", fingerprint_of(config), 224, "pad", 4, 4, 128, False, {}, precisions_of(config)
+    )
     manifest.write(repository)
     assert is_built(config, repository)
     assert not is_built(
@@ -179,6 +181,17 @@ def test_only_a_whole_repository_of_the_same_bundle_counts_as_built(
     )
     replace(manifest, files={"image_encoder/1/model.onnx": "00"}).write(repository)
     assert not is_built(config, repository)
+
+
+def test_another_precision_is_built_anew_with_the_same_fingerprint(
+    config: BundleConfig, tmp_path: Path
+) -> None:
+    Bundle(
+        "tiny", fingerprint_of(config), 224, "pad", 4, 4, 128, False, {}, precisions_of(config)
+    ).write(tmp_path)
+    other = replace(config, text_encoder=replace(config.text_encoder, precision="int8"))
+    assert fingerprint_of(other) == fingerprint_of(config)
+    assert not is_built(other, tmp_path)
 
 
 def test_the_command_reports_an_error_in_words_and_by_its_status(

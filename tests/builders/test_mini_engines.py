@@ -153,11 +153,11 @@ def test_a_repository_without_models_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("bundle")
 def test_a_precision_without_a_graph_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"no int8 graph of text_encoder"):
+    with pytest.raises(BundleError, match=r"no fp16 graph of text_encoder"):
         build_engines(
             "rtx",
             print,
-            precisions=["int8"],
+            precisions=["fp16"],
             specs=[TEXT_ENCODER],
             repository=REPOSITORY,
             build=tmp_path,
