@@ -54,8 +54,13 @@ $(VENV)/.rtx-installed $(VENV)/.gpu-installed: $(VENV)/.%-installed: $(VENV)/.in
 engines: $(VENV)/.$(TARGET)-installed models ## Compile TensorRT engines for the GPU at hand, or with TARGET=rtx without one
 	@$(BIN)/python -m builders engines --target $(TARGET) $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY)) $(foreach precision,$(PRECISION),--precision $(precision))
 
+# cpu: the graphs alone; gpu: also the engines of the Triton at GRPC_URL, which runs the GPU profile.
+PROFILE ?= cpu
+GRPC_URL ?= 127.0.0.1:8001
+SERVED_gpu = --served $(GRPC_URL) --platform tensorrt_plan
+
 quality: $(VENV)/.test-installed models ## Compare FP32, FP16 and INT8 graphs with their originals (DATASET=folder: on its photos too)
-	@$(BIN)/python -m builders quality $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(DATASET),--dataset $(DATASET))
+	@$(BIN)/python -m builders quality $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(DATASET),--dataset $(DATASET)) $(SERVED_$(PROFILE))
 
 # --- serving ----------------------------------------------------------------------------------
 

@@ -41,11 +41,12 @@ from builders.quality_sets import (
     photo_set_from_dataset,
     text_set_from_catalogue,
 )
+from builders.served_runner import ServedRunner
 from loadtest.report import machine, write_report
 
 BATCH_SIZES = (1, 8)
 # Where output goes to a file, lines need not fit a window.
-REPORT_WIDTH = 120
+REPORT_WIDTH = 132
 Report = Callable[[str], None]
 
 
@@ -63,6 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_calibration_flags(parser)
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
+    parser.add_argument(
+        "--served",
+        metavar="HOST:PORT",
+        help="gRPC address of a Triton whose encoders are compared too",
+    )
+    parser.add_argument("--platform", help="what must run the served encoders, e.g. tensorrt_plan")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each runner when timed")
     parser.add_argument("--output", type=Path, default=Path("reports/quality.json"))
     arguments = parser.parse_args(argv)
@@ -116,7 +123,7 @@ def _measure_images(
         lambda: image_calibration(data.pictures, preprocess),
         report,
     )
-    runners = [TorchRunner(module, IMAGE_ENCODER), *graphs]
+    runners = [TorchRunner(module, IMAGE_ENCODER), *graphs, *_served(IMAGE_ENCODER, arguments)]
     return measure_encoder(
         IMAGE_ENCODER, runners, sample, datasets, _timed(sample), arguments.rounds, report
     )
@@ -136,7 +143,8 @@ def _measure_texts(
         lambda: text_calibration(data.texts, tokenizer_json),
         report,
     )
-    runners = [TorchRunner(text_encoder_from_config(config.text_encoder), TEXT_ENCODER), *graphs]
+    module = text_encoder_from_config(config.text_encoder)
+    runners = [TorchRunner(module, TEXT_ENCODER), *graphs, *_served(TEXT_ENCODER, arguments)]
     return measure_encoder(
         TEXT_ENCODER, runners, sample, [], _timed(sample), arguments.rounds, report
     )
@@ -159,6 +167,13 @@ def _graph_runners(
         CpuRunner(graph_from_fp32(source, name, recipe, calibration, report), spec, name)
         for name in PRECISIONS
     ]
+
+
+def _served(spec: ModelSpec, arguments: argparse.Namespace) -> list[Runner]:
+    """The runner of the server to compare with, where one was named."""
+    if arguments.served is None:
+        return []
+    return [ServedRunner(arguments.served, spec, arguments.repository, arguments.platform)]
 
 
 def _timed(sample: RetrievalSet) -> list[Feed]:

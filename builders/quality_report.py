@@ -22,14 +22,15 @@ def table_from_rows(rows: Sequence[EncoderQuality]) -> Table:
     sets = list(dict.fromkeys(name for row in rows for name in row.retrieval))
     batches = list(dict.fromkeys(batch for row in rows for batch in row.latency))
     table = Table(
-        title=f"{rows[0].model}, graphs in {rows[-1].backend}",
+        title=rows[0].model,
         title_justify="left",
         box=SIMPLE_HEAD,
         caption="top-1: the first match is right; same 1, same 10: it, and the first ten, are "
         "fp32's; x: time relative to fp32",
         caption_justify="left",
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
+    table.add_column("in", no_wrap=True)
     for column in (
         "MB",
         "cosine\nmean",
@@ -41,6 +42,7 @@ def table_from_rows(rows: Sequence[EncoderQuality]) -> Table:
     for row in rows:
         table.add_row(
             row.precision,
+            row.backend,
             f"{row.size / 1e6:.1f}",
             f"{row.cosine_mean:.4f}",
             f"{row.cosine_min:.4f}",
