@@ -10,6 +10,8 @@ from pathlib import Path
 from bls_models.errors import BundleError
 
 MANIFEST_FILE = "bundle.json"
+# Beside the text encoder's graph, for whose tokens it is.
+TOKENIZER_FILE = "text_encoder/1/tokenizer.json"
 BUILD_HINT = "Build the models with `make models`."
 
 

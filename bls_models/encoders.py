@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from bls_models.bundle import Bundle
+from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.errors import EncoderError
 from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 from bls_models.vectors import FloatArray
@@ -44,8 +44,7 @@ class Encoders:
     @classmethod
     def from_repository(cls, call: Caller, bundle: Bundle, repository: Path) -> Encoders:
         """With the tokenizer that the builders wrote beside the text graph."""
-        path = repository / TEXT_ENCODER.name / "1" / "tokenizer.json"
-        return cls(call, bundle, Tokenizer.from_file(str(path)))
+        return cls(call, bundle, Tokenizer.from_file(str(repository / TOKENIZER_FILE)))
 
     def encode(
         self, pixels: Sequence[npt.NDArray[np.uint8]], texts: Sequence[str]

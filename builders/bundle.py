@@ -12,36 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bls_models.bundle import MANIFEST_FILE, Bundle, file_sha256
+from bls_models.bundle import MANIFEST_FILE, TOKENIZER_FILE, Bundle, file_sha256
 from bls_models.errors import BundleError
 from bls_models.images import Preprocess
 from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, TEXT_ENCODER
-from builders.calibration import (
-    CalibrationData,
-    calibration_from_catalogue,
-    image_calibration,
-    text_calibration,
-)
+from builders.bundle_graphs import BundleGraphs
+from builders.calibration import CalibrationData, calibration_from_catalogue
 from builders.config import (
     BundleConfig,
     check_shared_space,
     checkpoint_sha256,
     find_checkpoint,
 )
-from builders.graphs import (
-    graph_from_fp32,
-    graph_path,
-    graphs_folder,
-    int8_recipe_of,
-    publish_graph,
-)
+from builders.graphs import graph_path, graphs_folder, publish_graph, served_graph
 
 # Raise when a graph's mathematics changes: old vectors then no longer compare with new ones.
 GRAPH_REVISION = 1
-
-IMAGE_GRAPH = f"{IMAGE_ENCODER.name}/1/model.onnx"
-TEXT_GRAPH = f"{TEXT_ENCODER.name}/1/model.onnx"
-TOKENIZER = f"{TEXT_ENCODER.name}/1/tokenizer.json"
 
 CHECK_TEXTS = [
     "red mug",
@@ -147,19 +133,10 @@ def build_bundle(
     )
     report(f"image_encoder: cosine to the original at least {cosine:.6f}")
 
-    preprocess = Preprocess(image_module.pixels.image_size, image_module.pixels.resize)
-    image_graph = graph_from_fp32(
-        image_source,
-        config.image_encoder.precision,
-        int8_recipe_of(config.image_encoder.family),
-        lambda: image_calibration(calibration_data().pictures, preprocess),
-        report,
-    )
-    publish_graph(image_graph, repository / IMAGE_GRAPH)
-
     report(f"text_encoder: exporting {config.text_encoder.family}")
-    (repository / TOKENIZER).parent.mkdir(parents=True, exist_ok=True)
-    (repository / TOKENIZER).write_text(tokenizer_json, encoding="utf-8")
+    tokenizer = repository / TOKENIZER_FILE
+    tokenizer.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.write_text(tokenizer_json, encoding="utf-8")
     text_batch = _example_texts(tokenizer_json)
     onnx_from_torch(
         text_module,
@@ -179,26 +156,29 @@ def build_bundle(
     )
     report(f"text_encoder: cosine to the original at least {cosine:.6f}")
 
-    text_graph = graph_from_fp32(
-        text_source,
-        config.text_encoder.precision,
-        int8_recipe_of(config.text_encoder.family),
-        lambda: text_calibration(calibration_data().texts, tokenizer_json),
+    graphs = BundleGraphs(
+        folder,
+        config,
+        Preprocess(image_module.pixels.image_size, image_module.pixels.resize),
+        tokenizer_json,
         report,
+        calibration_data,
     )
-    publish_graph(text_graph, repository / TEXT_GRAPH)
+    for model, precision in precisions_of(config).items():
+        publish_graph(graphs.path(model, precision), served_graph(repository, model))
 
     bundle = Bundle(
         name=config.name,
         fingerprint=fingerprint_of(config),
         image_size=image_module.pixels.image_size,
         resize=image_module.pixels.resize,
-        image_dim=_output_length(repository / IMAGE_GRAPH),
-        text_dim=_output_length(repository / TEXT_GRAPH),
+        image_dim=_output_length(image_source),
+        text_dim=_output_length(text_source),
         max_tokens=config.text_encoder.max_tokens,
         shared_space=config.shared_space,
         files={
-            name: file_sha256(repository / name) for name in (IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER)
+            str(path.relative_to(repository)): file_sha256(path)
+            for path in (*(served_graph(repository, model) for model in sources), tokenizer)
         },
         precisions=precisions_of(config),
     )

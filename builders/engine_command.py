@@ -9,18 +9,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bls_models.bundle import Bundle
+from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.errors import BundleError, ProductMatchError, SetupError
+from bls_models.images import Preprocess
 from bls_models.specs import ENGINE_SPECS, ModelSpec
-from builders.bundle_graphs import build_graphs
-from builders.config import read_bundle_config
-from builders.engine_graphs import graph_precision, graphs_by_precision, served_graph
+from builders.bundle_graphs import BundleGraphs
+from builders.config import BundleConfig, read_bundle_config
+from builders.engine_graphs import graph_precision, graphs_by_precision
 from builders.engine_profiles import profiles_for
 from builders.engine_reading import check_engine
 from builders.engine_report import report_row, write_engine_report
 from builders.engines import BuiltEngine, Report, engine_from_onnx
 from builders.gpu_config import write_gpu_config
-from builders.graphs import PRECISIONS, graph_path, graphs_folder
+from builders.graphs import PRECISIONS, graph_path, graphs_folder, served_graph
 from builders.tensorrt_api import (
     RTX_COMPUTE_CAPABILITIES,
     TARGETS,
@@ -108,7 +109,7 @@ def _chosen_graphs(
     build: Path,
 ) -> dict[str, Path]:
     graphs = graphs_by_precision(spec, bundle, repository, build)
-    default = [graph_precision(served_graph(spec, repository))] if target == "gpu" else graphs
+    default = [graph_precision(served_graph(repository, spec.name))] if target == "gpu" else graphs
     chosen = precisions or default
     for precision in chosen:
         if precision not in graphs:
@@ -163,7 +164,7 @@ def main(argv: Sequence[str]) -> int:
         compiler_for_target(arguments.target)
         config = read_bundle_config(arguments.bundle or Bundle.read(arguments.repository).name)
         wanted = arguments.precision or (PRECISIONS if arguments.target == "rtx" else ())
-        build_graphs(config, arguments.repository, wanted, report)
+        _make_graphs(config, arguments.repository, wanted, report)
         engines = build_engines(
             arguments.target,
             report,
@@ -179,3 +180,20 @@ def main(argv: Sequence[str]) -> int:
     reused = sum(engine.reused for engine in engines)
     report(f"{len(engines)} engines, {reused} of them reused; see reports/engines.json")
     return 0
+
+
+def _make_graphs(
+    config: BundleConfig, repository: Path, precisions: Sequence[str], report: Report
+) -> None:
+    """Make the graphs that are to be compiled, where they are not there yet."""
+    bundle = Bundle.read(repository)
+    graphs = BundleGraphs(
+        graphs_folder(repository),
+        config,
+        Preprocess(bundle.image_size, bundle.resize),
+        (repository / TOKENIZER_FILE).read_text(encoding="utf-8"),
+        report,
+    )
+    for spec in ENGINE_SPECS:
+        for precision in precisions:
+            graphs.path(spec.name, precision)

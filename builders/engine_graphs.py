@@ -7,7 +7,7 @@ from pathlib import Path
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
 from bls_models.specs import ModelSpec
-from builders.graphs import PRECISIONS, graph_path
+from builders.graphs import PRECISIONS, graph_path, served_graph
 
 
 def graph_precision(path: Path) -> str:
@@ -36,11 +36,6 @@ def graph_precision(path: Path) -> str:
     return "fp32"
 
 
-def served_graph(spec: ModelSpec, repository: Path) -> Path:
-    """The graph that the CPU profile serves."""
-    return repository / spec.name / "1" / "model.onnx"
-
-
 def graphs_by_precision(
     spec: ModelSpec, bundle: Bundle, repository: Path, build: Path
 ) -> dict[str, Path]:
@@ -58,5 +53,5 @@ def graphs_by_precision(
     folder = build / "graphs"
     built = {name: graph_path(folder, bundle.name, spec.name, name) for name in PRECISIONS}
     found = {name: path for name, path in built.items() if path.is_file()}
-    served = served_graph(spec, repository)
+    served = served_graph(repository, spec.name)
     return found | {graph_precision(served): served}

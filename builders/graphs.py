@@ -55,6 +55,11 @@ def graphs_folder(repository: Path) -> Path:
     return repository.resolve().parent / "build" / "graphs"
 
 
+def served_graph(repository: Path, model: str) -> Path:
+    """The graph of a model that the CPU profile serves."""
+    return repository / model / "1" / "model.onnx"
+
+
 def graph_path(folder: Path, bundle: str, model: str, precision: str) -> Path:
     """Where a graph lies.
 

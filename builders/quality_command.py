@@ -7,31 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from bls_models.errors import ProductMatchError
 from bls_models.images import Preprocess
-from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
+from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 from builders.bundle import build_bundle, fingerprint_of
-from builders.calibration import (
-    Calibration,
-    CalibrationData,
-    Feed,
-    add_calibration_flags,
-    calibration_from_flags,
-    image_calibration,
-    text_calibration,
-)
+from builders.bundle_graphs import BundleGraphs
+from builders.calibration import Feed, add_calibration_flags, calibration_from_flags
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from builders.config import BundleConfig, read_bundle_config
-from builders.graphs import (
-    PRECISIONS,
-    graph_from_fp32,
-    graph_path,
-    graphs_folder,
-    int8_recipe_of,
-)
+from builders.graphs import PRECISIONS, graph_path, graphs_folder
 from builders.quality import EncoderQuality, measure_encoder, shortfalls
 from builders.quality_report import report_from_rows, table_from_rows
 from builders.quality_runners import CpuRunner, Runner, TorchRunner
@@ -43,6 +31,9 @@ from builders.quality_sets import (
 )
 from builders.served_runner import ServedRunner
 from loadtest.report import machine, write_report
+
+if TYPE_CHECKING:
+    import torch
 
 BATCH_SIZES = (1, 8)
 # Where output goes to a file, lines need not fit a window.
@@ -80,14 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         config = read_bundle_config(arguments.bundle)
-        data = calibration_from_flags(arguments)
-        sources = [_source(config, spec, arguments) for spec in (IMAGE_ENCODER, TEXT_ENCODER)]
-        if not all(path.is_file() for path in sources):
+        folder = graphs_folder(arguments.repository)
+        if not all(
+            graph_path(folder, config.name, spec.name, "fp32").is_file() for spec in ENGINE_SPECS
+        ):
             build_bundle(config, arguments.repository, report)
-        measured = [
-            _measure_images(config, data, arguments, report),
-            _measure_texts(config, data, arguments, report),
-        ]
+        measured = _measure(config, arguments, report)
         fingerprint = fingerprint_of(config)
     except ProductMatchError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -107,73 +96,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def _measure_images(
-    config: BundleConfig, data: CalibrationData, arguments: argparse.Namespace, report: Report
-) -> list[EncoderQuality]:
+def _measure(
+    config: BundleConfig, arguments: argparse.Namespace, report: Report
+) -> list[list[EncoderQuality]]:
+    """Every runner of each encoder."""
+    # Only now: torch takes seconds to import, and a wrong argument is told without it.
     from builders.image_encoder import image_encoder_from_config
-
-    module = image_encoder_from_config(config.image_encoder)
-    preprocess = Preprocess(module.pixels.image_size, module.pixels.resize)
-    sample = photo_set_from_catalogue(read_catalogue(arguments.catalog), preprocess)
-    datasets = [photo_set_from_dataset(folder, preprocess) for folder in arguments.dataset]
-    graphs = _graph_runners(
-        _source(config, IMAGE_ENCODER, arguments),
-        IMAGE_ENCODER,
-        config.image_encoder.family,
-        lambda: image_calibration(data.pictures, preprocess),
-        report,
-    )
-    runners = [TorchRunner(module, IMAGE_ENCODER), *graphs, *_served(IMAGE_ENCODER, arguments)]
-    return measure_encoder(
-        IMAGE_ENCODER, runners, sample, datasets, _timed(sample), arguments.rounds, report
-    )
-
-
-def _measure_texts(
-    config: BundleConfig, data: CalibrationData, arguments: argparse.Namespace, report: Report
-) -> list[EncoderQuality]:
     from builders.text_encoder import text_encoder_from_config, tokenizer_from_config
 
+    images = image_encoder_from_config(config.image_encoder)
+    texts = text_encoder_from_config(config.text_encoder)
+    preprocess = Preprocess(images.pixels.image_size, images.pixels.resize)
     tokenizer_json = tokenizer_from_config(config.text_encoder)
-    sample = text_set_from_catalogue(read_catalogue(arguments.catalog), tokenizer_json)
-    graphs = _graph_runners(
-        _source(config, TEXT_ENCODER, arguments),
-        TEXT_ENCODER,
-        config.text_encoder.family,
-        lambda: text_calibration(data.texts, tokenizer_json),
+    graphs = BundleGraphs(
+        graphs_folder(arguments.repository),
+        config,
+        preprocess,
+        tokenizer_json,
         report,
+        lambda: calibration_from_flags(arguments),
     )
-    module = text_encoder_from_config(config.text_encoder)
-    runners = [TorchRunner(module, TEXT_ENCODER), *graphs, *_served(TEXT_ENCODER, arguments)]
-    return measure_encoder(
-        TEXT_ENCODER, runners, sample, [], _timed(sample), arguments.rounds, report
-    )
+    catalogue = read_catalogue(arguments.catalog)
+    datasets = [photo_set_from_dataset(folder, preprocess) for folder in arguments.dataset]
 
+    def measured(
+        spec: ModelSpec,
+        original: torch.nn.Module,
+        sample: RetrievalSet,
+        others: Sequence[RetrievalSet],
+    ) -> list[EncoderQuality]:
+        runners: list[Runner] = [TorchRunner(original, spec)]
+        runners += [CpuRunner(graphs.path(spec.name, name), spec, name) for name in PRECISIONS]
+        if arguments.served is not None:
+            runners.append(
+                ServedRunner(arguments.served, spec, arguments.repository, arguments.platform)
+            )
+        return measure_encoder(
+            spec, runners, sample, others, _timed(sample), arguments.rounds, report
+        )
 
-def _source(config: BundleConfig, spec: ModelSpec, arguments: argparse.Namespace) -> Path:
-    return graph_path(graphs_folder(arguments.repository), config.name, spec.name, "fp32")
-
-
-def _graph_runners(
-    source: Path,
-    spec: ModelSpec,
-    family: str,
-    calibration: Callable[[], Calibration],
-    report: Report,
-) -> list[Runner]:
-    """A runner for each precision, whose graph is built where it is not there."""
-    recipe = int8_recipe_of(family)
     return [
-        CpuRunner(graph_from_fp32(source, name, recipe, calibration, report), spec, name)
-        for name in PRECISIONS
+        measured(IMAGE_ENCODER, images, photo_set_from_catalogue(catalogue, preprocess), datasets),
+        measured(TEXT_ENCODER, texts, text_set_from_catalogue(catalogue, tokenizer_json), []),
     ]
-
-
-def _served(spec: ModelSpec, arguments: argparse.Namespace) -> list[Runner]:
-    """The runner of the server to compare with, where one was named."""
-    if arguments.served is None:
-        return []
-    return [ServedRunner(arguments.served, spec, arguments.repository, arguments.platform)]
 
 
 def _timed(sample: RetrievalSet) -> list[Feed]:
