@@ -42,25 +42,28 @@ $(VENV)/.test-installed: $(VENV)/.installed
 install: $(VENV)/.installed ## Make the environment in .venv
 
 models: install ## Build the bundle's graphs into model_repository/
-	@$(BIN)/python -m builders build $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY))
+	@$(BIN)/python -m builders build $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(MODEL_REPOSITORY),--repository "$(MODEL_REPOSITORY)")
 
 # gpu: TensorRT for the GPU at hand; rtx: TensorRT for RTX, which compiles without a GPU.
 TARGET ?= gpu
+EXTRA_gpu := tensorrt
+EXTRA_rtx := rtx
 $(VENV)/.rtx-installed $(VENV)/.gpu-installed: $(VENV)/.%-installed: $(VENV)/.installed
 	@echo "Installing TensorRT"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA_$*)]'
 	@touch $@
 
 engines: $(VENV)/.$(TARGET)-installed models ## Compile TensorRT engines for the GPU at hand, or with TARGET=rtx without one
-	@$(BIN)/python -m builders engines --target $(TARGET) $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(MODEL_REPOSITORY),--repository $(MODEL_REPOSITORY)) $(foreach precision,$(PRECISION),--precision $(precision))
+	@$(BIN)/python -m builders engines --target $(TARGET) $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(MODEL_REPOSITORY),--repository "$(MODEL_REPOSITORY)") $(foreach precision,$(PRECISION),--precision $(precision))
 
 # cpu: the graphs alone; gpu: also the engines of the Triton at GRPC_URL, which runs the GPU profile.
 PROFILE ?= cpu
 GRPC_URL ?= 127.0.0.1:8001
+SERVED_cpu =
 SERVED_gpu = --served $(GRPC_URL) --platform tensorrt_plan
 
 quality: $(VENV)/.test-installed models ## Compare FP32, FP16 and INT8 graphs with their originals (DATASET=folder: on its photos too)
-	@$(BIN)/python -m builders quality $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(DATASET),--dataset $(DATASET)) $(SERVED_$(PROFILE))
+	@$(BIN)/python -m builders quality $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(DATASET),--dataset "$(DATASET)") $(if $(filter cpu gpu,$(PROFILE)),$(SERVED_$(PROFILE)),$(error PROFILE is cpu or gpu, not '$(PROFILE)'))
 
 # --- serving ----------------------------------------------------------------------------------
 
@@ -74,7 +77,7 @@ logs: install ## Show the latest matches and errors
 	@$(BIN)/python -m local_server logs
 
 import: install ## Import a catalogue into the running server: make import CATALOG=folder
-	@$(BIN)/python -m seed import $(CATALOG)
+	@$(BIN)/python -m local_server import
 
 reembed: install ## Compute vectors anew for products of another bundle, on the running server
 	@$(BIN)/python -m local_server reembed

@@ -51,6 +51,10 @@ class DatabaseError(ServiceError):
     """MongoDB did not answer in time or refused."""
 
 
+class ConflictError(ServiceError):
+    """Others changed the same thing at the same time, again and again."""
+
+
 class BundleError(ProductMatchError):
     """The built models are missing, damaged, or of another bundle than what they meet."""
 

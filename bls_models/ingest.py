@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from bls_models.bundle import Bundle
 from bls_models.encoders import Encoders
-from bls_models.errors import ProductError, ProductMatchError, RequestError
+from bls_models.errors import ProductError, RequestError
 from bls_models.images import ImageLimits, encoded_bytes
 from bls_models.logs import LogWriter
 from bls_models.match_request import without_batch_dimension
@@ -158,7 +158,7 @@ class ProductIngester:
                     if prepared in group:
                         finish_group()
                     outcomes[position] = self._delete_or_get(request.operation, prepared)
-            except ProductMatchError as error:
+            except Exception as error:
                 outcomes[position] = error
         finish_group()
         return [outcomes[position] for position in range(len(requests))]

@@ -36,6 +36,8 @@ def parse_product_json(text: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+        # JSON can spell half of a surrogate pair, which no text encoding can store.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ProductError("product", f"not valid JSON ({error})", "a JSON object") from error
     if not isinstance(value, dict):

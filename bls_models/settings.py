@@ -88,7 +88,7 @@ class Settings:
     engine_threads: int = setting(
         0, "PRODUCT_MATCH_ENGINE_THREADS", "Inference threads of a CPU engine; 0: one a CPU."
     )
-    match_log_days: int = setting(
+    log_days: int = setting(
         30, "PRODUCT_MATCH_LOG_DAYS", "Days after which log entries expire (TTL index)."
     )
     log_queue_size: int = setting(

@@ -13,8 +13,9 @@ from typing import Any
 import gridfs
 import gridfs.errors
 from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.operations import ReplaceOne
 
 from bls_models.errors import DatabaseError
@@ -33,6 +34,8 @@ INDEX_FIELDS = ("write_id", "fingerprint", "name", "category", "price", "currenc
 
 SECONDS_A_DAY = 86_400
 DUPLICATE_KEY = 11000
+# IndexOptionsConflict and IndexKeySpecsConflict: servers differ in which one they answer.
+INDEX_CONFLICTS = (85, 86)
 
 
 def connect(settings: Settings) -> Database[Document]:
@@ -93,10 +96,19 @@ class Store:
             self.embeddings.create_index([("product_id", ASCENDING)])
             for name in (MATCH_LOG, INGEST_LOG):
                 log = self.database[name]
-                log.create_index(
-                    [("time", ASCENDING)], expireAfterSeconds=self._log_days * SECONDS_A_DAY
-                )
+                self._expire(log)
                 log.create_index([("status", ASCENDING), ("time", DESCENDING)])
+
+    def _expire(self, log: Collection[Document]) -> None:
+        """Let entries expire, also where the collection had another time for it before."""
+        seconds = self._log_days * SECONDS_A_DAY
+        try:
+            log.create_index([("time", ASCENDING)], expireAfterSeconds=seconds)
+        except OperationFailure as error:
+            if error.code not in INDEX_CONFLICTS:
+                raise
+            index = {"keyPattern": {"time": 1}, "expireAfterSeconds": seconds}
+            self.database.command("collMod", log.name, index=index)
 
     def find_products(self, ids: Sequence[str]) -> dict[str, Document]:
         """Stored documents by id; ids that are not stored are left out. One round trip.
@@ -113,7 +125,7 @@ class Store:
         with database_errors("reading embeddings"):
             return list(self.embeddings.find({"write_id": {"$in": list(write_ids)}}))
 
-    def iterate_products(self, page: int = 500) -> Iterator[list[Document]]:
+    def iterate_products(self, page: int = 64) -> Iterator[list[Document]]:
         """What the index needs of every product, in pages, in the order of ids."""
         last: str | None = None
         while True:
@@ -139,9 +151,15 @@ class Store:
             for sha256, data in images.items():
                 if sha256 in known:
                     continue
-                # Another server may store the same image at the same moment.
-                with contextlib.suppress(gridfs.errors.FileExists):
+                try:
                     self.images.upload_from_stream_with_id(sha256, sha256, data)
+                except gridfs.errors.FileExists:
+                    # Another server has stored it meanwhile, or an upload was cut off and left
+                    # chunks without a file.
+                    if self.image_files.find_one({"_id": sha256}, {"_id": 1}) is None:
+                        with contextlib.suppress(gridfs.errors.NoFile):
+                            self.images.delete(sha256)
+                        self.images.upload_from_stream_with_id(sha256, sha256, data)
 
     def read_image(self, sha256: str) -> bytes:
         """One stored image's encoded bytes."""

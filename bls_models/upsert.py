@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from bls_models.bundle import Bundle
 from bls_models.encoders import Encoders
-from bls_models.errors import ProductMatchError, RequestError
+from bls_models.errors import ConflictError, RequestError
 from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
 from bls_models.product import embedding_text
 from bls_models.settings import Settings, cpu_count
@@ -54,11 +54,16 @@ class Upsert:
         self.reembed = reembed
         # The same picture sent twice is one view.
         self.data: dict[str, bytes] | None = None
+        self._numbers: dict[str, int] = {}
         if images is not None:
-            self.data = {hashlib.sha256(data).hexdigest(): data for data in images}
+            self.data = {}
+            for number, data in enumerate(images):
+                sha256 = hashlib.sha256(data).hexdigest()
+                self.data.setdefault(sha256, data)
+                self._numbers.setdefault(sha256, number)
         self.status = ""
         self.revision = 0
-        self.error: ProductMatchError | None = None
+        self.error: Exception | None = None
         self.read_from(None)
 
     def read_from(self, stored: Document | None) -> None:
@@ -73,6 +78,10 @@ class Upsert:
         self.records: dict[str, Document] = {}
         self.vectors: dict[str, FloatArray] = {}
         self.text_vector: FloatArray | None = None
+
+    def tensor(self, sha256: str) -> str:
+        """The place of a picture in the request, as error messages name it."""
+        return f"image[{self._numbers[sha256]}]" if self._numbers else f"stored image {sha256}"
 
     def content_hash(self, fingerprint: str) -> str:
         """Hash over all that decides what is stored; equal hashes need no write."""
@@ -101,18 +110,16 @@ class Upserter:
                 pending = self._attempt(pending)
                 if not pending:
                     break
-        except ProductMatchError as error:
+        except Exception as error:
             # The encoder or the database failed for the batch; nothing of it counts.
             for upsert in upserts:
                 if not upsert.status and upsert.error is None:
                     upsert.error = error
             return upserts
         for upsert in pending:
-            upsert.error = RequestError(
-                "product.product_id",
-                f"{upsert.product_id!r} is being changed by others",
-                "one writer a product at a time",
-                "Send the request again.",
+            upsert.error = ConflictError(
+                f"product {upsert.product_id!r} is being changed by others at the same time; "
+                "send the request again"
             )
         return upserts
 
@@ -164,15 +171,15 @@ class Upserter:
         """Compute the vectors that are not stored yet; returns the upserts that can be written."""
         self._reuse_vectors([item for item in upserts if item.stored and not item.reembed])
         jobs = [
-            (upsert, number, sha256)
+            (upsert, sha256)
             for upsert in upserts
-            for number, sha256 in enumerate(upsert.hashes)
+            for sha256 in upsert.hashes
             if sha256 not in upsert.vectors
         ]
         pixels = list(self._pool.map(self._decode, jobs))
         wanted = [
             (upsert, sha256, picture)
-            for (upsert, _, sha256), picture in zip(jobs, pixels, strict=True)
+            for (upsert, sha256), picture in zip(jobs, pixels, strict=True)
             if picture is not None and upsert.error is None
         ]
         good = [upsert for upsert in upserts if upsert.error is None]
@@ -186,10 +193,10 @@ class Upserter:
             upsert.text_vector = vector
         return good
 
-    def _decode(self, job: tuple[Upsert, int, str]) -> npt.NDArray[np.uint8] | None:
+    def _decode(self, job: tuple[Upsert, str]) -> npt.NDArray[np.uint8] | None:
         """Pixels (S, S, 3) of one picture; an unreadable one fails its own upsert only."""
-        upsert, number, sha256 = job
-        tensor = f"image[{number}]"
+        upsert, sha256 = job
+        tensor = upsert.tensor(sha256)
         data = upsert.data[sha256] if upsert.data is not None else self._store.read_image(sha256)
         try:
             image = decode_image(data, tensor, self._limits)

@@ -30,7 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         config = read_bundle_config(arguments.bundle)
-        if not arguments.force and is_built(config, arguments.repository):
+        # What was built may have been calibrated with something else than what is asked for.
+        calibrated = arguments.calibration_pictures or arguments.calibration_texts
+        force = arguments.force or calibrated is not None
+        if not force and is_built(config, arguments.repository):
             bundle = Bundle.read(arguments.repository)
             report(f"bundle {bundle.name} ({bundle.fingerprint}) is built already")
             return 0

@@ -62,7 +62,9 @@ def is_built(config: BundleConfig, repository: Path) -> bool:
         bundle.check_files(repository)
     except BundleError:
         return False
-    return (bundle.fingerprint, bundle.precisions) == (
+    return (bundle.name, bundle.shared_space, bundle.fingerprint, bundle.precisions) == (
+        config.name,
+        config.shared_space,
         fingerprint_of(config),
         precisions_of(config),
     )

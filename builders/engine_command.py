@@ -92,7 +92,12 @@ def build_engines(
                 report=report,
                 timing_cache=_timing_cache(compiler, build),
             )
-            check_engine(engine.path, spec, bundle, compiler)
+            try:
+                check_engine(engine.path, spec, bundle, compiler)
+            except BundleError:
+                # Not to be served, and not to be used again.
+                engine.path.unlink(missing_ok=True)
+                raise
             engines.append(engine)
         if target == "gpu":
             report(f"{spec.name}: {write_gpu_config(spec, bundle, repository)}")

@@ -23,7 +23,7 @@ LEAST_MAJOR_VERSION = 10
 
 _PACKAGES = {"gpu": "tensorrt", "rtx": "tensorrt_rtx"}
 _REMEDIES = {
-    "gpu": "Install it with the GPU profile: pip install -e '.[gpu]'.",
+    "gpu": "Install it with pip install -e '.[tensorrt]'.",
     "rtx": "Install it: pip install -e '.[rtx]'.",
 }
 _KSERVE_DTYPES = {

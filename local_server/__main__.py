@@ -21,8 +21,9 @@ from local_server import log_tables
 from local_server.first_match import match_photo, query_photo, show_match
 from local_server.options import Options, add_flags, read_options
 from local_server.running import read_running
-from local_server.stack import Report, database_name, running_stack
+from local_server.stack import IMPORT_ERRORS, Report, database_name, running_stack
 from product_match_client import ClientError
+from seed.__main__ import main as seed_main
 from seed.reembed import reembed_stale
 
 CHECK_SECONDS = 0.5
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("run", "serve until Ctrl-C"),
         ("smoke", "serve on free ports with a database of its own, match once, stop"),
         ("logs", "show the latest matches and errors"),
+        ("import", "send a catalogue to the running server again"),
         ("reembed", "compute vectors anew for products of another bundle"),
     ):
         add_flags(commands.add_parser(name, help=text, description=text))
@@ -54,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(options, report)
         if arguments.command == "smoke":
             return smoke(options, report)
+        if arguments.command == "import":
+            running = read_running(options.state_folder)
+            errors = options.state_folder / IMPORT_ERRORS
+            flags = ["--url", running.http_url, "--errors", str(errors)]
+            return seed_main(["import", str(options.catalog_path), *flags])
         if arguments.command == "reembed":
             stack = read_running(options.state_folder)
             return int(asyncio.run(reembed_stale(stack.http_url, stack.connect(), report)) > 0)
@@ -76,10 +83,14 @@ def _interrupt(signal_number: int, frame: object) -> None:
 def run(options: Options, report: Report) -> int:
     """Serve until interrupted; returns 1 if a part of the server ends by itself."""
     with running_stack(options, report) as stack:
-        photo = query_photo(options.catalog_path)
-        result = match_photo(stack.running.http_url, photo)
-        show_match(Console(), stack.running.http_url, photo, result)
         running = stack.running
+        try:
+            photo = query_photo(options.catalog_path)
+            result = match_photo(running.http_url, photo)
+            show_match(Console(), running.http_url, photo, result)
+        except (ProductMatchError, ClientError) as error:
+            # Only a demonstration: a catalogue without a good picture can be served all the same.
+            report(f"no match to show: {error}")
         print(
             f"\nServing: HTTP {running.http_url}, gRPC {running.grpc_url}, "
             f"metrics {running.metrics_url}, database {running.database_address}\n"

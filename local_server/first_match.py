@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from bls_models.errors import SetupError
-from product_match_client import MatchResult, ProductMatchClient
+from product_match_client import MatchResult, ProductMatchClient, ServiceUnavailableError
 from product_match_client.tables import print_matches
 from seed.rows import CatalogRow, read_catalog
 
 TOP_K = 5
+# A large index takes this long to load.
+INDEX_SECONDS = 300.0
+RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,11 @@ def query_photo(catalog: Path) -> Photo:
     if listing.is_file():
         with listing.open(encoding="utf-8") as lines:
             for line in lines:
-                product = json.loads(line)
-                for name in product.get("queries", []):
-                    return Photo(catalog / name, product["product_id"], held_out=True)
+                # A line that is no product is the importer's to report.
+                with contextlib.suppress(ValueError, KeyError, TypeError, IndexError):
+                    product = json.loads(line)
+                    path = catalog / product["queries"][0]
+                    return Photo(path, product["product_id"], held_out=True)
     for row in read_catalog(catalog):
         if isinstance(row, CatalogRow) and row.images:
             return Photo(row.images[0], row.product["product_id"], held_out=False)
@@ -52,9 +59,20 @@ def query_photo(catalog: Path) -> Photo:
 
 
 def match_photo(url: str, photo: Photo) -> MatchResult:
-    """Match the photo on the running server."""
+    """Match the photo on the running server, once its index is loaded.
+
+    Raises:
+        ClientError: the server refused, or was not ready in time.
+    """
+    deadline = time.monotonic() + INDEX_SECONDS
     with ProductMatchClient(url) as client:
-        return client.match(photo.path, top_k=TOP_K)
+        while True:
+            try:
+                return client.match(photo.path, top_k=TOP_K)
+            except ServiceUnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(RETRY_SECONDS)
 
 
 def curl_line(url: str, photo: Photo) -> str:

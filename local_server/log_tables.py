@@ -12,12 +12,11 @@ from rich.text import Text
 
 from bls_models import queries
 from bls_models.errors import SetupError
-from bls_models.settings import Settings
-from bls_models.store import INGEST_LOG, MATCH_LOG, Document, connect, database_errors
+from bls_models.store import INGEST_LOG, MATCH_LOG, Document, database_errors
 from local_server.database import local_database
 from local_server.options import Options
-from local_server.running import find_running
-from local_server.stack import database_name, state_lock
+from local_server.running import connect_for_reports, find_running, state_lock
+from local_server.stack import database_name
 
 ROWS = 15
 SHOWN_MATCHES = 3
@@ -50,13 +49,13 @@ def _database(options: Options) -> Iterator[Database[Document]]:
     if running is not None:
         yield running.connect()
     elif options.mongodb_uri:
-        yield connect(Settings(mongodb_uri=options.mongodb_uri, database=name))
+        yield connect_for_reports(options.mongodb_uri, name)
     elif (options.state_folder / "database").is_dir():
         with (
             state_lock(options.state_folder),
             local_database(options.state_folder, options.mongodb_port) as uri,
         ):
-            yield connect(Settings(mongodb_uri=uri, database=name))
+            yield connect_for_reports(uri, name)
     else:
         raise SetupError(
             f"there is no database in {options.state_folder} yet; start the server with `make run`"

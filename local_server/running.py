@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +17,17 @@ from bls_models.settings import Settings
 from bls_models.store import Document, connect
 
 STATE_FILE = "running.json"
+
+
+# A report reads more than a request does.
+REPORT_TIMEOUT_MS = 60_000
+
+
+def connect_for_reports(uri: str, database: str) -> Database[Document]:
+    """A database to read logs and lists from, with time for it."""
+    return connect(
+        Settings(mongodb_uri=uri, database=database, mongodb_timeout_ms=REPORT_TIMEOUT_MS)
+    )
 
 
 @dataclass(frozen=True)
@@ -37,13 +50,36 @@ class Running:
 
     def connect(self) -> Database[Document]:
         """Its database."""
-        return connect(Settings(mongodb_uri=self.mongodb_uri, database=self.database))
+        return connect_for_reports(self.mongodb_uri, self.database)
 
     @property
     def database_address(self) -> str:
         """The database as it may stand on a screen, without a password."""
         hosts = self.mongodb_uri.rpartition("@")[2]
         return f"{hosts.removeprefix('mongodb://')} / {self.database}"
+
+
+@contextlib.contextmanager
+def state_lock(state: Path) -> Iterator[None]:
+    """Keep the state folder for this process.
+
+    Raises:
+        SetupError: another local server uses it.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise SetupError(
+                f"process {lock.read().strip() or 'unknown'} already serves from {state}; stop it "
+                "first, or choose another folder with --state"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
 
 
 @contextlib.contextmanager
@@ -62,9 +98,15 @@ def announced(running: Running, state: Path) -> Iterator[None]:
 def find_running(state: Path) -> Running | None:
     """The server that runs from a state folder, None if there is none."""
     try:
-        return Running(**json.loads((state / STATE_FILE).read_text(encoding="utf-8")))
+        found = Running(**json.loads((state / STATE_FILE).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    try:
+        # A server that was killed leaves its word behind, but not its lock.
+        with state_lock(state):
+            return None
+    except SetupError:
+        return found
 
 
 def read_running(state: Path) -> Running:

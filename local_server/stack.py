@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,16 +18,18 @@ from bls_models.settings import Settings
 from local_server.database import answers, local_database
 from local_server.options import PROJECT, Options
 from local_server.processes import ManagedProcess
-from local_server.running import Running, announced
+from local_server.running import Running, announced, state_lock
 from local_server.triton import Ports, running_triton
 from product_match_client import AsyncProductMatchClient
 from seed.importer import ImportCounts, import_catalog
 from seed.progress import show_progress
+from seed.reembed import reembed_stale
 from seed.rows import catalog_file, count_rows, read_catalog
 
 Report = Callable[[str], None]
 
 IMPORTS = "imports"
+IMPORT_ERRORS = "import-errors.jsonl"
 IMPORT_TIMEOUT_S = 120.0
 EXTERNAL_DATABASE_MS = 5000
 
@@ -40,29 +40,6 @@ class Stack:
 
     running: Running
     triton: ManagedProcess
-
-
-@contextlib.contextmanager
-def state_lock(state: Path) -> Iterator[None]:
-    """Keep the state folder for this process.
-
-    Raises:
-        SetupError: another local server uses it.
-    """
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise SetupError(
-                f"process {lock.read().strip() or 'unknown'} already serves from {state}; stop it "
-                "first, or choose another folder with --state"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield
 
 
 def build_models(options: Options, report: Report) -> Bundle:
@@ -177,14 +154,23 @@ def import_once(
     if all(before.get(name) == value for name, value in now.items()):
         report(f"catalogue: {catalog} is imported already")
         return
+    if before | {"fingerprint": bundle.fingerprint} == before | now:
+        # The same catalogue under another bundle: what was changed or deleted since stays so.
+        report("catalogue: computing its vectors anew for this bundle")
+        asyncio.run(reembed_stale(running.http_url, running.connect(), report))
+        imports.update_one({"_id": key}, {"$set": now})
+        return
     report(f"catalogue: importing {catalog}")
-    errors = state / "import-errors.jsonl"
+    errors = state / IMPORT_ERRORS
     counts = asyncio.run(_import(running.http_url, catalog, errors))
     report(f"catalogue: {counts}")
     if counts.stopped_by is not None:
         raise SetupError(f"the import stopped: {counts.stopped_by}; start again to go on")
     if counts.failed:
-        report(f"catalogue: {counts.failed} rows failed; they are listed in {errors}")
+        report(
+            f"catalogue: {counts.failed} rows failed; they are listed in {errors}. When they are "
+            "mended, run `make import` beside the running server"
+        )
     imports.replace_one(
         {"_id": key}, now | {"time": datetime.now(UTC), "failed": counts.failed}, upsert=True
     )

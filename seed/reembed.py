@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pymongo.database import Database
 
 from bls_models.store import PRODUCTS, Document, database_errors
-from product_match_client import AsyncProductMatchClient, BadRequestError
+from product_match_client import AsyncProductMatchClient, ClientError
 
 CONCURRENCY = 8
 TIMEOUT_S = 120.0
@@ -50,7 +50,7 @@ async def reembed_stale(
             async with window:
                 try:
                     await client.reembed(product_id)
-                except BadRequestError as error:
+                except ClientError as error:
                     failed += 1
                     report(f"{product_id}: {error}")
             done += 1

@@ -86,6 +86,10 @@ def test_the_curl_commands_of_the_documents_get_answers(
     documents = [README, (ROOT / "docs" / "api.md").read_text(encoding="utf-8")]
     commands = [text for doc in documents for text in fenced("sh", doc) if "curl" in text]
     assert len(commands) == 2
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON, and strict parsers refuse it")
+
     answers = [
         json.loads(
             subprocess.run(
@@ -95,7 +99,8 @@ def test_the_curl_commands_of_the_documents_get_answers(
                 text=True,
                 check=True,
                 timeout=COMMAND_SECONDS,
-            ).stdout
+            ).stdout,
+            parse_constant=refuse,
         )
         for command in commands
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +71,7 @@ def match_result_from_outputs(outputs: Outputs) -> MatchResult:
 
     Args:
         outputs: product_id, product BYTES [1,k]; score, image_score, text_score FP32 [1,k],
-            where NaN says that the modality was not used; details BYTES [1,1].
+            where exactly 0 says that the modality was not used; details BYTES [1,1].
 
     Raises:
         ServerError: the tensors do not fit together or hold no JSON.
@@ -140,7 +139,7 @@ def _text(value: bytes | str) -> str:
 
 
 def _number_or_none(value: np.float32) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return float(value) or None
 
 
 def _json_object(value: bytes | str, name: str) -> dict[str, Any]:

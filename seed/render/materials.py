@@ -44,8 +44,6 @@ FINISHES: dict[str, Finish] = {
     "wax": Finish(0.5),
 }
 
-PATTERNS = ("plain", "stripes", "bands", "dots", "checks", "zigzag", "speckle")
-
 
 class Nodes:
     """A small writer for a material's node tree."""

@@ -29,6 +29,7 @@ from serving_support import (
 from bls_models.bundle import Bundle
 from bls_models.errors import (
     BundleError,
+    ConflictError,
     EncoderError,
     ImageError,
     ProductError,
@@ -39,7 +40,7 @@ from bls_models.ingest import IngestRequest, IngestResult, Outcome, ProductInges
 from bls_models.logs import LogWriter
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
-from bls_models.store import INGEST_LOG, Document, Store
+from bls_models.store import INGEST_LOG, MATCH_LOG, Document, Store
 from bls_models.upsert import Upsert, Upserter
 from bls_models.vectors import FloatArray, vector_from_binary
 
@@ -313,6 +314,42 @@ def test_one_bad_product_of_a_batch_fails_alone(ingest: Ingest, store: Store) ->
     assert stored_images(store) == {sha256(picture(1)), sha256(picture(3))}
 
 
+def test_half_a_surrogate_pair_fails_its_request_alone(ingest: Ingest) -> None:
+    bad = {**RED, "product_id": "x", "name": "\ud800"}
+    outcomes = ingest.run(upsert(RED, picture(1)), upsert(bad), request("get"))
+    assert isinstance(outcomes[1], ProductError)
+    assert [item.status for item in outcomes if isinstance(item, IngestResult)] == [
+        "created",
+        "found",
+    ]
+
+
+def test_an_unreadable_picture_is_named_by_its_place_also_after_a_duplicate(
+    ingest: Ingest,
+) -> None:
+    (outcome,) = ingest.run(upsert(RED, picture(1), picture(1), encoded(blocks(2))[:200]))
+    assert isinstance(outcome, ImageError)
+    assert str(outcome).startswith("image[2]")
+
+
+def test_chunks_of_an_upload_that_was_cut_off_do_not_cost_the_picture(
+    ingest: Ingest, store: Store
+) -> None:
+    data = picture(1)
+    ingest.upsert({**RED, "product_id": "first"}, picture(2))
+    chunks = store.database["images.chunks"]
+    chunks.insert_one({"files_id": sha256(data), "n": 0, "data": data[:10]})
+    ingest.upsert(RED, data)
+    assert store.read_image(sha256(data)) == data
+
+
+def test_another_time_for_the_logs_replaces_the_one_before(store: Store) -> None:
+    Store(store.database, log_days=7).ensure_indexes()
+    for name in (MATCH_LOG, INGEST_LOG):
+        index = store.database[name].index_information()["time_1"]
+        assert index["expireAfterSeconds"] == 7 * 86_400
+
+
 def test_requests_of_a_batch_for_one_product_are_carried_out_in_their_order(
     ingest: Ingest, store: Store
 ) -> None:
@@ -384,7 +421,7 @@ def test_a_product_that_others_never_stop_changing_is_refused(
         LyingStore(store.database, ingest, times=100), ContentEncoders(), SMALL_BUNDLE, settings
     )
     (done,) = upserter.write([Upsert({**RED, "price": 5.0}, images=None)])
-    assert isinstance(done.error, RequestError)
+    assert isinstance(done.error, ConflictError)
     assert "'mug' is being changed by others" in str(done.error)
     assert assert_consistent(store, "mug")["name"].startswith("From another")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
-from bls_models.errors import IndexUnavailableError, ProductMatchError
+from bls_models.errors import IndexUnavailableError
 from bls_models.follower import IndexFollower
 from bls_models.index import ProductIndex
 from bls_models.index_wire import queries_from_tensors, tensors_from_matches
@@ -35,7 +35,7 @@ class TritonPythonModel:
         set_up_logging()
         settings = Settings.from_environment()
         bundle = Bundle.read(repository_of(args))
-        store = Store(connect(settings), settings.match_log_days)
+        store = Store(connect(settings), settings.log_days)
         self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
         self._follower = IndexFollower(self._index, store, bundle)
         self._follower.start(LOAD_WAIT_SECONDS)
@@ -51,7 +51,7 @@ class TritonPythonModel:
                     "the index is not loaded yet; check that MongoDB runs, then try again"
                 )
             matches = self._index.search(queries_from_tensors(tensors_of(request)))
-        except ProductMatchError as error:
+        except Exception as error:
             return error_response(error)
         info = {"index_info": np.array([json_bytes(self._follower.info())], np.object_)}
         return response(PRODUCT_INDEX, tensors_from_matches(matches) | info)

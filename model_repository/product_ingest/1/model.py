@@ -36,7 +36,7 @@ class TritonPythonModel:
         database = connect(settings)
         self._log = LogWriter(database[INGEST_LOG], settings.log_queue_size)
         self._ingester = ProductIngester(
-            Store(database, settings.match_log_days),
+            Store(database, settings.log_days),
             Encoders.from_repository(call_engine, bundle, repository),
             self._log,
             bundle,

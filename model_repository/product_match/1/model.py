@@ -8,7 +8,6 @@ import numpy as np
 
 from bls_models.bundle import Bundle
 from bls_models.encoders import Encoders
-from bls_models.errors import ProductMatchError
 from bls_models.logs import LogWriter
 from bls_models.match import MatchRequest, ProductMatcher
 from bls_models.match_request import match_query_from_tensors
@@ -39,7 +38,7 @@ class TritonPythonModel:
         database = connect(self._settings)
         self._log = LogWriter(database[MATCH_LOG], self._settings.log_queue_size)
         self._matcher = ProductMatcher(
-            Store(database, self._settings.match_log_days),
+            Store(database, self._settings.log_days),
             Encoders.from_repository(call_engine, bundle, repository),
             search_index,
             self._log,
@@ -57,7 +56,7 @@ class TritonPythonModel:
         item = MatchRequest(request.request_id())
         try:
             item.query = match_query_from_tensors(tensors_of(request), self._settings)
-        except ProductMatchError as error:
+        except Exception as error:
             item.error = error
         return item
 
@@ -69,11 +68,19 @@ class TritonPythonModel:
 def _answer(item: MatchRequest) -> Any:
     if item.error is not None:
         return error_response(item.error)
+    try:
+        return _response(item)
+    except Exception as error:
+        return error_response(error)
+
+
+def _response(item: MatchRequest) -> Any:
     rows = {
         "product_id": [match.product_id.encode() for match in item.matches],
         "score": [match.score for match in item.matches],
-        "image_score": [match.image_score for match in item.matches],
-        "text_score": [match.text_score for match in item.matches],
+        # JSON has no NaN, so a modality that takes no part is 0 on the wire.
+        "image_score": np.nan_to_num([match.image_score for match in item.matches]),
+        "text_score": np.nan_to_num([match.text_score for match in item.matches]),
         "product": [json_bytes(product) for product in item.products],
         "details": [json_bytes(item.details)],
     }
