@@ -67,7 +67,7 @@ def test_an_unknown_target_and_an_unknown_compute_capability_are_refused() -> No
 
 @pytest.mark.parametrize(
     ("target", "package", "remedy"),
-    [("rtx", "tensorrt_rtx", r"\.\[rtx\]"), ("gpu", "tensorrt", r"\.\[gpu\]")],
+    [("rtx", "tensorrt_rtx", r"\.\[rtx\]"), ("gpu", "tensorrt", r"\.\[tensorrt\]")],
 )
 @pytest.mark.usefixtures("gpu")
 def test_a_missing_package_is_named_with_the_remedy(
