@@ -202,7 +202,9 @@ def test_the_command_builds_measures_and_writes_the_report(
     output = tmp_path / "reports" / "quality.json"
     arguments = ["--repository", str(tmp_path / "models"), "--output", str(output)]
     assert main([*arguments, "--rounds", "1"]) == 0
-    assert "image_encoder, graphs in openvino" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "image_encoder" in shown
+    assert "openvino" in shown
     report = json.loads(output.read_text())
     assert report["bundle"] == "mini"
     assert report["shortfalls"] == []
