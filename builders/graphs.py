@@ -37,10 +37,15 @@ class Int8Recipe:
 
 
 # The first layers of EfficientNet-Lite work on few channels of wide range, whose rounding errors
-# all later layers inherit: docs/quality.md has the error that each layer brings.
+# all later layers inherit, and depthwise convolutions gain no time from INT8: docs/quality.md has
+# what each choice brings and costs.
 INT8_RECIPES = {
     "efficientnet_lite0": Int8Recipe(
-        float_layers=(r"trunk\._conv_stem\..*", r"trunk\._blocks\.[01]\..*")
+        float_layers=(
+            r"trunk\._conv_stem\..*",
+            r"trunk\._blocks\.[0-8]\..*",
+            r".*_depthwise_conv.*",
+        )
     ),
 }
 

@@ -98,7 +98,8 @@ def test_weights_lie_in_the_engine_in_the_precision_of_its_name(
     for spec in ENGINE_SPECS:
         fp32 = weights[spec.name, "fp32"]
         assert weights[spec.name, "fp16"] == pytest.approx(fp32 / 2, rel=0.01)
-    assert weights["image_encoder", "int8"] < 0.35 * weights["image_encoder", "fp32"]
+    # Its first blocks, which have few of the weights, stay FP32.
+    assert weights["image_encoder", "int8"] < 0.4 * weights["image_encoder", "fp32"]
     # Embedding tables, which no arithmetic is done with, stay FP32.
     assert weights["text_encoder", "int8"] < 0.7 * weights["text_encoder", "fp32"]
 
