@@ -13,7 +13,6 @@ from architectures import (
     TINY,
     bundle_config,
     write_bert,
-    write_checkpoint,
 )
 from safetensors.torch import load_file, save_file
 
@@ -26,21 +25,6 @@ from builders.config import (
 )
 from builders.image_encoder import image_encoder_from_config
 from builders.text_encoder import text_encoder_from_config, tokenizer_from_config
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return write_checkpoint(TINY["clip"], tmp_path / "clip")
-
-
-@pytest.fixture
-def siglip(tmp_path: Path) -> Path:
-    return write_checkpoint(TINY["siglip2"], tmp_path / "siglip")
-
-
-@pytest.fixture
-def dinov2(tmp_path: Path) -> Path:
-    return write_checkpoint(TINY["dinov2"], tmp_path / "dinov2")
 
 
 @pytest.fixture

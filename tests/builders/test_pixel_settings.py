@@ -10,8 +10,6 @@ import pytest
 import torch
 from architectures import (
     PIXEL_SETTINGS,
-    TINY,
-    write_checkpoint,
 )
 
 from bls_models.errors import BundleError
@@ -20,21 +18,6 @@ from builders.config import (
 )
 from builders.image_encoder import image_encoder_from_config
 from builders.preprocessing import PixelSettings, pixel_settings
-
-
-@pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return write_checkpoint(TINY["clip"], tmp_path / "clip")
-
-
-@pytest.fixture
-def siglip(tmp_path: Path) -> Path:
-    return write_checkpoint(TINY["siglip2"], tmp_path / "siglip")
-
-
-@pytest.fixture
-def dinov2(tmp_path: Path) -> Path:
-    return write_checkpoint(TINY["dinov2"], tmp_path / "dinov2")
 
 
 def image(family: str, folder: Path, **sizes: Any) -> Any:
