@@ -12,7 +12,48 @@ from bls_models.errors import BundleError
 MANIFEST_FILE = "bundle.json"
 # Beside the text encoder's graph, for whose tokens it is.
 TOKENIZER_FILE = "text_encoder/1/tokenizer.json"
+# Beside the model that runs the caption engines.
+CAPTION_TOKENIZER_FILE = "image_captioner/1/tokenizer.json"
+TOKEN_EMBEDDINGS_FILE = "image_captioner/1/token_embeddings.npy"
 BUILD_HINT = "Build the models with `make models`."
+
+
+@dataclass(frozen=True)
+class CaptionerBundle:
+    """What the serving code knows of a bundle's captioner.
+
+    Attributes:
+        fingerprint: 16 hex digits over everything that decides a caption.
+        image_size: side S of the square pixels that ``caption_vision`` takes.
+        resize: how a picture becomes that square (see ``bls_models.images.Preprocess``).
+        visual_tokens: tokens T that stand for a picture.
+        hidden: length H of a token's embedding.
+        kv_planes: key and value planes of the decoder, two a layer.
+        kv_heads: key and value heads of a layer.
+        head_dim: length of a head's key.
+        vocabulary: logits a step.
+        prompt_ids: the prompt's tokens; ``image_token_id`` stands T times where the visual
+            tokens go.
+        image_token_id: see ``prompt_ids``.
+        stop_ids: tokens that end a caption.
+        max_new_tokens: tokens after which a caption is cut.
+        min_confidence: a caption of less (0 to 1) is returned, but not used.
+    """
+
+    fingerprint: str
+    image_size: int
+    resize: str
+    visual_tokens: int
+    hidden: int
+    kv_planes: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    prompt_ids: list[int]
+    image_token_id: int
+    stop_ids: list[int]
+    max_new_tokens: int
+    min_confidence: float
 
 
 @dataclass(frozen=True)
@@ -31,6 +72,7 @@ class Bundle:
         shared_space: whether text and image vectors can be compared.
         files: sha256 of each built file, by its path in the model repository.
         precisions: the served graph's precision by model; not part of the fingerprint.
+        captioner: None: the bundle has none.
     """
 
     name: str
@@ -43,6 +85,19 @@ class Bundle:
     shared_space: bool
     files: dict[str, str]
     precisions: dict[str, str] = field(default_factory=dict)
+    captioner: CaptionerBundle | None = None
+
+    def size(self, dim: str) -> int:
+        """The size that a named dimension of ``bls_models.specs`` has in this bundle.
+
+        Raises:
+            BundleError: a size of the captioner, and the bundle has none.
+        """
+        if not dim.startswith("caption_"):
+            return int(getattr(self, dim))
+        if self.captioner is None:
+            raise BundleError(f"bundle {self.name!r} has no captioner")
+        return int(getattr(self.captioner, dim.removeprefix("caption_")))
 
     def write(self, repository: Path) -> None:
         """Write the manifest into a model repository, at once or not at all."""
@@ -59,7 +114,10 @@ class Bundle:
         """
         path = repository / MANIFEST_FILE
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.get("captioner") is not None:
+                content["captioner"] = CaptionerBundle(**content["captioner"])
+            return cls(**content)
         except FileNotFoundError:
             raise BundleError(f"{path} is missing: no bundle is built. {BUILD_HINT}") from None
         except (ValueError, TypeError) as error:

@@ -43,6 +43,10 @@ class EncoderError(ServiceError):
     """An engine failed or is not loaded."""
 
 
+class CaptionerError(ServiceError):
+    """The captioner or one of its engines failed, is busy, or is not loaded."""
+
+
 class IndexUnavailableError(ServiceError):
     """The vector index failed or is not loaded."""
 

@@ -30,7 +30,8 @@ class TensorSpec:
         name: the name on the wire, in the configuration and in the graph.
         dtype: the KServe dtype (``BYTES``, ``FP32``, ...).
         dims: the shape without the batch dimension; -1 is a free size, a name stands for a
-            size that the bundle fixes (``image_size``, ``image_dim``, ``text_dim``).
+            size that the bundle fixes (``image_size``, ``image_dim``, ``text_dim``; those of
+            its captioner are ``caption_...``, see ``bls_models.bundle.CaptionerBundle``).
         optional: whether a request may leave it out.
     """
 
@@ -91,6 +92,41 @@ TEXT_ENCODER = ModelSpec(
         TensorSpec("attention_mask", "INT64", (-1,)),
     ),
     outputs=(TensorSpec("text_embedding", "FP32", ("text_dim",)),),
+)
+
+CAPTION_VISION = ModelSpec(
+    name="caption_vision",
+    max_batch_size=16,
+    inputs=(TensorSpec("image", "UINT8", ("caption_image_size", "caption_image_size", 3)),),
+    outputs=(TensorSpec("visual_tokens", "FP32", ("caption_visual_tokens", "caption_hidden")),),
+)
+
+# One step of the language model. The keys and values of the past travel with the request, the
+# keys of layer 0, its values, the keys of layer 1 and so on; the answer has the new steps' alone.
+CAPTION_DECODER = ModelSpec(
+    name="caption_decoder",
+    max_batch_size=16,
+    inputs=(
+        TensorSpec("inputs_embeds", "FP32", (-1, "caption_hidden")),
+        TensorSpec("attention_mask", "INT64", (-1,)),
+        TensorSpec("position_ids", "INT64", (-1,)),
+        TensorSpec(
+            "past_kv", "FP32", ("caption_kv_planes", "caption_kv_heads", -1, "caption_head_dim")
+        ),
+    ),
+    outputs=(
+        TensorSpec("logits", "FP32", ("caption_vocabulary",)),
+        TensorSpec(
+            "new_kv", "FP32", ("caption_kv_planes", "caption_kv_heads", -1, "caption_head_dim")
+        ),
+    ),
+)
+
+IMAGE_CAPTIONER = ModelSpec(
+    name="image_captioner",
+    max_batch_size=16,
+    inputs=(TensorSpec("image", "UINT8", ("caption_image_size", "caption_image_size", 3)),),
+    outputs=(TensorSpec("caption", "BYTES", (1,)), TensorSpec("confidence", "FP32", (1,))),
 )
 
 # The queries of a whole batch travel as one flat list of vectors; `*_owner` says to which
@@ -160,7 +196,10 @@ PRODUCT_INGEST = ModelSpec(
     ),
 )
 
-ENGINE_SPECS = (IMAGE_ENCODER, TEXT_ENCODER)
+ENCODER_SPECS = (IMAGE_ENCODER, TEXT_ENCODER)
+CAPTION_ENGINE_SPECS = (CAPTION_VISION, CAPTION_DECODER)
+ENGINE_SPECS = (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS)
 MODEL_SPECS = {
-    spec.name: spec for spec in (*ENGINE_SPECS, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST)
+    spec.name: spec
+    for spec in (*ENGINE_SPECS, IMAGE_CAPTIONER, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST)
 }

@@ -104,7 +104,7 @@ class OptimizationProfile:
 
 def bundle_dims(tensor: TensorSpec, bundle: Bundle) -> tuple[int, ...]:
     """A tensor's dims without the batch, with the bundle's sizes for names; -1 stays free."""
-    return tuple(dim if isinstance(dim, int) else int(getattr(bundle, dim)) for dim in tensor.dims)
+    return tuple(dim if isinstance(dim, int) else bundle.size(dim) for dim in tensor.dims)
 
 
 def _batch(spec: ModelSpec) -> AxisRange:
