@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bls_models.errors import BundleError
+from bls_models.errors import BundleError, CaptionerError
+from bls_models.specs import BASE_SPECS, CAPTION_SPECS
 
 MANIFEST_FILE = "bundle.json"
 # Beside the text encoder's graph, for whose tokens it is.
@@ -87,6 +88,25 @@ class Bundle:
     precisions: dict[str, str] = field(default_factory=dict)
     captioner: CaptionerBundle | None = None
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that a server of this bundle loads."""
+        specs = BASE_SPECS if self.captioner is None else (*BASE_SPECS, *CAPTION_SPECS)
+        return tuple(spec.name for spec in specs)
+
+    def require_captioner(self) -> CaptionerBundle:
+        """The bundle's captioner.
+
+        Raises:
+            CaptionerError: it has none.
+        """
+        if self.captioner is None:
+            raise CaptionerError(
+                f"bundle {self.name!r} has no captioner; build a bundle that has one, or ask for "
+                "no captions"
+            )
+        return self.captioner
+
     def size(self, dim: str) -> int:
         """The size that a named dimension of ``bls_models.specs`` has in this bundle.
 
@@ -115,6 +135,8 @@ class Bundle:
         path = repository / MANIFEST_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"it is a JSON {type(content).__name__}, not an object")
             if content.get("captioner") is not None:
                 content["captioner"] = CaptionerBundle(**content["captioner"])
             return cls(**content)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,11 @@ from bls_models.bundle import (
     CaptionerBundle,
 )
 from bls_models.encoders import Caller
-from bls_models.errors import CaptionerError
+from bls_models.errors import CaptionerError, RequestError
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION
+
+# The past grows by this many slots at a time.
+PAST_BLOCK = 32
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -55,12 +58,12 @@ class Captioner:
         call: Caller,
         bundle: CaptionerBundle,
         tokenizer: Tokenizer,
-        embeddings: npt.NDArray[np.floating],
+        embeddings: npt.NDArray[np.floating[Any]],
     ) -> None:
         self._call = call
         self._bundle = bundle
         self._tokenizer = tokenizer
-        self._embeddings = np.asarray(embeddings, np.float32)
+        self._embeddings = embeddings
         self._prompt = np.asarray(bundle.prompt_ids, np.int64)
         self._image_slots = np.flatnonzero(self._prompt == bundle.image_token_id)
 
@@ -71,40 +74,41 @@ class Captioner:
         Raises:
             CaptionerError: the bundle has no captioner.
         """
-        if bundle.captioner is None:
-            raise CaptionerError(
-                f"bundle {bundle.name!r} has no captioner; build one that has, or ask for "
-                "matches with caption = never"
-            )
         return cls(
             call,
-            bundle.captioner,
+            bundle.require_captioner(),
             Tokenizer.from_file(str(repository / CAPTION_TOKENIZER_FILE)),
-            np.load(repository / TOKEN_EMBEDDINGS_FILE),
+            # Some are large, and a caption needs few of their rows.
+            np.load(repository / TOKEN_EMBEDDINGS_FILE, mmap_mode="r"),
         )
 
-    def caption(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> list[Caption]:
+    def caption(self, pixels: npt.NDArray[np.uint8]) -> list[Caption]:
         """Caption pictures.
 
         Args:
-            pixels: pictures (S, S, 3) UINT8, RGB, S being the captioner's ``image_size``.
+            pixels: pictures (B, S, S, 3) UINT8, RGB, S being the captioner's ``image_size``.
 
         Returns:
             A caption a picture, in their order.
 
         Raises:
+            RequestError: pictures of another size.
             CaptionerError: an engine failed or is not loaded.
         """
+        side = self._bundle.image_size
+        if pixels.shape[1:] != (side, side, 3):
+            raise RequestError(
+                "image", f"shape {list(pixels.shape)}", f"shape [n, {side}, {side}, 3]"
+            )
         captions: list[Caption] = []
         for start in range(0, len(pixels), CAPTION_VISION.max_batch_size):
-            batch = np.stack(pixels[start : start + CAPTION_VISION.max_batch_size])
-            captions += self._caption_batch(batch)
+            captions += self._caption_batch(pixels[start : start + CAPTION_VISION.max_batch_size])
         return captions
 
     def _caption_batch(self, pixels: npt.NDArray[np.uint8]) -> list[Caption]:
         bundle = self._bundle
         visual = self._call(CAPTION_VISION, {"image": pixels})["visual_tokens"]
-        prompt = np.repeat(self._embeddings[self._prompt][None], len(pixels), axis=0)
+        prompt = np.repeat(self._embeddings_of(self._prompt)[None], len(pixels), axis=0)
         prompt[:, self._image_slots] = visual
         decoder = _DecoderState(self._call, bundle, len(pixels))
         logits = decoder.step(prompt)
@@ -125,44 +129,53 @@ class Captioner:
             if not alive.all():
                 rows, chosen = rows[alive], chosen[alive]
                 decoder.keep(alive)
-            logits = decoder.step(self._embeddings[chosen][:, None])
+            logits = decoder.step(self._embeddings_of(chosen)[:, None])
         return [
-            Caption(
-                self._tokenizer.decode(ids).strip(), float(np.exp(np.mean(values))), tuple(ids)
-            )
+            Caption(self._tokenizer.decode(ids).strip(), float(np.exp(np.mean(values))), tuple(ids))
             for ids, values in zip(tokens, log_probabilities, strict=True)
         ]
 
+    def _embeddings_of(self, tokens: IntArray) -> FloatArray:
+        """Rows of the table, (len(tokens), H)."""
+        return self._embeddings[tokens].astype(np.float32)
+
 
 class _DecoderState:
-    """The decoder's past of a batch whose prompts are of one length."""
+    """The decoder's past of a batch whose prompts are of one length.
+
+    The past is a buffer with room for more slots than are filled, and the mask hides the others.
+    So it goes to the engine as it is, and the engine sees few different shapes; of each new one
+    it would have to prepare its kernels.
+    """
 
     def __init__(self, call: Caller, bundle: CaptionerBundle, rows: int) -> None:
         self._call = call
-        # A slot that the mask hides: engines need not take a past of length 0.
+        # One slot at first, which stays hidden: engines need not take a past of length 0.
         self._past = np.zeros(
             (rows, bundle.kv_planes, bundle.kv_heads, 1, bundle.head_dim), np.float32
         )
         self._length = 0
+        self._most = len(bundle.prompt_ids) + bundle.max_new_tokens
         self.new_tokens = -1
 
     def step(self, embeds: FloatArray) -> FloatArray:
         """Feed embeddings (B, N, H); returns the logits (B, V) after the last of them."""
         rows, count, _ = embeds.shape
-        mask = np.ones((rows, self._past.shape[3] + count), np.int64)
-        mask[:, 0] = 0
+        room = self._past.shape[3]
+        mask = np.zeros((rows, room + count), np.int64)
+        mask[:, : self._length] = 1
+        mask[:, room:] = 1
         positions = np.arange(self._length, self._length + count, dtype=np.int64)
         outputs = self._call(
             CAPTION_DECODER,
             {
-                "inputs_embeds": np.ascontiguousarray(embeds, np.float32),
+                "inputs_embeds": embeds,
                 "attention_mask": mask,
                 "position_ids": np.repeat(positions[None], rows, axis=0),
                 "past_kv": self._past,
             },
         )
-        self._past = np.concatenate([self._past, outputs["new_kv"]], axis=3)
-        self._length += count
+        self._append(outputs["new_kv"])
         self.new_tokens += 1
         logits: FloatArray = outputs["logits"]
         if not np.isfinite(logits).all():
@@ -171,9 +184,20 @@ class _DecoderState:
             )
         return logits
 
+    def _append(self, new_kv: FloatArray) -> None:
+        """Add slots (B, planes, heads, N, d) to the past."""
+        end = self._length + new_kv.shape[3]
+        if end > self._past.shape[3]:
+            room = min(-(-end // PAST_BLOCK) * PAST_BLOCK, self._most)
+            longer = np.zeros((*new_kv.shape[:3], room, new_kv.shape[4]), np.float32)
+            longer[:, :, :, : self._length] = self._past[:, :, :, : self._length]
+            self._past = longer
+        self._past[:, :, :, self._length : end] = new_kv
+        self._length = end
+
     def keep(self, rows: npt.NDArray[np.bool_]) -> None:
         """Drop the rows that have ended."""
-        self._past = np.ascontiguousarray(self._past[rows])
+        self._past = self._past[rows]
 
 
 def _log_softmax_at(logits: FloatArray, chosen: IntArray) -> npt.NDArray[np.float64]:

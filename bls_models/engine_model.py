@@ -14,16 +14,27 @@ from bls_models.triton import error_response, response, set_up_logging, tensors_
 
 
 class EngineModel:
-    """Runs the requests that Triton batched as one batch of the graph."""
+    """Runs the requests that Triton batched as one batch of the graph.
+
+    Attributes:
+        spec: its tensors.
+        graph: the ONNX file.
+        split_rows: see ``CpuEngine``.
+        one_thread_below: a graph of fewer bytes runs on one thread unless the settings say
+            otherwise; threads that share very short steps wait for each other most of the time.
+    """
 
     spec: ModelSpec
     graph: Path
     split_rows = False
+    one_thread_below = 0
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the graph."""
         set_up_logging()
         threads = Settings.from_environment().engine_threads
+        if not threads and self.graph.is_file():
+            threads = int(self.graph.stat().st_size < self.one_thread_below)
         self._engine = CpuEngine(self.graph, self.spec, threads, self.split_rows)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -40,6 +51,8 @@ class EngineModel:
             )
         except Exception as error:
             return [error_response(error) for _ in requests]
+        if len(inputs) == 1:
+            return [response(self.spec, outputs)]
         first = self.spec.inputs[0].name
         ends = np.cumsum([len(item[first]) for item in inputs])
         parts = {name: np.split(array, ends[:-1]) for name, array in outputs.items()}

@@ -47,6 +47,10 @@ class CaptionerError(ServiceError):
     """The captioner or one of its engines failed, is busy, or is not loaded."""
 
 
+class CaptionerBusyError(CaptionerError):
+    """Too many pictures wait for a caption."""
+
+
 class IndexUnavailableError(ServiceError):
     """The vector index failed or is not loaded."""
 

@@ -49,9 +49,10 @@ class Columns:
 
         Args:
             slot: the product's number, 0 or more.
-            fields: ``category``, ``currency``, ``name`` (str), ``price`` (int or float) and
-                ``attributes`` (a mapping of keys to str, int, float or bool), each optional;
-                other keys are not for filtering and are ignored.
+            fields: ``category``, ``currency``, ``name`` (str), ``price`` (int or float),
+                ``description_generated`` (bool) and ``attributes`` (a mapping of keys to str,
+                int, float or bool), each optional; other keys are not for filtering and are
+                ignored.
 
         Raises:
             ProductError: a declared field with a value it cannot hold; the slot is unchanged.

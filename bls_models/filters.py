@@ -32,6 +32,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "currency": ("string",),
     "name": ("string",),
     "price": ("number",),
+    "description_generated": ("boolean",),
     "attributes.<key>": ("string", "number", "boolean"),
 }
 ATTRIBUTE_PREFIX = "attributes."

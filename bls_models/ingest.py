@@ -12,11 +12,13 @@ from typing import Any
 import numpy.typing as npt
 
 from bls_models.bundle import Bundle
+from bls_models.caption_queue import CaptionQueue
+from bls_models.descriptions import Describer
 from bls_models.encoders import Encoders
 from bls_models.errors import ProductError, RequestError
 from bls_models.images import ImageLimits, encoded_bytes
 from bls_models.logs import LogWriter
-from bls_models.match_request import without_batch_dimension
+from bls_models.match_request import choice, without_batch_dimension
 from bls_models.product import (
     check_product,
     check_product_id,
@@ -24,11 +26,13 @@ from bls_models.product import (
     parse_product_json,
 )
 from bls_models.settings import Settings
-from bls_models.specs import PRODUCT_INGEST
+from bls_models.specs import DESCRIPTION_MODES, PRODUCT_INGEST
 from bls_models.store import Document, Store
-from bls_models.upsert import Upsert, Upserter, stored_hashes
+from bls_models.upsert import Upserter
+from bls_models.upsert_item import Upsert, stored_hashes
 
 OPERATIONS = ("upsert", "delete", "get", "reembed")
+NEVER, _ = DESCRIPTION_MODES
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,14 @@ class IngestRequest:
         product: the product as JSON; all but upsert need only its ``product_id``.
         images: encoded images, None where the tensor was left out (a stored product then
             keeps its images).
+        caption: one of ``DESCRIPTION_MODES``.
     """
 
     request_id: str
     operation: str = ""
     product: bytes = b""
     images: tuple[bytes, ...] | None = None
+    caption: str = NEVER
     error: RequestError | None = None
 
 
@@ -61,6 +67,7 @@ def ingest_request_from_tensors(
             for spec in PRODUCT_INGEST.inputs
             if spec.name in tensors
         }
+        caption = choice(inputs, "caption", NEVER, DESCRIPTION_MODES)
     except RequestError as error:
         return IngestRequest(request_id, error=error)
     return IngestRequest(
@@ -68,6 +75,7 @@ def ingest_request_from_tensors(
         operation=bytes(inputs["operation"][0]).decode(errors="replace"),
         product=bytes(inputs["product"][0]),
         images=tuple(inputs["image"]) if "image" in inputs else None,
+        caption=caption,
     )
 
 
@@ -79,7 +87,8 @@ class IngestResult:
         product_id: the product.
         status: created, updated, unchanged, deleted, not_found or found.
         revision: the product's revision after the operation; 0 where it is not stored.
-        details: for ``get`` the document, under ``product``.
+        details: for ``get`` the document, under ``product``; where a description was asked for
+            what became of it, under ``caption``, and ``degraded``.
     """
 
     product_id: str
@@ -98,6 +107,7 @@ class ProductIngester:
         self,
         store: Store,
         encoders: Encoders,
+        captions: CaptionQueue,
         log: LogWriter,
         bundle: Bundle,
         settings: Settings,
@@ -107,7 +117,8 @@ class ProductIngester:
         self._indexes_ready = False
         self._max_images = settings.max_product_images
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._upserter = Upserter(store, encoders, bundle, settings)
+        describer = Describer(captions, bundle, settings.ingest_caption_timeout_ms / 1e3)
+        self._upserter = Upserter(store, encoders, describer, bundle, settings)
 
     def run(self, requests: Sequence[IngestRequest]) -> list[Outcome]:
         """Carry out a batch, in order where requests concern the same product.
@@ -143,7 +154,7 @@ class ProductIngester:
             done = self._upserter.write([upsert for _, upsert in group.values()])
             for position, upsert in zip(positions, done, strict=True):
                 outcomes[position] = upsert.error or IngestResult(
-                    upsert.product_id, upsert.status, upsert.revision
+                    upsert.product_id, upsert.status, upsert.revision, _caption_details(upsert)
                 )
             group.clear()
 
@@ -173,28 +184,40 @@ class ProductIngester:
         product_id = check_product_id(value.get("product_id"))
         if request.operation != "upsert" and request.images is not None:
             raise RequestError("image", "given", f"none for operation {request.operation!r}")
+        if request.operation != "upsert" and request.caption != NEVER:
+            raise RequestError(
+                "caption", repr(request.caption), f"{NEVER!r} for operation {request.operation!r}"
+            )
         if request.operation == "reembed":
             stored = self._store.find_products([product_id]).get(product_id)
             if stored is None:
                 raise ProductError(
                     "product.product_id", f"{product_id!r} is not stored", "a stored product's id"
                 )
-            return Upsert(check_product(client_document(stored)), images=None, reembed=True)
+            document = client_document(stored)
+            return Upsert(
+                check_product(document),
+                images=None,
+                reembed=True,
+                returns_generated=_is_generated(document),
+            )
         if request.operation != "upsert":
             return product_id
-        product = check_product(value)
-        if request.images is None:
-            return Upsert(product, images=None)
-        if len(request.images) > self._max_images:
-            raise ProductError(
-                "image", f"{len(request.images)} images", f"at most {self._max_images} a product"
+        images = request.images
+        if images is not None:
+            if len(images) > self._max_images:
+                raise ProductError(
+                    "image", f"{len(images)} images", f"at most {self._max_images} a product"
+                )
+            images = tuple(
+                encoded_bytes(data, f"image[{number}]", self._limits)
+                for number, data in enumerate(images)
             )
         return Upsert(
-            product,
-            images=[
-                encoded_bytes(data, f"image[{number}]", self._limits)
-                for number, data in enumerate(request.images)
-            ],
+            check_product(value),
+            images,
+            describe=request.caption != NEVER,
+            returns_generated=_is_generated(value),
         )
 
     def _delete_or_get(self, operation: str, product_id: str) -> IngestResult:
@@ -212,6 +235,21 @@ class ProductIngester:
         self._store.delete_embeddings({"write_id": deleted.get("write_id")})
         self._store.delete_unused_images(stored_hashes(deleted))
         return IngestResult(product_id, "deleted", 0)
+
+
+def _is_generated(document: Mapping[str, Any]) -> bool:
+    """Whether a document says that its description is a generated one."""
+    return document.get("description_generated") is True
+
+
+def _caption_details(upsert: Upsert) -> dict[str, Any]:
+    """What became of a description that was asked for."""
+    if not upsert.describe:
+        return {}
+    return {
+        "caption": upsert.caption.details(used=upsert.description_source is not None),
+        "degraded": ["caption"] if upsert.caption.failed else [],
+    }
 
 
 def _log_entry(
@@ -233,4 +271,5 @@ def _log_entry(
         "result": outcome.status,
         "product_id": outcome.product_id,
         "revision": outcome.revision,
+        **({"caption": outcome.details["caption"]} if "caption" in outcome.details else {}),
     }

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-import time
-import uuid
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from bls_models.bundle import Bundle
+from bls_models.caption_queue import CaptionQueue, Pixels
 from bls_models.encoders import Encoders
-from bls_models.errors import DatabaseError, RequestError
-from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.errors import CaptionerError, DatabaseError, RequestError
+from bls_models.images import (
+    ImageLimits,
+    Preprocess,
+    decode_image,
+    encoded_bytes,
+    prepare_pixels,
+)
 from bls_models.index import IndexMatch, IndexQuery
 from bls_models.logs import LogWriter
+from bls_models.match_record import MatchRequest, StageClock, fail, match_log_entry
 from bls_models.match_request import MatchQuery
 from bls_models.product import client_document
+from bls_models.query_captions import (
+    ALWAYS,
+    NO_IMAGE,
+    OK,
+    CaptionOutcome,
+    CaptionWaiter,
+    PendingCaption,
+    failed_outcome,
+)
 from bls_models.settings import Settings, cpu_count
 from bls_models.store import Document, Store
 from bls_models.vectors import FloatArray
+
+logger = logging.getLogger(__name__)
 
 
 class Search(Protocol):
@@ -41,55 +57,24 @@ class Search(Protocol):
         ...
 
 
-@dataclass
-class MatchRequest:
-    """One request on its way through a batch.
-
-    Attributes:
-        request_id: the client's id, or one made here.
-        query: the checked query; None where checking failed.
-        error: what the request fails with.
-    """
-
-    request_id: str
-    query: MatchQuery | None = None
-    error: Exception | None = None
-    pixels: list[npt.NDArray[np.uint8]] = field(default_factory=list)
-    image_facts: list[Document] = field(default_factory=list)
-    matches: list[IndexMatch] = field(default_factory=list)
-    products: list[Document] = field(default_factory=list)
-    details: Document = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.request_id = self.request_id or uuid.uuid4().hex
-
-
-class StageClock:
-    """Milliseconds of each stage of a batch."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, float] = {}
-        self._start = self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """End a stage."""
-        now = time.perf_counter()
-        self.stages[stage] = round((now - self._last) * 1e3, 3)
-        self._last = now
-
-    def finish(self) -> dict[str, float]:
-        """The stages with their total."""
-        total = round((time.perf_counter() - self._start) * 1e3, 3)
-        return self.stages | {"total": total}
-
-
 class ProductMatcher:
-    """Answers match requests; a bad one in a batch fails alone."""
+    """Answers match requests; a bad one in a batch fails alone.
+
+    Args:
+        store: the documents of products.
+        encoders: pictures and texts to vectors.
+        captions: where captions come from.
+        search: the index.
+        log: takes ``match_log`` entries.
+        bundle: sizes and whether it has a captioner.
+        settings: limits, weights and waits.
+    """
 
     def __init__(
         self,
         store: Store,
         encoders: Encoders,
+        captions: CaptionQueue,
         search: Search,
         log: LogWriter,
         bundle: Bundle,
@@ -97,6 +82,7 @@ class ProductMatcher:
     ) -> None:
         self._store = store
         self._encoders = encoders
+        self._captions = captions
         self._search = search
         self._log = log
         self._bundle = bundle
@@ -104,23 +90,65 @@ class ProductMatcher:
         self._cross_modal_weight = np.float32(
             settings.cross_modal_weight if bundle.shared_space else 0.0
         )
+        self._caption_weight = np.float32(settings.caption_weight)
+        self._caption_seconds = settings.caption_timeout_ms / 1e3
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        captioner = bundle.captioner
+        self._caption_preprocess = (
+            None if captioner is None else Preprocess(captioner.image_size, captioner.resize)
+        )
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
+        self._waiter: CaptionWaiter[MatchRequest] = CaptionWaiter(self._answer_late)
+
+    def close(self) -> None:
+        """Answer what still waits for captions."""
+        self._waiter.close()
 
     def run(self, requests: Sequence[MatchRequest]) -> None:
-        """Answer a batch: fills in ``matches``, ``products`` and ``details``, or ``error``."""
-        clock = StageClock()
-        try:
-            self._answer(requests, clock)
-        except Exception as error:
-            # A part that all of the batch needs failed, or the code did.
-            for request in requests:
-                request.error = request.error or error
-        finally:
-            self._log_batch(requests, clock.finish())
+        """Answer a batch: fills in ``matches``, ``products`` and ``details``, or ``error``.
 
-    def _answer(self, requests: Sequence[MatchRequest], clock: StageClock) -> None:
+        A request whose caption is under way gets a ``reply`` instead, which another thread calls
+        with it when it is answered; it belongs to that thread from then on.
+        """
+        try:
+            self._decode_images(requests)
+            for request in requests:
+                self._ask_for_caption(request)
+            # With a weight captions are part of the query, so theirs is matched later.
+            self._match([item for item in requests if not (item.pending and self._caption_weight)])
+        except Exception as error:
+            fail(requests, error)
+        later = [item for item in requests if item.pending and item.error is None]
+        self._conclude([item for item in requests if item not in later])
+        for request in later:
+            assert request.defer is not None
+            request.reply = request.defer()
+        for request in later:
+            assert request.pending is not None
+            self._waiter.add(request.pending, request)
+
+    def _answer_late(self, requests: list[MatchRequest]) -> None:
+        """Finish requests whose captions have an outcome, and send their answers."""
+        try:
+            for request in requests:
+                assert request.pending is not None
+                request.caption = request.pending.outcome()
+                request.milliseconds["caption"] = request.caption.milliseconds or 0.0
+            if self._caption_weight:
+                self._match(requests)
+            self._conclude(requests)
+        except Exception as error:
+            fail(requests, error)
+        for request in requests:
+            assert request.reply is not None
+            try:
+                request.reply(request)
+            except Exception:
+                logger.exception("the answer of request %s was not sent", request.request_id)
+
+    def _decode_images(self, requests: Sequence[MatchRequest]) -> None:
+        clock = StageClock(requests)
         jobs = [
             (request, number)
             for request in requests
@@ -135,68 +163,102 @@ class ProductMatcher:
                 request.pixels.append(pixels)
                 request.image_facts.append(facts)
         clock.lap("decode")
-        good = [item for item in requests if item.query is not None and item.error is None]
-        if not good:
-            return
-        queries = self._encode(good)
-        clock.lap("encode")
-        found, index_info = self._search(queries)
-        for request, matches in zip(good, found, strict=True):
-            request.matches = matches
-        clock.lap("search")
-        degraded = self._add_documents(good)
-        clock.lap("documents")
-        milliseconds = clock.finish()
-        for request in good:
-            request.details = {
-                "request_id": request.request_id,
-                "bundle": {"name": self._bundle.name, "fingerprint": self._bundle.fingerprint},
-                "index": index_info,
-                "degraded": degraded,
-                "milliseconds": milliseconds,
-            }
 
-    def _decode(
-        self, job: tuple[MatchRequest, int]
-    ) -> tuple[npt.NDArray[np.uint8], Document] | RequestError:
+    def _decode(self, job: tuple[MatchRequest, int]) -> tuple[Pixels, Document] | RequestError:
+        """The encoder's pixels of an image; sets the captioner's for the first."""
         request, number = job
         query = request.query
         assert query is not None
+        tensor, crop = f"image[{number}]", query.crops[number]
         try:
-            pixels, data = decode_pixels(
-                query.images[number],
-                f"image[{number}]",
-                self._limits,
-                self._preprocess,
-                query.crops[number],
-            )
+            data = encoded_bytes(query.images[number], tensor, self._limits)
+            image = decode_image(data, tensor, self._limits)
+            pixels = prepare_pixels(image, self._preprocess, crop, f"crop of {tensor}")
         except RequestError as error:
             return error
+        if number == 0 and query.wants_caption and self._caption_preprocess is not None:
+            same = self._caption_preprocess == self._preprocess
+            request.caption_pixels = (
+                pixels if same else prepare_pixels(image, self._caption_preprocess, crop)
+            )
         return pixels, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def _ask_for_caption(self, request: MatchRequest) -> None:
+        """Start captioning the first image, or say why there will be no caption."""
+        query = request.query
+        if query is None or request.error is not None or not query.wants_caption:
+            return
+        if not query.images:
+            request.caption = CaptionOutcome(NO_IMAGE)
+            return
+        try:
+            confidence = self._bundle.require_captioner().min_confidence
+            assert request.caption_pixels is not None
+            request.pending = PendingCaption(
+                self._captions, request.caption_pixels, confidence, self._caption_seconds
+            )
+        except CaptionerError as error:
+            request.caption = failed_outcome(error)
+
+    def _match(self, requests: Sequence[MatchRequest]) -> None:
+        """Encode, search and read documents for all that have no error yet."""
+        good = [item for item in requests if item.query is not None and item.error is None]
+        if not good:
+            return
+        clock = StageClock(good)
+        try:
+            queries = self._encode(good)
+            clock.lap("encode")
+            found, index_info = self._search(queries)
+            for request, matches in zip(good, found, strict=True):
+                request.matches, request.index_info = matches, index_info
+            clock.lap("search")
+            self._add_documents(good)
+            clock.lap("documents")
+        except Exception as error:
+            # A part that all of them need failed, or the code did.
+            fail(good, error)
 
     def _encode(self, requests: list[MatchRequest]) -> list[IndexQuery]:
         """Every picture and text of the batch in one call to each engine."""
-        queries = [request.query for request in requests if request.query is not None]
+        weighted = [self._weighted_texts(request) for request in requests]
         pixels = [picture for request in requests for picture in request.pixels]
-        texts = [text for query in queries for text in query.texts]
+        texts = [text for words, _ in weighted for text in words]
         images, words = self._encoders.encode(pixels, texts)
         index_queries = []
         image_at = text_at = 0
-        for query in queries:
+        for request, (own_texts, text_weights) in zip(requests, weighted, strict=True):
+            assert request.query is not None
+            image_end = image_at + len(request.pixels)
+            text_end = text_at + len(own_texts)
             index_queries.append(
                 self._index_query(
-                    query,
-                    images[image_at : image_at + len(query.images)],
-                    words[text_at : text_at + len(query.texts)],
+                    request.query,
+                    images[image_at:image_end],
+                    words[text_at:text_end],
+                    text_weights,
                 )
             )
-            image_at += len(query.images)
-            text_at += len(query.texts)
+            image_at, text_at = image_end, text_end
         return index_queries
 
-    def _index_query(self, query: MatchQuery, images: FloatArray, words: FloatArray) -> IndexQuery:
+    def _weighted_texts(self, request: MatchRequest) -> tuple[tuple[str, ...], FloatArray]:
+        """A query's texts with their weights; a caption that can be relied on is one of them."""
+        query = request.query
+        assert query is not None
+        if request.caption.status == OK:
+            weight = query.image_weights[0] * self._caption_weight
+            if weight:
+                request.caption_used = True
+                weights = np.append(query.text_weights, weight)
+                return (*query.texts, request.caption.text), weights
+        return query.texts, query.text_weights
+
+    def _index_query(
+        self, query: MatchQuery, images: FloatArray, words: FloatArray, text_weights: FloatArray
+    ) -> IndexQuery:
         """The query for the index; in a shared space its texts search the pictures too."""
-        image_weights, text_weights = query.image_weights, query.text_weights
+        image_weights = query.image_weights
         if self._cross_modal_weight and len(words):
             # Only proportions count. Of the smallest floats, shares would be 0.
             largest = np.abs(np.append(image_weights, text_weights)).max()
@@ -215,52 +277,45 @@ class ProductMatcher:
             filter=query.filter,
         )
 
-    def _add_documents(self, requests: list[MatchRequest]) -> list[str]:
-        """Read the documents of all matches in one round trip; returns the degraded parts."""
+    def _add_documents(self, requests: list[MatchRequest]) -> None:
+        """Read the documents of all matches in one round trip."""
         ids = sorted({match.product_id for request in requests for match in request.matches})
         if not ids:
-            return []
+            return
         try:
             found = self._store.find_products(ids)
         except DatabaseError:
             # The matches themselves are right; they go out with their ids alone.
             for request in requests:
                 request.products = [{"product_id": item.product_id} for item in request.matches]
-            return ["documents"]
+                request.degraded.append("documents")
+            return
         documents = {key: client_document(document) for key, document in found.items()}
         for request in requests:
             # A product deleted a moment ago may still be in the index.
             request.matches = [item for item in request.matches if item.product_id in documents]
             request.products = [documents[item.product_id] for item in request.matches]
-        return []
 
-    def _log_batch(self, requests: Sequence[MatchRequest], milliseconds: dict[str, float]) -> None:
+    def _conclude(self, requests: Sequence[MatchRequest]) -> None:
+        """Complete the details of requests that are answered now, and log them."""
+        for request in requests:
+            request.note_total()
+            if request.error is None:
+                if self._lacks_caption(request):
+                    request.degraded.append("caption")
+                request.details = {
+                    "request_id": request.request_id,
+                    "bundle": {"name": self._bundle.name, "fingerprint": self._bundle.fingerprint},
+                    "index": request.index_info,
+                    "caption": request.caption.details(request.caption_used),
+                    "degraded": request.degraded,
+                    "milliseconds": request.milliseconds,
+                }
         now = datetime.now(UTC)
-        self._log.write([_log_entry(request, now, milliseconds) for request in requests])
+        self._log.write([match_log_entry(request, now) for request in requests])
 
-
-def _log_entry(request: MatchRequest, now: datetime, milliseconds: dict[str, float]) -> Document:
-    """One ``match_log`` document; images are named by their hash, never stored."""
-    query, error = request.query, request.error
-    entry: Document = {
-        "time": now,
-        "request_id": request.request_id,
-        "status": "ok" if error is None else "error",
-        "milliseconds": milliseconds,
-    }
-    if query is not None:
-        entry["inputs"] = {
-            "images": request.image_facts,
-            "texts": list(query.texts),
-            "top_k": query.top_k,
-            "offset": query.offset,
-            "filter": query.filter.decode(),
-        }
-    if error is None:
-        entry["matches"] = [
-            {"product_id": item.product_id, "score": item.score} for item in request.matches
-        ]
-        entry["degraded"] = request.details.get("degraded", [])
-    else:
-        entry["error"] = {"type": type(error).__name__, "message": str(error)}
-    return entry
+    def _lacks_caption(self, request: MatchRequest) -> bool:
+        """Whether a caption was wanted and failed; ``auto`` wants one where the bundle can."""
+        assert request.query is not None
+        wanted = request.query.caption == ALWAYS or self._bundle.captioner is not None
+        return wanted and request.caption.failed

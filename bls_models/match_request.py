@@ -12,8 +12,9 @@ import numpy.typing as npt
 from bls_models.errors import RequestError
 from bls_models.filters import parse_filter
 from bls_models.images import check_crop
+from bls_models.query_captions import ALWAYS, AUTO
 from bls_models.settings import Settings
-from bls_models.specs import PRODUCT_MATCH
+from bls_models.specs import CAPTION_MODES, PRODUCT_MATCH
 from bls_models.vectors import FloatArray
 
 DEFAULT_TOP_K = 5
@@ -37,6 +38,7 @@ class MatchQuery:
         offset: matches to skip.
         filter: filter JSON, checked; empty for none.
         min_score: least score; -inf for none.
+        caption: one of ``CAPTION_MODES``.
     """
 
     images: tuple[bytes, ...]
@@ -48,6 +50,14 @@ class MatchQuery:
     offset: int
     filter: bytes
     min_score: float
+    caption: str
+
+    @property
+    def wants_caption(self) -> bool:
+        """Whether a caption is asked for; ``auto`` means of a photo without words."""
+        return self.caption == ALWAYS or (
+            self.caption == AUTO and bool(self.images) and not self.texts
+        )
 
 
 def without_batch_dimension(
@@ -121,7 +131,24 @@ def match_query_from_tensors(
         offset=_integer(inputs, "offset", 0, 0, MAX_OFFSET),
         filter=filter_text,
         min_score=_min_score(inputs),
+        caption=choice(inputs, "caption", AUTO, CAPTION_MODES),
     )
+
+
+def choice(
+    inputs: Mapping[str, npt.NDArray[Any]], name: str, default: str, allowed: Sequence[str]
+) -> str:
+    """One of some words, in a tensor of one element without a batch dimension.
+
+    Raises:
+        RequestError: another word.
+    """
+    if name not in inputs:
+        return default
+    value = bytes(inputs[name][0]).decode(errors="replace")
+    if value not in allowed:
+        raise RequestError(name, repr(value)[:80], " | ".join(allowed))
+    return value
 
 
 def _text(value: bytes, tensor: str, max_bytes: int) -> str:

@@ -22,7 +22,17 @@ MAX_ATTRIBUTE_CHARACTERS = 512
 
 # Written by the server: accepted and ignored on input, so that a document that was read can be
 # edited and sent back.
-SERVER_FIELDS = frozenset({"images", "created", "updated", "revision"})
+SERVER_FIELDS = frozenset({"description_generated", "images", "created", "updated", "revision"})
+CLIENT_VIEW = (
+    "name",
+    "description",
+    "description_generated",
+    "category",
+    "price",
+    "currency",
+    "attributes",
+    "images",
+)
 CLIENT_FIELDS = frozenset(
     {"product_id", "name", "description", "category", "price", "currency", "attributes"}
 )
@@ -139,7 +149,7 @@ def embedding_text(product: Mapping[str, Any]) -> str:
 def client_document(document: Mapping[str, Any]) -> dict[str, Any]:
     """A stored document as clients see it: ``_id`` as ``product_id``, times in ISO 8601."""
     product: dict[str, Any] = {"product_id": document["_id"]}
-    for field in ("name", "description", "category", "price", "currency", "attributes", "images"):
+    for field in CLIENT_VIEW:
         if field in document:
             product[field] = document[field]
     for field in ("created", "updated"):

@@ -82,6 +82,27 @@ class Settings:
         "Share of a query text's weight, 0 to 1, that goes to products' pictures where the "
         "bundle's text and image vectors share a space; the rest goes to their texts.",
     )
+    caption_weight: float = setting(
+        0.0,
+        "PRODUCT_MATCH_CAPTION_WEIGHT",
+        "Weight, 0 to 1, with which a photo's caption joins the query as a further text, as a "
+        "share of the photo's own weight. At 0 captions are only shown, and the search does not "
+        "wait for them.",
+    )
+    caption_timeout_ms: int = setting(
+        2000, "PRODUCT_MATCH_CAPTION_TIMEOUT_MS", "Longest wait of a match for its caption."
+    )
+    caption_queue_size: int = setting(
+        64,
+        "PRODUCT_MATCH_CAPTION_QUEUE",
+        "Most photos that wait for a caption in one model instance; further ones are matched "
+        "without.",
+    )
+    ingest_caption_timeout_ms: int = setting(
+        30_000,
+        "PRODUCT_MATCH_INGEST_CAPTION_TIMEOUT_MS",
+        "Longest wait of an ingest batch for the descriptions that it asks for.",
+    )
     decode_threads: int = setting(
         0, "PRODUCT_MATCH_DECODE_THREADS", "Image decoding threads a model; 0: one a CPU."
     )

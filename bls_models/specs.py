@@ -13,6 +13,10 @@ import numpy as np
 
 Dim = int | str
 
+# The words that the `caption` tensors of product_match and product_ingest take.
+CAPTION_MODES = ("never", "auto", "always")
+DESCRIPTION_MODES = ("never", "missing")
+
 NUMPY_DTYPES: dict[str, type] = {
     "BYTES": np.object_,
     "FP32": np.float32,
@@ -169,6 +173,7 @@ PRODUCT_MATCH = ModelSpec(
         TensorSpec("offset", "INT32", (1,), optional=True),
         TensorSpec("filter", "BYTES", (1,), optional=True),
         TensorSpec("min_score", "FP32", (1,), optional=True),
+        TensorSpec("caption", "BYTES", (1,), optional=True),
     ),
     outputs=(
         TensorSpec("product_id", "BYTES", (-1,)),
@@ -176,6 +181,7 @@ PRODUCT_MATCH = ModelSpec(
         TensorSpec("image_score", "FP32", (-1,)),
         TensorSpec("text_score", "FP32", (-1,)),
         TensorSpec("product", "BYTES", (-1,)),
+        TensorSpec("caption", "BYTES", (1,)),
         TensorSpec("details", "BYTES", (1,)),
     ),
 )
@@ -187,6 +193,7 @@ PRODUCT_INGEST = ModelSpec(
         TensorSpec("operation", "BYTES", (1,)),
         TensorSpec("product", "BYTES", (1,)),
         TensorSpec("image", "BYTES", (-1,), optional=True),
+        TensorSpec("caption", "BYTES", (1,), optional=True),
     ),
     outputs=(
         TensorSpec("product_id", "BYTES", (1,)),
@@ -199,7 +206,7 @@ PRODUCT_INGEST = ModelSpec(
 ENCODER_SPECS = (IMAGE_ENCODER, TEXT_ENCODER)
 CAPTION_ENGINE_SPECS = (CAPTION_VISION, CAPTION_DECODER)
 ENGINE_SPECS = (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS)
-MODEL_SPECS = {
-    spec.name: spec
-    for spec in (*ENGINE_SPECS, IMAGE_CAPTIONER, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST)
-}
+# What every bundle serves, and what one with a captioner serves beside it.
+BASE_SPECS = (*ENCODER_SPECS, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST)
+CAPTION_SPECS = (*CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER)
+MODEL_SPECS = {spec.name: spec for spec in (*BASE_SPECS, *CAPTION_SPECS)}

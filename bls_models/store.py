@@ -30,7 +30,16 @@ INGEST_LOG = "ingest_log"
 IMAGES_BUCKET = "images"
 
 # What the index keeps of a product, beside its vectors.
-INDEX_FIELDS = ("write_id", "fingerprint", "name", "category", "price", "currency", "attributes")
+INDEX_FIELDS = (
+    "write_id",
+    "fingerprint",
+    "name",
+    "category",
+    "price",
+    "currency",
+    "attributes",
+    "description_generated",
+)
 
 SECONDS_A_DAY = 86_400
 DUPLICATE_KEY = 11000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
 from bls_models.errors import (
+    CaptionerError,
     EncoderError,
     IndexUnavailableError,
     ProductMatchError,
@@ -94,6 +95,19 @@ def error_response(error: Exception) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
 
+def late_reply(request: Any) -> Callable[[Any], None]:
+    """What sends a request's one response after ``execute`` has returned None for it.
+
+    To be called within ``execute``; what it returns may be called once, in any thread.
+    """
+    sender = request.get_response_sender()
+
+    def send(answer: Any) -> None:
+        sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    return send
+
+
 def call_model(
     model: ModelSpec, inputs: Arrays, failure: type[ServiceError]
 ) -> dict[str, npt.NDArray[Any]]:
@@ -119,6 +133,11 @@ def call_model(
 def call_engine(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
     """An engine model's outputs; see ``bls_models.encoders.Caller``."""
     return call_model(model, inputs, EncoderError)
+
+
+def call_captioner(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """The outputs of ``image_captioner`` or one of its engines."""
+    return call_model(model, inputs, CaptionerError)
 
 
 def search_index(

@@ -8,95 +8,40 @@ mixture; embeddings whose ``write_id`` no product carries are ignored.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from bls_models.bundle import Bundle
+from bls_models.caption_queue import Pixels
+from bls_models.descriptions import Describer
 from bls_models.encoders import Encoders
-from bls_models.errors import ConflictError, RequestError
+from bls_models.errors import CaptionerError, ConflictError, RequestError
 from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
 from bls_models.product import embedding_text
+from bls_models.query_captions import failed_outcome
 from bls_models.settings import Settings, cpu_count
 from bls_models.store import Document, Replacement, Store
-from bls_models.vectors import FloatArray, binary_from_vector, vector_from_binary
+from bls_models.upsert_item import Upsert, stored_hashes
+from bls_models.vectors import binary_from_vector, vector_from_binary
 
 # Attempts to write a product that others change at the same time.
 WRITE_ATTEMPTS = 5
-
-
-def stored_hashes(document: Document) -> list[str]:
-    """The sha256 of each picture of a stored product."""
-    return [image["sha256"] for image in document.get("images", [])]
-
-
-class Upsert:
-    """One product on its way into the database.
-
-    Args:
-        product: the checked client fields.
-        images: encoded images; None keeps the stored ones.
-        reembed: write even if nothing changed, with every vector computed anew.
-    """
-
-    def __init__(
-        self, product: dict[str, Any], images: Sequence[bytes] | None, reembed: bool = False
-    ) -> None:
-        self.product = product
-        self.product_id: str = product["product_id"]
-        self.reembed = reembed
-        # The same picture sent twice is one view.
-        self.data: dict[str, bytes] | None = None
-        self._numbers: dict[str, int] = {}
-        if images is not None:
-            self.data = {}
-            for number, data in enumerate(images):
-                sha256 = hashlib.sha256(data).hexdigest()
-                self.data.setdefault(sha256, data)
-                self._numbers.setdefault(sha256, number)
-        self.status = ""
-        self.revision = 0
-        self.error: Exception | None = None
-        self.read_from(None)
-
-    def read_from(self, stored: Document | None) -> None:
-        """Start from what is stored now; all that depends on it is forgotten."""
-        self.stored = stored
-        self.write_id = uuid.uuid4().hex
-        self.revision = stored.get("revision", 0) + 1 if stored else 1
-        if self.data is not None:
-            self.hashes = list(self.data)
-        else:
-            self.hashes = stored_hashes(stored) if stored else []
-        self.records: dict[str, Document] = {}
-        self.vectors: dict[str, FloatArray] = {}
-        self.text_vector: FloatArray | None = None
-
-    def tensor(self, sha256: str) -> str:
-        """The place of a picture in the request, as error messages name it."""
-        return f"image[{self._numbers[sha256]}]" if self._numbers else f"stored image {sha256}"
-
-    def content_hash(self, fingerprint: str) -> str:
-        """Hash over all that decides what is stored; equal hashes need no write."""
-        content = {"product": self.product, "images": self.hashes, "fingerprint": fingerprint}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Upserter:
     """Writes batches of upserts."""
 
     def __init__(
-        self, store: Store, encoders: Encoders, bundle: Bundle, settings: Settings
+        self,
+        store: Store,
+        encoders: Encoders,
+        describer: Describer,
+        bundle: Bundle,
+        settings: Settings,
     ) -> None:
         self._store = store
         self._encoders = encoders
+        self._describer = describer
         self._fingerprint = bundle.fingerprint
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = Preprocess(bundle.image_size, bundle.resize)
@@ -131,6 +76,10 @@ class Upserter:
         changed = []
         for upsert in upserts:
             upsert.read_from(stored.get(upsert.product_id))
+        self._add_descriptions([item for item in upserts if item.describe])
+        for upsert in upserts:
+            if upsert.error is not None:
+                continue
             if self._is_unchanged(upsert):
                 assert upsert.stored is not None
                 upsert.status, upsert.revision = "unchanged", upsert.stored["revision"]
@@ -159,6 +108,36 @@ class Upserter:
                 upsert.status = "updated" if upsert.stored else "created"
                 self._clean_up(upsert)
         return [upsert for upsert in changed if upsert.product_id in conflicts]
+
+    def _add_descriptions(self, upserts: list[Upsert]) -> None:
+        """Describe products that lack a description; without a captioner they stay as they are."""
+        wanted = [item for item in upserts if item.lacks_description]
+        if not wanted:
+            return
+        try:
+            preprocess = self._describer.preprocess()
+        except CaptionerError as error:
+            for upsert in wanted:
+                upsert.caption = failed_outcome(error)
+            return
+        pictures = self._pool.map(
+            lambda item: self._pixels(item, item.hashes[0], preprocess), wanted
+        )
+        readable = [
+            (upsert, picture)
+            for upsert, picture in zip(wanted, pictures, strict=True)
+            if picture is not None
+        ]
+        captions = self._describer.describe([picture for _, picture in readable])
+        for (upsert, _), caption in zip(readable, captions, strict=True):
+            upsert.set_description(
+                caption,
+                {
+                    "sha256": upsert.hashes[0],
+                    "captioner": self._describer.fingerprint,
+                    "confidence": caption.confidence,
+                },
+            )
 
     def _is_unchanged(self, upsert: Upsert) -> bool:
         return (
@@ -193,22 +172,20 @@ class Upserter:
             upsert.text_vector = vector
         return good
 
-    def _decode(self, job: tuple[Upsert, str]) -> npt.NDArray[np.uint8] | None:
+    def _decode(self, job: tuple[Upsert, str]) -> Pixels | None:
+        return self._pixels(*job, self._preprocess)
+
+    def _pixels(self, upsert: Upsert, sha256: str, preprocess: Preprocess) -> Pixels | None:
         """Pixels (S, S, 3) of one picture; an unreadable one fails its own upsert only."""
-        upsert, sha256 = job
         tensor = upsert.tensor(sha256)
         data = upsert.data[sha256] if upsert.data is not None else self._store.read_image(sha256)
         try:
             image = decode_image(data, tensor, self._limits)
-            upsert.records[sha256] = {
-                "sha256": sha256,
-                "width": image.width,
-                "height": image.height,
-            }
-            return prepare_pixels(image, self._preprocess)
         except RequestError as error:
             upsert.error = error
             return None
+        upsert.records[sha256] = {"sha256": sha256, "width": image.width, "height": image.height}
+        return prepare_pixels(image, preprocess)
 
     def _reuse_vectors(self, upserts: list[Upsert]) -> None:
         """Take over the stored vectors of pictures that a product keeps."""
@@ -254,6 +231,11 @@ class Upserter:
     def _document(self, upsert: Upsert) -> Document:
         now = datetime.now(UTC)
         fields = {key: value for key, value in upsert.product.items() if key != "product_id"}
+        if upsert.description_source is not None:
+            fields |= {
+                "description_generated": True,
+                "description_source": upsert.description_source,
+            }
         return {
             "_id": upsert.product_id,
             **fields,

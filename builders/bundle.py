@@ -1,56 +1,32 @@
-"""Builds a bundle: graphs, tokenizer and manifest, into a model repository."""
+"""Builds a bundle: graphs, tokenizers and manifest, into a model repository."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bls_models.bundle import MANIFEST_FILE, TOKENIZER_FILE, Bundle, file_sha256
 from bls_models.errors import BundleError
 from bls_models.images import Preprocess
-from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, TEXT_ENCODER
-from builders.bundle_graphs import BundleGraphs
-from builders.calibration import CalibrationData, calibration_from_catalogue
-from builders.config import (
-    BundleConfig,
-    check_shared_space,
-    checkpoint_sha256,
-    find_checkpoint,
+from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_ENCODER, TEXT_ENCODER
+from builders.bundle_graphs import BundleGraphs, GraphInputs
+from builders.calibration import (
+    CalibrationData,
+    Feed,
+    calibration_from_catalogue,
+    example_images,
 )
+from builders.config import BundleConfig, check_shared_space
+from builders.fingerprints import caption_fingerprint_of, fingerprint_of
 from builders.graphs import graph_path, graphs_folder, publish_graph, served_graph
-
-# Raise when a graph's mathematics changes: old vectors then no longer compare with new ones.
-GRAPH_REVISION = 1
 
 CHECK_TEXTS = [
     "red mug",
     "a tall blue water bottle with white stripes, for sport and for the office",
     "Bürostuhl, schwarz",
 ]
-
-
-def fingerprint_of(config: BundleConfig) -> str:
-    """16 hex digits over all that decides a vector: weights, sizes, preprocessing, graph code.
-
-    The precision is left out: its rounding changes no more than near-ties, so vectors of two
-    precisions may be compared (docs/quality.md), and a change of it needs no re-embedding.
-    """
-    content: dict[str, Any] = {"graph_revision": GRAPH_REVISION}
-    for name, encoder in (
-        ("image_encoder", config.image_encoder),
-        ("text_encoder", config.text_encoder),
-    ):
-        content[name] = asdict(encoder)
-        content[name]["checkpoint"] = checkpoint_sha256(find_checkpoint(encoder.checkpoint))
-        del content[name]["precision"]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def is_built(config: BundleConfig, repository: Path) -> bool:
@@ -62,20 +38,30 @@ def is_built(config: BundleConfig, repository: Path) -> bool:
         bundle.check_files(repository)
     except BundleError:
         return False
-    return (bundle.name, bundle.shared_space, bundle.fingerprint, bundle.precisions) == (
-        config.name,
-        config.shared_space,
-        fingerprint_of(config),
-        precisions_of(config),
-    )
+    found = None
+    if bundle.captioner is not None:
+        found = bundle.captioner.fingerprint, bundle.captioner.min_confidence
+    wanted = None
+    if config.captioner is not None:
+        wanted = caption_fingerprint_of(config.captioner), config.captioner.min_confidence
+    return found == wanted and (
+        bundle.name,
+        bundle.shared_space,
+        bundle.fingerprint,
+        bundle.precisions,
+    ) == (config.name, config.shared_space, fingerprint_of(config), precisions_of(config))
 
 
 def precisions_of(config: BundleConfig) -> dict[str, str]:
     """The precision of each served graph, by model."""
-    return {
+    precisions = {
         IMAGE_ENCODER.name: config.image_encoder.precision,
         TEXT_ENCODER.name: config.text_encoder.precision,
     }
+    if config.captioner is not None:
+        precisions[CAPTION_VISION.name] = config.captioner.vision_precision
+        precisions[CAPTION_DECODER.name] = config.captioner.decoder_precision
+    return precisions
 
 
 def build_bundle(
@@ -97,6 +83,7 @@ def build_bundle(
             cannot be built in the precision that is asked for.
     """
     # torch takes seconds to import, and a start that finds everything built does without it.
+    from builders.caption_bundle import CaptionerBuild, remove_captioner
     from builders.image_encoder import image_encoder_from_config
     from builders.onnx_export import check_onnx_against_torch, onnx_from_torch
     from builders.text_encoder import text_encoder_from_config, tokenizer_from_config
@@ -108,10 +95,14 @@ def build_bundle(
     report(f"text_encoder: loading {config.text_encoder.checkpoint}")
     text_module = text_encoder_from_config(config.text_encoder)
     tokenizer_json = tokenizer_from_config(config.text_encoder)
+    captioner = None
+    if config.captioner is not None:
+        report(f"captioner: loading {config.captioner.checkpoint}")
+        captioner = CaptionerBuild(config.captioner)
 
     folder = graphs_folder(repository)
     sources = {
-        spec.name: graph_path(folder, config.name, spec.name, "fp32") for spec in ENGINE_SPECS
+        model: graph_path(folder, config.name, model, "fp32") for model in precisions_of(config)
     }
     image_source, text_source = sources[IMAGE_ENCODER.name], sources[TEXT_ENCODER.name]
     repository.mkdir(parents=True, exist_ok=True)
@@ -119,7 +110,7 @@ def build_bundle(
     (repository / MANIFEST_FILE).unlink(missing_ok=True)
 
     report(f"image_encoder: exporting {config.image_encoder.family}")
-    image_batch = _example_images(image_module.pixels.image_size)
+    image_batch: Feed = {"image": example_images(image_module.pixels.image_size)}
     onnx_from_torch(
         image_module,
         IMAGE_ENCODER,
@@ -158,16 +149,29 @@ def build_bundle(
     )
     report(f"text_encoder: cosine to the original at least {cosine:.6f}")
 
+    if captioner is not None:
+        captioner.export(sources, report)
     graphs = BundleGraphs(
         folder,
         config,
-        Preprocess(image_module.pixels.image_size, image_module.pixels.resize),
-        tokenizer_json,
+        GraphInputs(
+            Preprocess(image_module.pixels.image_size, image_module.pixels.resize),
+            tokenizer_json,
+            None if captioner is None else captioner.preprocess,
+        ),
         report,
         calibration_data,
     )
-    for model, precision in precisions_of(config).items():
-        publish_graph(graphs.path(model, precision), served_graph(repository, model))
+    served = {model: graphs.path(model, name) for model, name in precisions_of(config).items()}
+    files = [tokenizer]
+    if captioner is None:
+        remove_captioner(repository)
+    else:
+        captioner.check_served(served, report)
+        files += captioner.write_files(repository)
+    for model, graph in served.items():
+        publish_graph(graph, served_graph(repository, model))
+        files.append(served_graph(repository, model))
 
     bundle = Bundle(
         name=config.name,
@@ -178,25 +182,15 @@ def build_bundle(
         text_dim=_output_length(text_source),
         max_tokens=config.text_encoder.max_tokens,
         shared_space=config.shared_space,
-        files={
-            str(path.relative_to(repository)): file_sha256(path)
-            for path in (*(served_graph(repository, model) for model in sources), tokenizer)
-        },
+        files={str(path.relative_to(repository)): file_sha256(path) for path in files},
         precisions=precisions_of(config),
+        captioner=None if captioner is None else captioner.manifest(),
     )
     bundle.write(repository)
     return bundle
 
 
-def _example_images(size: int) -> dict[str, npt.NDArray[np.generic]]:
-    """Smooth random pictures (3, S, S, 3) UINT8: nearer to photos than white noise."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, size=(3, 8, 8, 3))
-    rows = np.arange(size) * 8 // size
-    return {"image": coarse[:, rows][:, :, rows].astype(np.uint8)}
-
-
-def _example_texts(tokenizer_json: str) -> dict[str, npt.NDArray[np.generic]]:
+def _example_texts(tokenizer_json: str) -> Feed:
     """Texts of different lengths as padded ids and mask, INT64 (B, L)."""
     from tokenizers import Tokenizer
 

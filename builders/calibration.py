@@ -209,6 +209,14 @@ def text_feeds(
         }
 
 
+def example_images(size: int) -> npt.NDArray[np.uint8]:
+    """Smooth random pictures (3, S, S, 3), nearer to photos than white noise, to trace with."""
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, size=(3, 8, 8, 3))
+    rows = np.arange(size) * 8 // size
+    return coarse[:, rows][:, :, rows].astype(np.uint8)
+
+
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     if not 1 <= size <= BATCH_SIZE:
         raise ValueError(f"batch size {size}; expected 1 to {BATCH_SIZE}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ SETTINGS_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "preprocessor_config.json",
+)
+
+# What else decides a caption: the prompt's format and the tokens that end one.
+CAPTIONER_SETTINGS_FILES = (
+    *SETTINGS_FILES,
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
 )
 
 # Families whose image and text vectors can be compared when they are of one checkpoint.
@@ -63,14 +72,52 @@ class TextEncoderConfig:
 
 
 @dataclass(frozen=True)
+class CaptionerConfig:
+    """``[captioner]`` of a bundle file.
+
+    Attributes:
+        family: a key of ``builders.captioner.FAMILIES``.
+        checkpoint: see ``find_checkpoint``.
+        prompt: what the language model is asked for; None: the family has a prompt of its own.
+        max_new_tokens: tokens after which a caption is cut.
+        min_confidence: a caption of less (0 to 1) is returned, but not used.
+        image_size: side of the pixels that the model sees; None: the checkpoint's own.
+        resize: see ``bls_models.images.Preprocess``; None: the checkpoint's own.
+        vision_precision: one of ``builders.graphs.PRECISIONS``, of the vision graph that is
+            served.
+        decoder_precision: likewise, of the decoder's graph.
+    """
+
+    family: str
+    checkpoint: str
+    prompt: str | None = None
+    max_new_tokens: int = 32
+    min_confidence: float = 0.0
+    image_size: int | None = None
+    resize: str | None = None
+    vision_precision: str = "fp32"
+    decoder_precision: str = "fp32"
+
+
+@dataclass(frozen=True)
 class BundleConfig:
-    """A bundle file: which encoders, from which checkpoints, with which sizes."""
+    """A bundle file: which models, from which checkpoints, with which sizes.
+
+    Attributes:
+        name: the bundle's name.
+        description: one line on what it is.
+        shared_space: whether text and image vectors can be compared.
+        image_encoder: pictures to vectors.
+        text_encoder: texts to vectors.
+        captioner: pictures to texts; None: the bundle has none.
+    """
 
     name: str
     description: str
     shared_space: bool
     image_encoder: ImageEncoderConfig
     text_encoder: TextEncoderConfig
+    captioner: CaptionerConfig | None = None
 
 
 def read_bundle_config(name_or_path: str) -> BundleConfig:
@@ -90,9 +137,11 @@ def read_bundle_config(name_or_path: str) -> BundleConfig:
         )
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        captioner = table.pop("captioner", None)
         return BundleConfig(
             image_encoder=ImageEncoderConfig(**table.pop("image_encoder")),
             text_encoder=TextEncoderConfig(**table.pop("text_encoder")),
+            captioner=None if captioner is None else CaptionerConfig(**captioner),
             **table,
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
@@ -150,13 +199,18 @@ def find_checkpoint(reference: str) -> Path:
     return path
 
 
-def checkpoint_sha256(path: Path) -> str:
-    """Hash of a checkpoint: the file, or every file of a folder that decides a vector."""
+def checkpoint_sha256(path: Path, settings: Sequence[str] = SETTINGS_FILES) -> str:
+    """Hash of a checkpoint: the file, or a folder's weights and settings files.
+
+    Args:
+        path: the file or folder.
+        settings: names of the files that decide what comes out, beside the weights.
+    """
     if path.is_file():
         files = [path]
     else:
         weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
-        files = [*weights, *(path / name for name in SETTINGS_FILES if (path / name).is_file())]
+        files = [*weights, *(path / name for name in settings if (path / name).is_file())]
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

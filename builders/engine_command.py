@@ -12,8 +12,8 @@ from pathlib import Path
 from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.errors import BundleError, ProductMatchError, SetupError
 from bls_models.images import Preprocess
-from bls_models.specs import ENGINE_SPECS, ModelSpec
-from builders.bundle_graphs import BundleGraphs
+from bls_models.specs import ENCODER_SPECS, ENGINE_SPECS, ModelSpec
+from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.config import BundleConfig, read_bundle_config
 from builders.engine_graphs import graph_precision, graphs_by_precision
 from builders.engine_profiles import profiles_for
@@ -37,7 +37,7 @@ def build_engines(
     bundle_name: str | None = None,
     precisions: Sequence[str] = (),
     compute_capabilities: Sequence[str] = RTX_COMPUTE_CAPABILITIES,
-    specs: Sequence[ModelSpec] = ENGINE_SPECS,
+    specs: Sequence[ModelSpec] | None = None,
     repository: Path = Path("model_repository"),
     build: Path = Path("build"),
     reports: Path = Path("reports"),
@@ -55,7 +55,7 @@ def build_engines(
         bundle_name: the bundle that the repository must hold; None: whichever it holds.
         precisions: which to build; empty: the default.
         compute_capabilities: which GPUs to compile for, with ``rtx``.
-        specs: the engine models.
+        specs: the engine models; None: all of the bundle.
         repository: the model repository.
         build: the folder of quantised graphs, RTX engines and timing caches.
         reports: the folder of ``engines.json``.
@@ -77,7 +77,7 @@ def build_engines(
     compiler = compiler_for_target(target, compute_capabilities)
     report(f"{compiler.package} {compiler.version}, bundle {bundle.name} ({bundle.fingerprint})")
     engines = []
-    for spec in specs:
+    for spec in engine_specs_of(bundle) if specs is None else specs:
         for precision, graph in _chosen_graphs(
             spec, bundle, target, precisions, repository, build
         ).items():
@@ -103,6 +103,11 @@ def build_engines(
             report(f"{spec.name}: {write_gpu_config(spec, bundle, repository)}")
     write_engine_report(reports / "engines.json", [report_row(engine) for engine in engines])
     return engines
+
+
+def engine_specs_of(bundle: Bundle) -> tuple[ModelSpec, ...]:
+    """The engine models of a bundle."""
+    return ENCODER_SPECS if bundle.captioner is None else ENGINE_SPECS
 
 
 def _chosen_graphs(
@@ -192,13 +197,13 @@ def _make_graphs(
 ) -> None:
     """Make the graphs that are to be compiled, where they are not there yet."""
     bundle = Bundle.read(repository)
-    graphs = BundleGraphs(
-        graphs_folder(repository),
-        config,
+    captioner = bundle.captioner
+    inputs = GraphInputs(
         Preprocess(bundle.image_size, bundle.resize),
         (repository / TOKENIZER_FILE).read_text(encoding="utf-8"),
-        report,
+        None if captioner is None else Preprocess(captioner.image_size, captioner.resize),
     )
-    for spec in ENGINE_SPECS:
+    graphs = BundleGraphs(graphs_folder(repository), config, inputs, report)
+    for spec in engine_specs_of(bundle):
         for precision in precisions:
             graphs.path(spec.name, precision)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
-from bls_models.specs import ModelSpec, TensorSpec
+from bls_models.specs import CAPTION_ENGINE_SPECS, ModelSpec, TensorSpec
 from builders.engine_profiles import bundle_dims
 
 
@@ -31,7 +31,7 @@ class EngineRecipe:
     Attributes:
         model: the model's name.
         bundle: the bundle's name.
-        fingerprint: the bundle's fingerprint.
+        fingerprint: see ``fingerprint_of_model``.
         precision: ``fp32``, ``fp16`` or ``int8``, as the graph is.
         target: ``gpu`` or ``rtx``.
         tensorrt: the package that compiled it.
@@ -109,6 +109,17 @@ class EngineMetadata:
             ) from None
         except (ValueError, TypeError, KeyError) as error:
             raise BundleError(f"{path} cannot be used: {error!r}. {engine_hint()}") from error
+
+
+def fingerprint_of_model(spec: ModelSpec, bundle: Bundle) -> str:
+    """The fingerprint that a model's engine belongs to: the bundle's or its captioner's.
+
+    Raises:
+        BundleError: a model of the captioner, and the bundle has none.
+    """
+    if spec in CAPTION_ENGINE_SPECS:
+        return bundle.require_captioner().fingerprint
+    return bundle.fingerprint
 
 
 def metadata_path(plan: Path) -> Path:

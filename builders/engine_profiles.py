@@ -13,7 +13,15 @@ from typing import Any
 
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
-from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, Dim, ModelSpec, TensorSpec
+from bls_models.specs import (
+    CAPTION_DECODER,
+    CAPTION_VISION,
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+    Dim,
+    ModelSpec,
+    TensorSpec,
+)
 
 # A batch that a busy server forms often; tuned for, while every batch up to the largest runs.
 OPTIMAL_BATCH = 8
@@ -111,31 +119,65 @@ def _batch(spec: ModelSpec) -> AxisRange:
     return AxisRange(1, min(OPTIMAL_BATCH, spec.max_batch_size), spec.max_batch_size)
 
 
-def _image_encoder_profiles(bundle: Bundle) -> tuple[OptimizationProfile, ...]:
-    (image,) = IMAGE_ENCODER.inputs
+def _image_profiles(spec: ModelSpec, bundle: Bundle) -> tuple[OptimizationProfile, ...]:
+    (image,) = spec.inputs
     return (
         OptimizationProfile(
             "images",
-            {"batch": _batch(IMAGE_ENCODER)},
+            {"batch": _batch(spec)},
             {image.name: ("batch", *bundle_dims(image, bundle))},
         ),
     )
 
 
-def _text_encoder_profiles(bundle: Bundle) -> tuple[OptimizationProfile, ...]:
+def _text_encoder_profiles(spec: ModelSpec, bundle: Bundle) -> tuple[OptimizationProfile, ...]:
     sequence = AxisRange(1, min(OPTIMAL_SEQUENCE, bundle.max_tokens), bundle.max_tokens)
     return (
         OptimizationProfile(
             "texts",
-            {"batch": _batch(TEXT_ENCODER), "sequence": sequence},
-            {tensor.name: ("batch", "sequence") for tensor in TEXT_ENCODER.inputs},
+            {"batch": _batch(spec), "sequence": sequence},
+            {tensor.name: ("batch", "sequence") for tensor in spec.inputs},
         ),
     )
 
 
-_PROFILES: dict[str, Callable[[Bundle], tuple[OptimizationProfile, ...]]] = {
-    IMAGE_ENCODER.name: _image_encoder_profiles,
+def _caption_decoder_profiles(spec: ModelSpec, bundle: Bundle) -> tuple[OptimizationProfile, ...]:
+    """The prompt at once after one hidden slot, and one position after the prompt and more."""
+    captioner = bundle.require_captioner()
+    prompt = len(captioner.prompt_ids)
+    longest = prompt + captioner.max_new_tokens
+    one = AxisRange(1, 1, 1)
+    past_kv = spec.input("past_kv")
+    planes, heads, _, head_dim = bundle_dims(past_kv, bundle)
+    inputs: dict[str, tuple[Dim, ...]] = {
+        "inputs_embeds": ("batch", "new", captioner.hidden),
+        "attention_mask": ("batch", "past+new"),
+        "position_ids": ("batch", "new"),
+        past_kv.name: ("batch", planes, heads, "past", head_dim),
+    }
+    return (
+        OptimizationProfile(
+            "prefill",
+            {"batch": _batch(spec), "past": one, "new": AxisRange(prompt, prompt, prompt)},
+            inputs,
+        ),
+        OptimizationProfile(
+            "decode",
+            {
+                "batch": _batch(spec),
+                "past": AxisRange(prompt, (prompt + longest) // 2, longest),
+                "new": one,
+            },
+            inputs,
+        ),
+    )
+
+
+_PROFILES: dict[str, Callable[[ModelSpec, Bundle], tuple[OptimizationProfile, ...]]] = {
+    IMAGE_ENCODER.name: _image_profiles,
     TEXT_ENCODER.name: _text_encoder_profiles,
+    CAPTION_VISION.name: _image_profiles,
+    CAPTION_DECODER.name: _caption_decoder_profiles,
 }
 
 
@@ -143,10 +185,10 @@ def profiles_for(spec: ModelSpec, bundle: Bundle) -> tuple[OptimizationProfile, 
     """The profiles of an engine model, with the largest batch of its spec.
 
     Raises:
-        BundleError: the model has none.
+        BundleError: the model has none, or it is the captioner's and the bundle has none.
     """
     if spec.name not in _PROFILES:
         raise BundleError(
             f"no optimisation profiles for {spec.name}; known: {', '.join(_PROFILES)}"
         )
-    return _PROFILES[spec.name](bundle)
+    return _PROFILES[spec.name](spec, bundle)

@@ -15,6 +15,7 @@ from builders.engine_metadata import (
     TensorDescription,
     check_tensors,
     engine_hint,
+    fingerprint_of_model,
 )
 from builders.rtx_plan import read_rtx_header, read_rtx_tensors
 from builders.tensorrt_api import Compiler, error_log, kserve_dtype
@@ -92,10 +93,11 @@ def check_engine(path: Path, spec: ModelSpec, bundle: Bundle, compiler: Compiler
             profiles than it should.
     """
     found = describe_engine(path, compiler)
-    if found.recipe.fingerprint != bundle.fingerprint:
+    expected = fingerprint_of_model(spec, bundle)
+    if found.recipe.fingerprint != expected:
         raise BundleError(
             f"{path} is of bundle {found.recipe.bundle} ({found.recipe.fingerprint}), the models "
-            f"are of {bundle.name} ({bundle.fingerprint}). {engine_hint(compiler.target)}"
+            f"are of {bundle.name} ({expected}). {engine_hint(compiler.target)}"
         )
     check_tensors(str(path), found.inputs, found.outputs, spec, bundle)
     wanted = tuple(profile["shapes"] for profile in found.recipe.profiles)

@@ -20,6 +20,7 @@ from builders.engine_metadata import (
     TensorDescription,
     atomic_write,
     check_tensors,
+    fingerprint_of_model,
     metadata_path,
 )
 from builders.engine_profiles import OptimizationProfile
@@ -89,7 +90,7 @@ def engine_from_onnx(
     recipe = EngineRecipe(
         model=spec.name,
         bundle=bundle.name,
-        fingerprint=bundle.fingerprint,
+        fingerprint=fingerprint_of_model(spec, bundle),
         precision=precision,
         target=compiler.target,
         tensorrt=compiler.package,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bls_models.bundle import Bundle
-from bls_models.specs import ModelSpec, TensorSpec
+from bls_models.specs import CAPTION_DECODER, ModelSpec, TensorSpec
 from builders.engine_metadata import atomic_write
 from builders.engine_profiles import OptimizationProfile, bundle_dims, profiles_for
 
@@ -13,9 +13,10 @@ from builders.engine_profiles import OptimizationProfile, bundle_dims, profiles_
 def gpu_config_from_spec(spec: ModelSpec, bundle: Bundle) -> str:
     """The configuration of a model's engine, as protobuf text.
 
-    Batches of the preferred sizes are powers of two from the tuned batch to the largest. One
-    instance: the backend copies the next batch while this one runs. A model whose inputs have no
-    free size but the batch gets CUDA graphs for small batches.
+    Batches of the preferred sizes are powers of two from the tuned batch to the largest. The
+    caption decoder's requests are whole batches already, and are not batched again. One instance:
+    the backend copies the next batch while this one runs. A model whose inputs have no free size
+    but the batch gets CUDA graphs for small batches.
 
     Args:
         spec: the engine model.
@@ -33,12 +34,12 @@ def gpu_config_from_spec(spec: ModelSpec, bundle: Bundle) -> str:
         f"max_batch_size: {spec.max_batch_size}",
         *_tensors("input", spec.inputs, bundle),
         *_tensors("output", spec.outputs, bundle),
-        f"dynamic_batching {{ preferred_batch_size: {_doubling(tuned, spec.max_batch_size)} }}",
+        *_batching(spec, tuned),
         f"instance_group [{{ count: 1, kind: KIND_GPU{_profile_choice(profiles)} }}]",
     ]
     if all(-1 not in bundle_dims(tensor, bundle) for tensor in spec.inputs):
         lines += _cuda_graphs(spec, bundle, tuned)
-    lines += _warm_up(spec, profiles[0], sorted({1, tuned}))
+    lines += _warm_up(spec, profiles, sorted({1, tuned}))
     return "\n".join(lines) + "\n"
 
 
@@ -57,6 +58,12 @@ def _tensors(kind: str, tensors: tuple[TensorSpec, ...], bundle: Bundle) -> list
         for tensor in tensors
     ]
     return [f"{kind} [", *",\n".join(entries).splitlines(), "]"]
+
+
+def _batching(spec: ModelSpec, tuned: int) -> list[str]:
+    if spec.name == CAPTION_DECODER.name:
+        return []
+    return [f"dynamic_batching {{ preferred_batch_size: {_doubling(tuned, spec.max_batch_size)} }}"]
 
 
 def _doubling(first: int, last: int) -> list[int]:
@@ -102,18 +109,22 @@ def _graph_shape(spec: ModelSpec, bundle: Bundle) -> str:
     )
 
 
-def _warm_up(spec: ModelSpec, profile: OptimizationProfile, batches: list[int]) -> list[str]:
-    shapes = profile.shapes()
+def _warm_up(
+    spec: ModelSpec, profiles: tuple[OptimizationProfile, ...], batches: list[int]
+) -> list[str]:
     entries = []
-    for batch in batches:
-        inputs = "\n".join(
-            f'    inputs {{ key: "{tensor.name}", value {{ data_type: TYPE_{tensor.dtype}, '
-            f"dims: {list(shapes[tensor.name].optimum[1:])}, zero_data: true }} }}"
-            for tensor in spec.inputs
-        )
-        entries.append(
-            f'  {{\n    name: "batch of {batch}"\n    batch_size: {batch}\n{inputs}\n  }}'
-        )
+    for profile in profiles:
+        shapes = profile.shapes()
+        what = "" if len(profiles) == 1 else f"{profile.name}, "
+        for batch in batches:
+            inputs = "\n".join(
+                f'    inputs {{ key: "{tensor.name}", value {{ data_type: TYPE_{tensor.dtype}, '
+                f"dims: {list(shapes[tensor.name].optimum[1:])}, zero_data: true }} }}"
+                for tensor in spec.inputs
+            )
+            entries.append(
+                f'  {{\n    name: "{what}batch of {batch}"\n    batch_size: {batch}\n{inputs}\n  }}'
+            )
     return [
         "# Zeros fit every input; random numbers would not be token ids.",
         "model_warmup [",

@@ -13,7 +13,12 @@ import onnx
 from bls_models.bundle import file_sha256
 from bls_models.errors import BundleError
 from builders.calibration import Calibration
-from builders.quantize import fp16_onnx_from_onnx, int8_onnx_from_onnx, nodes_of_layers
+from builders.quantize import (
+    fp16_onnx_from_onnx,
+    int8_onnx_from_onnx,
+    int8_weights_onnx_from_onnx,
+    nodes_of_layers,
+)
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -23,36 +28,43 @@ INPUTS_KEY = "made_from"
 
 
 @dataclass(frozen=True)
-class Int8Recipe:
-    """How one architecture is quantised.
+class PrecisionRecipe:
+    """How the graphs of one architecture are made from its FP32 graph.
 
     Attributes:
-        float_layers: layers that stay in float (patterns of ``builders.quantize``).
-        smoothing: strength of the smoothing of MatMuls, 0 to 1. The default suits
+        float_layers: layers that INT8 leaves in float (patterns of ``builders.quantize``).
+        smoothing: strength of the smoothing of MatMuls in INT8, 0 to 1. The default suits
             transformers; a graph of convolutions has nothing to smooth.
+        weights_only: INT8 is for the weights alone; activations stay in float.
+        fp32_layers: layers that FP16 leaves in FP32.
     """
 
     float_layers: tuple[str, ...] = ()
     smoothing: float = 0.8
+    weights_only: bool = False
+    fp32_layers: tuple[str, ...] = ()
 
 
 # The first layers of EfficientNet-Lite work on few channels of wide range, whose rounding errors
 # all later layers inherit, and depthwise convolutions gain no time from INT8: docs/quality.md has
 # what each choice brings and costs.
-INT8_RECIPES = {
-    "efficientnet_lite0": Int8Recipe(
-        float_layers=(
-            r"trunk\._conv_stem\..*",
-            r"trunk\._blocks\.[0-8]\..*",
-            r".*_depthwise_conv.*",
-        )
-    ),
+EFFICIENTNET_FLOAT_LAYERS = (
+    r"(.*\.)?trunk\._conv_stem\..*",
+    r"(.*\.)?trunk\._blocks\.[0-8]\..*",
+    r".*_depthwise_conv.*",
+)
+RECIPES = {
+    "efficientnet_lite0": PrecisionRecipe(float_layers=EFFICIENTNET_FLOAT_LAYERS),
+    # Its projector reads a histogram beside features of quite another range.
+    "efficientnet_llama": PrecisionRecipe(float_layers=(*EFFICIENTNET_FLOAT_LAYERS, "projector")),
 }
+# A few channels of a language model's states are so large that their squares exceed FP16.
+DECODER_RECIPE = PrecisionRecipe(weights_only=True, fp32_layers=(r".*norm",))
 
 
-def int8_recipe_of(family: str) -> Int8Recipe:
-    """The recipe of an encoder family; one without an entry is quantised throughout."""
-    return INT8_RECIPES.get(family, Int8Recipe())
+def recipe_of(family: str) -> PrecisionRecipe:
+    """The recipe of an encoder or captioner family; INT8 is for every layer of one without."""
+    return RECIPES.get(family, PrecisionRecipe())
 
 
 def graphs_folder(repository: Path) -> Path:
@@ -79,7 +91,7 @@ def graph_path(folder: Path, bundle: str, model: str, precision: str) -> Path:
 def graph_from_fp32(
     source: Path,
     precision: str,
-    recipe: Int8Recipe,
+    recipe: PrecisionRecipe,
     calibration: Callable[[], Calibration],
     report: Callable[[str], None],
 ) -> Path:
@@ -88,8 +100,8 @@ def graph_from_fp32(
     Args:
         source: ``<model>.fp32.onnx``; the other precisions lie beside it.
         precision: one of ``PRECISIONS``.
-        recipe: how INT8 is made.
-        calibration: called for INT8 alone.
+        recipe: how the others are made.
+        calibration: called for INT8 activations alone.
         report: called with a line before something is built.
 
     Raises:
@@ -102,15 +114,22 @@ def graph_from_fp32(
     target = graph_path(source.parent.parent, source.parent.name, model, precision)
     if precision == "fp32":
         return source
-    inputs = f"{QUANTIZER_REVISION} {precision} {file_sha256(source)}"
+    recipe_digest = hashlib.sha256(repr(recipe).encode()).hexdigest()
+    inputs = f"{QUANTIZER_REVISION} {precision} {file_sha256(source)} {recipe_digest}"
     if precision == "fp16":
         if not _is_made_from(target, inputs):
             report(f"{model}: converting to FP16")
-            fp16_onnx_from_onnx(source, target, metadata={INPUTS_KEY: inputs})
+            fp32_nodes = nodes_of_layers(source, recipe.fp32_layers, op_types=None)
+            metadata = {INPUTS_KEY: inputs}
+            fp16_onnx_from_onnx(source, target, fp32_nodes=fp32_nodes, metadata=metadata)
+        return target
+    if recipe.weights_only:
+        if not _is_made_from(target, inputs):
+            report(f"{model}: quantising weights to INT8")
+            int8_weights_onnx_from_onnx(source, target, metadata={INPUTS_KEY: inputs})
         return target
     data = calibration()
-    recipe_digest = hashlib.sha256(repr(recipe).encode()).hexdigest()
-    inputs = f"{inputs} {recipe_digest} {data.digest}"
+    inputs = f"{inputs} {data.digest}"
     if not _is_made_from(target, inputs):
         report(f"{model}: calibrating and quantising to INT8")
         int8_onnx_from_onnx(

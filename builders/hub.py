@@ -14,6 +14,9 @@ FILES = [
     "preprocessor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
     "model*.safetensors",
     "model.safetensors.index.json",
 ]

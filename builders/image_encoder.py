@@ -9,6 +9,7 @@ import torch
 
 from bls_models.errors import BundleError
 from builders.config import ImageEncoderConfig, find_checkpoint
+from builders.pixel_module import PixelModule
 from builders.preprocessing import PixelSettings, pixel_settings
 from builders.pretrained import model_from_checkpoint
 
@@ -19,7 +20,7 @@ EFFICIENTNET_RESCALE = 1 / 128
 Pooling = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
-class ImageEncoder(torch.nn.Module):
+class ImageEncoder(PixelModule):
     """UINT8 pixels (B, S, S, 3), RGB, to FP32 unit vectors (B, D).
 
     Args:
@@ -28,28 +29,10 @@ class ImageEncoder(torch.nn.Module):
         pixels: S, M and the normalisation.
     """
 
-    scale: torch.Tensor
-    shift: torch.Tensor
-
     def __init__(self, trunk: torch.nn.Module, pooling: Pooling, pixels: PixelSettings) -> None:
-        super().__init__()
+        super().__init__(pixels)
         self.trunk = trunk
         self.pooling = pooling
-        self.pixels = pixels
-        mean, std = (
-            torch.tensor(values, dtype=torch.float64).reshape(1, 3, 1, 1)
-            for values in (pixels.mean, pixels.std)
-        )
-        self.register_buffer("scale", (pixels.rescale / std).float(), persistent=False)
-        self.register_buffer("shift", (-mean / std).float(), persistent=False)
-
-    def normalised(self, image: torch.Tensor) -> torch.Tensor:
-        """The pixels that the model sees, FP32 (B, 3, M, M)."""
-        size = self.pixels.model_size
-        start = (self.pixels.image_size - size) // 2
-        # TensorRT does nothing with UINT8 but cast it, so the cast comes first.
-        centre = image.float()[:, start : start + size, start : start + size]
-        return centre.permute(0, 3, 1, 2) * self.scale + self.shift
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Encode a batch."""

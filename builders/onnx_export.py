@@ -8,13 +8,13 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from bls_models.errors import BundleError
 from bls_models.specs import ModelSpec
+from builders.calibration import Feed
 
 OPSET = 20
 
@@ -35,26 +35,29 @@ def _quiet_exporter() -> Iterator[None]:
 def onnx_from_torch(
     module: torch.nn.Module,
     spec: ModelSpec,
-    example: Mapping[str, npt.NDArray[np.generic]],
+    example: Feed,
     path: Path,
     dynamic_dims: Mapping[str, Mapping[int, str]],
 ) -> None:
     """Write ``module`` as ONNX with the tensor names of ``spec``.
 
     Args:
-        module: takes the spec's inputs in their order, returns its only output.
+        module: takes the spec's inputs and returns its outputs, both in their order.
         spec: names of inputs and outputs.
         example: one batch a input, to trace with; free dimensions must not be 1.
         path: file to write; it appears only when the export has succeeded.
-        dynamic_dims: a name for each free dimension, by input.
+        dynamic_dims: a name for each free dimension, by input; a sum of names where the module
+            itself makes it that long.
     """
     arguments = tuple(torch.from_numpy(example[tensor.name]) for tensor in spec.inputs)
-    dims: dict[str, torch.export.Dim] = {}
+    dims: dict[str, Any] = {}
     shapes = []
     for tensor in spec.inputs:
         free = dynamic_dims[tensor.name]
         for name in free.values():
-            dims.setdefault(name, torch.export.Dim(name, min=1))
+            # The exporter has no sums of two names, but finds by itself what must be equal.
+            dim = torch.export.Dim.AUTO if "+" in name else torch.export.Dim(name, min=1)
+            dims.setdefault(name, dim)
         shapes.append({axis: dims[name] for axis, name in free.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -78,7 +81,7 @@ def check_onnx_against_torch(
     path: Path,
     module: torch.nn.Module,
     spec: ModelSpec,
-    batches: list[dict[str, npt.NDArray[np.generic]]],
+    batches: list[Feed],
     min_cosine: float = MIN_COSINE,
 ) -> float:
     """Run both on the same batches and return the least cosine similarity.

@@ -8,7 +8,7 @@ from typing import Any
 
 from bls_models.errors import BundleError
 from bls_models.images import Preprocess
-from builders.config import ImageEncoderConfig
+from builders.config import CaptionerConfig, ImageEncoderConfig
 from builders.pretrained import read_settings
 
 SETTINGS_FILE = "preprocessor_config.json"
@@ -56,13 +56,44 @@ def pixel_settings(config: ImageEncoderConfig, folder: Path) -> PixelSettings:
     if config.image_size is not None or config.resize is not None:
         image_size = model_size = model_size if config.image_size is None else config.image_size
         resize = resize if config.resize is None else config.resize
+    return PixelSettings(image_size, model_size, resize, *_normalisation(settings, folder))
+
+
+def whole_picture_settings(config: CaptionerConfig, folder: Path, size: int) -> PixelSettings:
+    """Settings for a model that sees a whole picture as one square of a fixed size.
+
+    The normalisation is the checkpoint's; the picture is stretched unless the bundle file says
+    otherwise, which is what such models' own processors do with a picture they do not split.
+
+    Args:
+        config: a captioner.
+        folder: its checkpoint.
+        size: side of the square that the model was made for.
+
+    Raises:
+        BundleError: the bundle file has another size, or the settings are of no use.
+    """
+    if config.image_size not in (None, size):
+        raise BundleError(
+            f"{config.family}: image_size {config.image_size}, but the model of {folder} sees "
+            f"{size} x {size} pixels; set image_size = {size} or leave it out"
+        )
+    settings = read_settings(folder, SETTINGS_FILE)
+    resize = config.resize or "stretch"
+    return PixelSettings(size, size, resize, *_normalisation(settings, folder))
+
+
+def _normalisation(
+    settings: dict[str, Any], folder: Path
+) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    """Factor on 0..255, mean and standard deviation."""
     rescale = settings.get("rescale_factor", DEFAULT_RESCALE)
     mean, std = (_channels(settings, key, folder) for key in ("image_mean", "image_std"))
     if not settings.get("do_rescale", True):
         rescale = 1.0
     if not settings.get("do_normalize", True):
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return PixelSettings(image_size, model_size, resize, float(rescale), mean, std)
+    return float(rescale), mean, std
 
 
 def _geometry(settings: dict[str, Any], folder: Path) -> tuple[int, int, str]:

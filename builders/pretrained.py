@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bls_models.errors import BundleError
 from builders.hub import has_weights
 
@@ -69,6 +67,8 @@ def model_from_checkpoint(
             f"checkpoint {folder} has no weights (model.safetensors); "
             "download them from the original repository"
         )
+    # Reading settings needs neither, and they take seconds to import.
+    import torch
     import transformers
     from transformers.utils import logging
 

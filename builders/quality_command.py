@@ -13,12 +13,13 @@ from rich.console import Console
 
 from bls_models.errors import ProductMatchError
 from bls_models.images import Preprocess
-from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
-from builders.bundle import build_bundle, fingerprint_of
-from builders.bundle_graphs import BundleGraphs
+from bls_models.specs import ENCODER_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
+from builders.bundle import build_bundle
+from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.calibration import Feed, add_calibration_flags, calibration_from_flags
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from builders.config import BundleConfig, read_bundle_config
+from builders.fingerprints import fingerprint_of
 from builders.graphs import PRECISIONS, graph_path, graphs_folder
 from builders.quality import EncoderQuality, measure_encoder, shortfalls
 from builders.quality_report import report_from_rows, table_from_rows
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = read_bundle_config(arguments.bundle)
         folder = graphs_folder(arguments.repository)
         if not all(
-            graph_path(folder, config.name, spec.name, "fp32").is_file() for spec in ENGINE_SPECS
+            graph_path(folder, config.name, spec.name, "fp32").is_file() for spec in ENCODER_SPECS
         ):
             build_bundle(config, arguments.repository, report)
         measured = _measure(config, arguments, report)
@@ -111,8 +112,7 @@ def _measure(
     graphs = BundleGraphs(
         graphs_folder(arguments.repository),
         config,
-        preprocess,
-        tokenizer_json,
+        GraphInputs(preprocess, tokenizer_json),
         report,
         lambda: calibration_from_flags(arguments),
     )

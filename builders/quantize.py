@@ -18,8 +18,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from bls_models.errors import BundleError
 from builders.calibration import Feed
@@ -29,6 +30,11 @@ from builders.smoothing import smooth_matmuls
 # The operators with most of the arithmetic. All others stay in float: they are cheap, and pixel
 # normalisation, residual sums, softmax and pooling lose most by eight bits.
 QUANTIZED_OPS = ("Conv", "Gemm", "MatMul")
+
+FP16, FP32 = TensorProto.FLOAT16, TensorProto.FLOAT
+
+# Symmetric: -128 would have no counterpart.
+INT8_MAX = 127
 
 # Where the torch exporter notes the modules that a node comes from.
 MODULE_PATHS_KEY = "pkg.torch.onnx.name_scopes"
@@ -127,10 +133,14 @@ def int8_onnx_from_onnx(
         _finish(quantised, original, work, target, metadata)
 
 
-def fp16_onnx_from_onnx(
+def int8_weights_onnx_from_onnx(
     source: Path, target: Path, *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a graph that computes in FP16, with the inputs and outputs of the FP32 graph.
+    """Write a graph with per-channel INT8 weights that computes in FP32.
+
+    A decoder's step reads every weight for a single position, so reading is what takes its time,
+    and INT8 weights are a quarter to read. Its activations, whose few very large channels INT8
+    cannot hold, stay as they are; nothing needs calibration.
 
     Args:
         source: an FP32 ONNX graph.
@@ -138,16 +148,92 @@ def fp16_onnx_from_onnx(
         metadata: written into the graph's ``metadata_props``.
 
     Raises:
+        BundleError: no Gemm or MatMul of the graph has constant weights.
+    """
+    model = onnx.load(str(source))
+    original = onnx.ModelProto()
+    original.CopyFrom(model)
+    weights = {item.name: item for item in model.graph.initializer if len(item.dims) == 2}
+    nodes: list[onnx.NodeProto] = []
+    quantised: dict[tuple[str, int], str] = {}
+    for node in model.graph.node:
+        if node.op_type in ("Gemm", "MatMul") and node.input[1] in weights:
+            name = node.input[1]
+            transposed = any(item.name == "transB" and item.i for item in node.attribute)
+            axis = 0 if transposed else 1  # of the output channels
+            if (name, axis) not in quantised:
+                quantised[name, axis] = f"{name}.dequantised_{axis}"
+                nodes.append(_dequantised(model.graph, weights[name], axis, quantised[name, axis]))
+            node.input[1] = quantised[name, axis]
+        nodes.append(node)
+    if not quantised:
+        raise BundleError(
+            f"{source} has no Gemm or MatMul with constant weights to quantise; serve it as fp16 "
+            "or fp32"
+        )
+    read = {name for node in nodes for name in node.input}
+    kept = [item for item in model.graph.initializer if item.name in read]
+    # protobuf copies on extend, so the lists are complete before the fields are cleared.
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    with _work_folder(target) as work:
+        _finish(model, original, work, target, metadata)
+
+
+def _dequantised(
+    graph: onnx.GraphProto, weight: TensorProto, axis: int, output: str
+) -> onnx.NodeProto:
+    """A weight (K, N) or (N, K) in INT8 with a scale for each index of ``axis``, and its node."""
+    values = numpy_helper.to_array(weight)
+    largest = np.abs(values).max(axis=1 - axis, keepdims=True)
+    scale = np.where(largest > 0, largest / INT8_MAX, 1).astype(np.float32)
+    graph.initializer.append(
+        numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f"{output}.int8")
+    )
+    graph.initializer.append(numpy_helper.from_array(scale.ravel(), f"{output}.scale"))
+    return onnx.helper.make_node(
+        "DequantizeLinear",
+        [f"{output}.int8", f"{output}.scale"],
+        [output],
+        name=f"{output}.dequantise",
+        axis=axis,
+    )
+
+
+def fp16_onnx_from_onnx(
+    source: Path,
+    target: Path,
+    *,
+    fp32_nodes: Collection[str] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a graph that computes in FP16, with the inputs and outputs of the FP32 graph.
+
+    Args:
+        source: an FP32 ONNX graph.
+        target: file to write; it appears only when all has succeeded.
+        fp32_nodes: names of nodes that go on computing in FP32.
+        metadata: written into the graph's ``metadata_props``.
+
+    Raises:
         BundleError: the result has other inputs or outputs, or a weight is still FP32.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = onnx.load(str(source))
     original = onnx.ModelProto()
     original.CopyFrom(model)
     with _work_folder(target) as work:
         with _quiet_quantizer():
-            half = convert_float_to_float16(model, keep_io_types=True)
+            half = convert_float_to_float16(
+                model, keep_io_types=True, node_block_list=list(fp32_nodes) or None
+            )
+            _join_fp32_nodes(half.graph)
+            # It also appends nodes behind those that read them.
+            OnnxModel(half).topological_sort()
         weights = [item for item in half.graph.initializer if len(item.dims) > 1]
         full = [item.name for item in weights if item.data_type == TensorProto.FLOAT]
         if full:
@@ -155,8 +241,42 @@ def fp16_onnx_from_onnx(
         _finish(half, original, work, target, metadata)
 
 
-def nodes_of_layers(path: Path, patterns: Collection[str]) -> list[str]:
-    """Names of the quantisable nodes that belong to certain layers.
+def _join_fp32_nodes(graph: onnx.GraphProto) -> None:
+    """Let what one FP32 node gives another stay FP32 on the way.
+
+    The converter casts each input and output of such a node by itself: a square would be rounded
+    to FP16, or overflow, before its mean is taken. It also repeats the cast of what two of them
+    read, under one name, which no runtime takes.
+    """
+    rounded = {node.output[0]: node.input[0] for node in graph.node if _casts_to(node, FP16)}
+    nodes: dict[str, onnx.NodeProto] = {}
+    exact: dict[str, str] = {}
+    for node in graph.node:
+        if _casts_to(node, FP32) and node.input[0] in rounded:
+            exact[node.output[0]] = rounded[node.input[0]]
+        else:
+            nodes.setdefault(node.output[0], node)
+    for node in nodes.values():
+        for number, name in enumerate(node.input):
+            node.input[number] = exact.get(name, name)
+    read = {name for node in nodes.values() for name in node.input}
+    read.update(item.name for item in graph.output)
+    kept = [node for name, node in nodes.items() if name in read or not _casts_to(node, FP16)]
+    # protobuf copies on extend, so the list is complete before the field is cleared.
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _casts_to(node: onnx.NodeProto, data_type: int) -> bool:
+    return node.op_type == "Cast" and any(
+        item.name == "to" and item.i == data_type for item in node.attribute
+    )
+
+
+def nodes_of_layers(
+    path: Path, patterns: Collection[str], op_types: Collection[str] | None = QUANTIZED_OPS
+) -> list[str]:
+    """Names of the nodes that belong to certain layers.
 
     A node answers to the name of its weights and to the path of the torch module that it was
     exported from. Both stay the same from export to export; the nodes' own names are numbered.
@@ -164,12 +284,17 @@ def nodes_of_layers(path: Path, patterns: Collection[str]) -> list[str]:
     Args:
         path: an ONNX graph.
         patterns: regular expressions that match the whole of such a name.
+        op_types: operators of the nodes; None: any.
 
     Raises:
         BundleError: a pattern matches nothing.
     """
     graph = onnx.load(str(path), load_external_data=False).graph
-    names = {node.name: _layer_names(node) for node in graph.node if node.op_type in QUANTIZED_OPS}
+    names = {
+        node.name: _layer_names(node)
+        for node in graph.node
+        if op_types is None or node.op_type in op_types
+    }
     matched: set[str] = set()
     for pattern in patterns:
         found = {
@@ -187,8 +312,8 @@ def nodes_of_layers(path: Path, patterns: Collection[str]) -> list[str]:
 
 
 def _layer_names(node: onnx.NodeProto) -> list[str]:
-    """The name of a node's weights and the path of its torch module, where it is known."""
-    names = [node.input[1]]
+    """The name of a node's weights and the path of its torch module, where it has such."""
+    names = [node.input[1]] if node.op_type in QUANTIZED_OPS else []
     for item in node.metadata_props:
         if item.key == MODULE_PATHS_KEY:
             # From the outermost module to the operator within the innermost.

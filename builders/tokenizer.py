@@ -39,6 +39,21 @@ def tokenizer_from_checkpoint(folder: Path, max_tokens: int, fixed_length: bool 
     return str(tokenizer.to_str())
 
 
+def tokenizer_json_from_checkpoint(folder: Path) -> str:
+    """A checkpoint's tokenizer as JSON, neither padding nor cutting.
+
+    Raises:
+        BundleError: there is none.
+    """
+    from tokenizers import Tokenizer
+
+    read_settings(folder, "tokenizer.json")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return str(tokenizer.to_str())
+
+
 def siglip_tokenizer_from_checkpoint(folder: Path, max_tokens: int) -> str:
     """SigLIP's or SigLIP 2's tokenizer: every text is ``max_tokens`` long, SigLIP 2's lower-case.
 

@@ -132,6 +132,7 @@ def smoke(options: Options, report: Report) -> int:
         "top1_correct": correct,
         "query": str(photo.path),
         "expected_product_id": photo.product_id,
+        "caption": result.caption,
         "milliseconds": result.details["milliseconds"]["total"],
     }
     print(json.dumps(facts), flush=True)

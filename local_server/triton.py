@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
 from local_server.options import PROJECT
 from local_server.processes import LOOPBACK, ManagedProcess, check_port_free, free_port
@@ -137,7 +138,9 @@ def running_triton(
     settings: Mapping[str, str],
     profile: str = "cpu",
 ) -> Iterator[TritonServer]:
-    """Run tritonserver until the end of the block.
+    """Run tritonserver with the models of the repository's bundle until the end of the block.
+
+    Models can be unloaded and loaded while it runs, through Triton's repository API.
 
     Args:
         repository: the built model repository.
@@ -148,7 +151,9 @@ def running_triton(
 
     Raises:
         SetupError: a port is taken, or the server does not become ready.
+        BundleError: the repository is not built.
     """
+    models = Bundle.read(repository).models
     server = _wheel_folder() / "tritonserver" / "bin" / "tritonserver"
     ports = ports.resolved()
     prefix = f"product_match_{uuid.uuid4().hex[:12]}_"
@@ -158,6 +163,8 @@ def running_triton(
             [
                 str(server),
                 f"--model-repository={paths / 'models'}",
+                "--model-control-mode=explicit",
+                *(f"--load-model={model}" for model in models),
                 f"--model-config-name={profile}",
                 f"--backend-directory={paths / 'backends'}",
                 f"--backend-config=python,shm-region-prefix-name={prefix}",

@@ -200,6 +200,26 @@ def serving(state: Path, uri: str, name: str, **settings: str) -> Iterator[Servi
         client.close()
 
 
+def stubs_of(server: Serving, model: str) -> list[int]:
+    """A model's processes: children of Triton with the model's file in their command lines."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == server.triton.process.pid and f"/{model}/" in command:
+            found.append(int(folder.name))
+    return found
+
+
+def stub_of(server: Serving, model: str) -> int:
+    """The one process of a model."""
+    (pid,) = stubs_of(server, model)
+    return pid
+
+
 def send(
     url: str,
     tensors: dict[str, npt.NDArray[Any]],

@@ -63,6 +63,7 @@ def match_call(
     offset: int | None = None,
     filter: Mapping[str, Any] | None = None,
     min_score: float | None = None,
+    caption: str | None = None,
     request_id: str = "",
 ) -> Call[MatchResult]:
     """The call behind `ProductMatchClient.match`, which documents the arguments.
@@ -90,13 +91,16 @@ def match_call(
         "offset": None if offset is None else [offset],
         "filter": None if filter is None else [json_text(filter, "filter")],
         "min_score": None if min_score is None else [min_score],
+        "caption": None if caption is None else [caption],
     }
     tensors = _tensors(PRODUCT_MATCH, given)
     return Call(PRODUCT_MATCH, tensors, match_result_from_outputs, request_id)
 
 
 def upsert_call(
-    product: Mapping[str, Any], images: ImageSource | Iterable[ImageSource] | None = None
+    product: Mapping[str, Any],
+    images: ImageSource | Iterable[ImageSource] | None = None,
+    caption: str | None = None,
 ) -> Call[IngestResult]:
     """The call behind `ProductMatchClient.upsert`.
 
@@ -105,7 +109,7 @@ def upsert_call(
     """
     sources = () if images is None else image_sources(images)
     pictures = [image_bytes(source, place) for place, source in enumerate(sources)]
-    return _ingest_call("upsert", product, ingest_result_from_outputs, pictures)
+    return _ingest_call("upsert", product, ingest_result_from_outputs, pictures, caption)
 
 
 def delete_call(product_id: str) -> Call[IngestResult]:
@@ -140,11 +144,13 @@ def _ingest_call(
     product: Mapping[str, Any],
     parse: Callable[[Outputs], Result],
     pictures: Sequence[bytes] = (),
+    caption: str | None = None,
 ) -> Call[Result]:
     given = {
         "operation": [operation],
         "product": [json_text(product, "product")],
         "image": pictures,
+        "caption": None if caption is None else [caption],
     }
     return Call(PRODUCT_INGEST, _tensors(PRODUCT_INGEST, given), parse)
 

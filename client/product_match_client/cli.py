@@ -14,10 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES
 from product_match_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, ProductMatchClient
 from product_match_client.documents import attribute_from_text, price_from_text
 from product_match_client.errors import BadRequestError, ClientError
-from product_match_client.tables import print_matches, print_product
+from product_match_client.tables import print_description, print_matches, print_product
 
 EXIT_OK = 0
 EXIT_SERVICE = 1
@@ -97,6 +98,11 @@ def build_parser() -> argparse.ArgumentParser:
     match.add_argument("--top-k", type=int, metavar="N", help="how many products (default: 5)")
     match.add_argument("--offset", type=int, metavar="N", help="how many of the best to skip")
     match.add_argument("--min-score", type=float, metavar="S", help="leave out lower scores")
+    match.add_argument(
+        "--caption",
+        choices=CAPTION_MODES,
+        help="describe the first photo in words (default: auto, for photos without text)",
+    )
     match.add_argument("--json", action="store_true", help="print the answer as JSON")
 
     add = commands.add_parser("add", parents=[shared], help="create or replace a product")
@@ -114,6 +120,12 @@ def build_parser() -> argparse.ArgumentParser:
         type=attribute_argument,
         metavar="K=V",
         help="numbers, true and false are read as such (a file can keep them text); repeatable",
+    )
+
+    add.add_argument(
+        "--caption",
+        choices=DESCRIPTION_MODES,
+        help="missing: describe the first picture where there is no description (default: never)",
     )
 
     remove = commands.add_parser("remove", parents=[shared], help="remove products")
@@ -139,6 +151,7 @@ def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console
         offset=arguments.offset,
         filter=arguments.filter,
         min_score=arguments.min_score,
+        caption=arguments.caption,
     )
     if arguments.json:
         _print_json(dataclasses.asdict(result))
@@ -150,8 +163,11 @@ def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console
 
 def run_add(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
     """``add``: create or replace one product."""
-    result = client.upsert(product_from_arguments(arguments), arguments.image)
+    product = product_from_arguments(arguments)
+    result = client.upsert(product, arguments.image, caption=arguments.caption)
     console.print(f"{escape(result.product_id)}: {result.status} (revision {result.revision})")
+    if "caption" in result.details:
+        print_description(result.details["caption"], console)
     return EXIT_OK
 
 

@@ -90,6 +90,7 @@ class ProductMatchClient:
         offset: int | None = None,
         filter: Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        caption: str | None = None,
         request_id: str = "",
     ) -> MatchResult:
         """Find the products that look and read like what is given.
@@ -107,6 +108,9 @@ class ProductMatchClient:
             filter: conditions on the products, in the part of MongoDB's query language that
                 the server knows, e.g. ``{"price": {"$lt": 50}}``.
             min_score: leave out products whose score is lower.
+            caption: whether the server describes the first photo in words: ``never``, ``auto``
+                (photos without text) or ``always``. The server's default is ``auto``, and
+                ``never`` answers soonest.
             request_id: returned in the details and written to the server's match log.
 
         Returns:
@@ -128,6 +132,7 @@ class ProductMatchClient:
                 offset=offset,
                 filter=filter,
                 min_score=min_score,
+                caption=caption,
                 request_id=request_id,
             )
         )
@@ -136,6 +141,8 @@ class ProductMatchClient:
         self,
         product: Mapping[str, Any],
         images: ImageSource | Iterable[ImageSource] | None = None,
+        *,
+        caption: str | None = None,
     ) -> IngestResult:
         """Create a product or replace it. Sending one that has not changed is cheap.
 
@@ -143,16 +150,19 @@ class ProductMatchClient:
             product: product_id, name, description, category, price, currency, and attributes,
                 a flat object of text, numbers and booleans.
             images: its pictures; None or none at all keeps the stored ones.
+            caption: ``missing`` lets the server describe the first picture of a product that has
+                no description; the server's default is ``never``.
 
         Returns:
-            Its status is ``created``, ``updated`` or ``unchanged``.
+            Its status is ``created``, ``updated`` or ``unchanged``; the details say what became
+            of a description that was asked for.
 
         Raises:
             BadRequestError: the product or a picture cannot be accepted.
             ServiceUnavailableError: the service is away or too slow.
             ServerError: the server failed.
         """
-        return self._transport.send(upsert_call(product, images))
+        return self._transport.send(upsert_call(product, images, caption))
 
     def delete(self, product_id: str) -> IngestResult:
         """Remove a product.
@@ -257,6 +267,7 @@ class AsyncProductMatchClient:
         offset: int | None = None,
         filter: Mapping[str, Any] | None = None,
         min_score: float | None = None,
+        caption: str | None = None,
         request_id: str = "",
     ) -> MatchResult:
         """Find the products that look and read like what is given.
@@ -274,6 +285,7 @@ class AsyncProductMatchClient:
                 offset=offset,
                 filter=filter,
                 min_score=min_score,
+                caption=caption,
                 request_id=request_id,
             )
         )
@@ -282,9 +294,11 @@ class AsyncProductMatchClient:
         self,
         product: Mapping[str, Any],
         images: ImageSource | Iterable[ImageSource] | None = None,
+        *,
+        caption: str | None = None,
     ) -> IngestResult:
         """Create a product or replace it, as `ProductMatchClient.upsert` does."""
-        return await self._send(lambda: upsert_call(product, images))
+        return await self._send(lambda: upsert_call(product, images, caption))
 
     async def delete(self, product_id: str) -> IngestResult:
         """Remove a product, as `ProductMatchClient.delete` does."""

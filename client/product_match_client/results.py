@@ -41,12 +41,15 @@ class MatchResult:
 
     Attributes:
         matches: may be empty, which is an answer and not a failure.
-        details: request_id; bundle (name, fingerprint); index; degraded, the parts that could
-            not do their share; milliseconds, by stage and in total.
+        details: request_id; bundle (name, fingerprint); index; caption, what became of it;
+            degraded, the parts that could not do their share; milliseconds, by stage and in
+            total.
+        caption: the first photo in words; empty where there is no caption.
     """
 
     matches: tuple[Match, ...]
     details: dict[str, Any]
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def match_result_from_outputs(outputs: Outputs) -> MatchResult:
 
     Args:
         outputs: product_id, product BYTES [1,k]; score, image_score, text_score FP32 [1,k],
-            where exactly 0 says that the modality was not used; details BYTES [1,1].
+            where exactly 0 says that the modality was not used; caption, details BYTES [1,1].
 
     Raises:
         ServerError: the tensors do not fit together or hold no JSON.
@@ -91,7 +94,11 @@ def match_result_from_outputs(outputs: Outputs) -> MatchResult:
         )
         for rank in range(counts["product_id"])
     )
-    return MatchResult(matches, _json_object(_single(outputs, "details"), "details"))
+    return MatchResult(
+        matches,
+        _json_object(_single(outputs, "details"), "details"),
+        _text(_single(outputs, "caption")),
+    )
 
 
 def ingest_result_from_outputs(outputs: Outputs) -> IngestResult:

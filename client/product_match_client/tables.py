@@ -48,10 +48,31 @@ def print_matches(
                 score_text(match.text_score),
             )
         console.print(table)
+    if result.caption:
+        console.print(Text(caption_text(result)))
     console.print(Text(details_text(result), style="dim"))
     degraded = result.details.get("degraded")
     if degraded:
         console.print(Text(f"The service is degraded: {', '.join(degraded)}", style="yellow"))
+
+
+def caption_text(result: MatchResult) -> str:
+    """One line with the caption and how sure of it the server is."""
+    caption = result.details.get("caption", {})
+    confidence = caption.get("confidence")
+    notes = [] if confidence is None else [f"confidence {confidence:.2f}"]
+    if caption.get("used"):
+        notes.append("searched with")
+    return f"caption: {result.caption}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def print_description(caption: Mapping[str, Any], console: Console) -> None:
+    """Print what became of a description that was asked for."""
+    if caption.get("used"):
+        console.print(Text(f"description: {caption.get('text')} (generated)"))
+    elif caption.get("status") != "not_asked":
+        reason = caption.get("reason") or str(caption.get("status")).replace("_", " ")
+        console.print(Text(f"no description was generated: {reason}", style="yellow"))
 
 
 def print_product(product: Mapping[str, Any], console: Console) -> None:

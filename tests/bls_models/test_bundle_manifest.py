@@ -8,10 +8,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from caption_support import CAPTIONED_BUNDLE
 from serving_support import SMALL_BUNDLE
 
 from bls_models.bundle import MANIFEST_FILE, Bundle, file_sha256
-from bls_models.errors import BundleError
+from bls_models.errors import BundleError, CaptionerError
+from bls_models.specs import CAPTION_SPECS
 
 CONTENT = b"a graph"
 
@@ -28,6 +30,30 @@ def built(tmp_path: Path) -> Bundle:
 
 def test_a_manifest_is_read_back_as_it_was_written(tmp_path: Path, built: Bundle) -> None:
     assert Bundle.read(tmp_path) == built
+
+
+def test_a_manifest_with_a_captioner_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    CAPTIONED_BUNDLE.write(tmp_path)
+    found = Bundle.read(tmp_path)
+    assert found == CAPTIONED_BUNDLE
+    assert found.require_captioner() == CAPTIONED_BUNDLE.captioner
+    assert found.size("caption_hidden") == found.require_captioner().hidden
+
+
+def test_a_manifest_of_the_time_before_captioners_is_still_read(
+    tmp_path: Path, built: Bundle
+) -> None:
+    content = json.loads((tmp_path / MANIFEST_FILE).read_text())
+    del content["captioner"], content["precisions"]
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(content))
+    assert Bundle.read(tmp_path) == replace(built, precisions={})
+
+
+def test_only_a_bundle_with_a_captioner_has_its_models() -> None:
+    assert {spec.name for spec in CAPTION_SPECS} <= set(CAPTIONED_BUNDLE.models)
+    assert not {spec.name for spec in CAPTION_SPECS} & set(SMALL_BUNDLE.models)
+    with pytest.raises(CaptionerError, match="'small' has no captioner"):
+        SMALL_BUNDLE.require_captioner()
 
 
 def test_writing_a_manifest_leaves_no_partial_file(tmp_path: Path, built: Bundle) -> None:
@@ -51,9 +77,20 @@ def test_a_missing_manifest_says_how_to_build(tmp_path: Path) -> None:
         b"{}",
         b"\xff\xfe\x00",
         json.dumps(asdict(SMALL_BUNDLE) | {"further": 1}).encode(),
+        json.dumps(asdict(CAPTIONED_BUNDLE) | {"captioner": {"hidden": 4}}).encode(),
         json.dumps({"name": "small"}).encode(),
     ],
-    ids=["empty", "cut", "list", "null", "no keys", "not UTF-8", "a key too many", "one key"],
+    ids=[
+        "empty",
+        "cut",
+        "list",
+        "null",
+        "no keys",
+        "not UTF-8",
+        "a key too many",
+        "half a captioner",
+        "one key",
+    ],
 )
 def test_a_manifest_that_cannot_be_used_says_how_to_build(tmp_path: Path, content: bytes) -> None:
     (tmp_path / MANIFEST_FILE).write_bytes(content)

@@ -15,7 +15,7 @@ from bls_models.bundle import Bundle
 from bls_models.cpu_engine import CpuEngine
 from bls_models.encoders import Encoders
 from bls_models.errors import BundleError, EncoderError
-from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
+from bls_models.specs import ENCODER_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
@@ -26,7 +26,7 @@ class Engines:
     def __init__(self) -> None:
         self._engines = {
             spec.name: CpuEngine(REPOSITORY / spec.name / "1" / "model.onnx", spec, threads=1)
-            for spec in ENGINE_SPECS
+            for spec in ENCODER_SPECS
         }
         self.batches: list[tuple[str, int]] = []
 

@@ -12,10 +12,13 @@ from serving_support import SMALL_BUNDLE, ContentEncoders, encoded, picture, uni
 from serving_support import blocks as blocks_of
 
 from bls_models.bundle import Bundle
+from bls_models.caption_queue import CaptionQueue
 from bls_models.index import IndexedProduct, IndexMatch, IndexQuery, ProductIndex
-from bls_models.match import MatchRequest, ProductMatcher
+from bls_models.match import ProductMatcher
+from bls_models.match_record import MatchRequest
 from bls_models.match_request import match_query_from_tensors
 from bls_models.settings import Settings
+from bls_models.specs import ModelSpec
 from bls_models.vectors import FloatArray
 
 DIM = 48
@@ -45,6 +48,10 @@ class NoStore:
 
     def find_products(self, ids: Sequence[str]) -> dict[str, Any]:
         return {product_id: {"_id": product_id, "revision": 1} for product_id in ids}
+
+
+def refused(model: ModelSpec, inputs: object) -> Any:
+    raise AssertionError("no caption is wanted here")
 
 
 class NoLog:
@@ -82,6 +89,7 @@ class Matching:
         self.matcher = ProductMatcher(
             NoStore(),  # type: ignore[arg-type]
             SharedEncoders(bundle),
+            CaptionQueue(refused, 1, 1.0),
             self.search,
             NoLog(),  # type: ignore[arg-type]
             bundle,

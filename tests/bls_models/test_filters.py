@@ -36,7 +36,13 @@ RED_MUG = {
     "attributes": {"colour": "red", "volume": 300, "organic": True},
 }
 BLUE_MUG = {"category": "mug", "price": 1, "attributes": {"colour": "blue", "volume": "300"}}
-CHAIR = {"category": "chair", "name": "Élan", "price": 80, "attributes": {"organic": False}}
+CHAIR = {
+    "category": "chair",
+    "name": "Élan",
+    "price": 80,
+    "description_generated": True,
+    "attributes": {"organic": False},
+}
 EMPTY: dict[str, object] = {}
 PRODUCTS = (RED_MUG, BLUE_MUG, CHAIR, EMPTY)
 
@@ -70,6 +76,8 @@ def matches(query: object, products: tuple[Mapping[str, object], ...] = PRODUCTS
         ({"name": {"$gt": "Z"}}, [2]),
         ({"price": {"$gte": 1, "$lt": 80}}, [0, 1]),
         ({"price": {"$lte": 1}}, [1]),
+        ({"description_generated": True}, [2]),
+        ({"description_generated": {"$ne": True}}, [0, 1, 3]),
         ({"price": {"$in": [1.0, 80]}}, [1, 2]),
         ({"price": {"$not": {"$gt": 5}}}, [1, 3]),
         ({"price": {"$not": {"$not": {"$gt": 5}}}}, [0, 2]),

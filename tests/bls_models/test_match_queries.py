@@ -31,6 +31,7 @@ def test_a_lone_image_gets_the_defaults() -> None:
     assert query.crops == (None,)
     assert (query.top_k, query.offset, query.filter) == (5, 0, b"")
     assert query.min_score == float("-inf")
+    assert query.caption == "auto"
 
 
 def test_everything_that_was_sent_is_in_the_query() -> None:
@@ -45,6 +46,7 @@ def test_everything_that_was_sent_is_in_the_query() -> None:
             "offset": int_tensor(10_000),
             "filter": bytes_tensor('{"price": {"$lt": 9}}'),
             "min_score": float_tensor(-1),
+            "caption": bytes_tensor("always"),
         },
         SETTINGS,
     )
@@ -55,6 +57,26 @@ def test_everything_that_was_sent_is_in_the_query() -> None:
     assert query.crops == ((0, 0, 1, 1), (0.25, 0, 0.5, 1))
     assert (query.top_k, query.offset, query.min_score) == (100, 10_000, -1)
     assert query.filter == b'{"price": {"$lt": 9}}'
+    assert query.caption == "always"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "mode", "wanted"),
+    [
+        ({"image": IMAGE}, "auto", True),
+        ({"image": IMAGE, "text": TEXT}, "auto", False),
+        ({"text": TEXT}, "auto", False),
+        ({"image": IMAGE, "text": TEXT}, "always", True),
+        ({"image": IMAGE}, "never", False),
+    ],
+)
+def test_by_default_photos_without_words_get_a_caption(
+    inputs: Tensors, mode: str, wanted: bool
+) -> None:
+    query = match_query_from_tensors({**inputs, "caption": bytes_tensor(mode)}, SETTINGS)
+    assert query.wants_caption is wanted
+    if mode == "auto":
+        assert match_query_from_tensors(inputs, SETTINGS).wants_caption is wanted
 
 
 def test_an_empty_filter_means_none() -> None:
@@ -150,6 +172,10 @@ BAD: dict[str, tuple[Tensors, str]] = {
         r"min_score: nan; expected a cosine from -1 to 1",
     ),
     "min_score beyond": ({"text": TEXT, "min_score": float_tensor(1.5)}, r"min_score: 1\.5"),
+    "caption unknown": (
+        {"image": IMAGE, "caption": bytes_tensor("sometimes")},
+        r"caption: 'sometimes'; expected never \| auto \| always",
+    ),
     "filter that is no JSON": (
         {"text": TEXT, "filter": bytes_tensor("{")},
         r"filter: malformed JSON",

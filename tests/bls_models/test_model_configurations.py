@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from caption_support import CAPTIONED_BUNDLE
 from google.protobuf import text_format  # type: ignore[import-untyped]
-from serving_support import REPOSITORY, picture
+from serving_support import REPOSITORY, SMALL_BUNDLE, picture
 from tritonclient.grpc import model_config_pb2
 
 from bls_models.specs import (
+    CAPTION_ENGINE_SPECS,
     ENGINE_SPECS,
+    IMAGE_CAPTIONER,
     MODEL_SPECS,
     NUMPY_DTYPES,
     PRODUCT_INGEST,
@@ -59,6 +62,12 @@ def test_every_model_has_a_configuration_and_every_configuration_a_spec() -> Non
 def test_every_model_folder_holds_a_model_with_a_spec() -> None:
     folders = {path.parent.parent.name for path in REPOSITORY.glob("*/1/model.py")}
     assert folders == set(MODEL_SPECS)
+
+
+def test_a_bundle_serves_every_model_but_without_a_captioner_none_for_captions() -> None:
+    assert set(CAPTIONED_BUNDLE.models) == set(MODEL_SPECS)
+    captions = {*CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER}
+    assert set(SMALL_BUNDLE.models) == set(MODEL_SPECS) - {spec.name for spec in captions}
 
 
 def test_every_engine_has_a_cpu_profile_and_no_other_model_has_profiles() -> None:
@@ -113,6 +122,7 @@ def test_a_full_match_call_of_the_client_has_every_input_of_the_spec() -> None:
         offset=1,
         filter={"price": {"$lt": 5}},
         min_score=0.1,
+        caption="auto",
     )
     assert call.spec is PRODUCT_MATCH
     assert [(item.name, item.dtype) for item in call.tensors] == [
@@ -128,7 +138,7 @@ def test_the_ingest_calls_of_the_client_have_the_inputs_of_the_spec() -> None:
     required = [item.name for item in PRODUCT_INGEST.inputs if not item.optional]
     for call in (get_call("p"), delete_call("p"), upsert_call({"product_id": "p"})):
         assert [item.name for item in call.tensors] == required
-    full = upsert_call({"product_id": "p"}, [picture(1)])
+    full = upsert_call({"product_id": "p"}, [picture(1)], "missing")
     assert [item.name for item in full.tensors] == [item.name for item in PRODUCT_INGEST.inputs]
 
 

@@ -73,10 +73,17 @@ def test_a_document_that_was_read_can_be_sent_back() -> None:
 
 def test_clients_see_server_fields_but_nothing_internal() -> None:
     document = client_document(stored_form(FULL))
-    assert set(document) == set(FULL) | SERVER_FIELDS
+    assert set(document) == set(FULL) | SERVER_FIELDS - {"description_generated"}
     assert document["created"] == "2030-01-02T03:04:05+00:00"
     assert document["revision"] == 7
     assert document["images"] == [{"sha256": "00ff", "width": 3, "height": 4}]
+
+
+def test_clients_see_that_a_description_is_generated_but_not_from_what() -> None:
+    stored = stored_form(FULL) | {"description_generated": True, "description_source": {"x": 1}}
+    document = client_document(stored)
+    assert document["description_generated"] is True
+    assert "description_source" not in document
 
 
 @pytest.mark.parametrize("product_id", ["a", "A-1_2.3", "a" * 128, "Größe-42", "sku:12#3", "杯子"])

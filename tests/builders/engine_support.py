@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,37 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bls_models.bundle import Bundle
+from bls_models.bundle import Bundle, CaptionerBundle
 from bls_models.specs import ModelSpec, TensorSpec
+from builders.config import find_checkpoint, read_bundle_config
 from builders.engine_profiles import AxisRange, OptimizationProfile
 from builders.engines import BuiltEngine, engine_from_onnx
 from builders.tensorrt_api import Compiler
+
+
+def demo_captioner() -> CaptionerBundle:
+    """The sizes of mini's captioner, from its checkpoint."""
+    config = read_bundle_config("mini").captioner
+    assert config is not None
+    settings = json.loads((find_checkpoint(config.checkpoint) / "config.json").read_text())
+    language = settings["language"]
+    return CaptionerBundle(
+        fingerprint="fedcba9876543210",
+        image_size=224,
+        resize=settings["resize"],
+        visual_tokens=settings["prompt_ids"].count(settings["image_token_id"]),
+        hidden=language["hidden_size"],
+        kv_planes=2 * language["num_hidden_layers"],
+        kv_heads=language["num_key_value_heads"],
+        head_dim=language["hidden_size"] // language["num_attention_heads"],
+        vocabulary=language["vocab_size"],
+        prompt_ids=settings["prompt_ids"],
+        image_token_id=settings["image_token_id"],
+        stop_ids=settings["stop_ids"],
+        max_new_tokens=config.max_new_tokens,
+        min_confidence=config.min_confidence,
+    )
+
 
 BUNDLE = Bundle(
     name="mini",
@@ -25,6 +52,7 @@ BUNDLE = Bundle(
     max_tokens=128,
     shared_space=False,
     files={},
+    captioner=demo_captioner(),
 )
 PIXELS, LENGTH = 6, 4
 SPEC = ModelSpec(

@@ -10,7 +10,7 @@ import pytest
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
 from builders.__main__ import main
-from builders.bundle import fingerprint_of, is_built, precisions_of
+from builders.bundle import is_built, precisions_of
 from builders.config import (
     BundleConfig,
     ImageEncoderConfig,
@@ -19,6 +19,7 @@ from builders.config import (
     find_checkpoint,
     read_bundle_config,
 )
+from builders.fingerprints import fingerprint_of
 
 MINI_FILES = ("efficientnet_lite0", "bert_mean_pooling")
 

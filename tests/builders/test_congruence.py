@@ -26,7 +26,7 @@ from builders.calibration import (
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from builders.config import read_bundle_config
 from builders.graph_checks import check_graph_for_tensorrt
-from builders.graphs import PRECISIONS, graph_from_fp32, graph_path, int8_recipe_of
+from builders.graphs import PRECISIONS, graph_from_fp32, graph_path, recipe_of
 from builders.quality import EncoderQuality, measure_encoder, shortfalls
 from builders.quality_runners import CpuRunner, Runner, TorchRunner
 from builders.quality_sets import (
@@ -107,7 +107,7 @@ def tokenizer_json() -> str:
 def graph_runners(
     source: Path, spec: ModelSpec, family: str, calibration: Callable[[], Calibration]
 ) -> list[CpuRunner]:
-    recipe = int8_recipe_of(family)
+    recipe = recipe_of(family)
     return [
         CpuRunner(graph_from_fp32(source, name, recipe, calibration, print), spec, name)
         for name in PRECISIONS

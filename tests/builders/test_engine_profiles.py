@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from engine_support import BUNDLE
 
-from bls_models.errors import BundleError
-from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, PRODUCT_INDEX, TEXT_ENCODER
+from bls_models.errors import BundleError, CaptionerError
+from bls_models.specs import (
+    CAPTION_DECODER,
+    ENGINE_SPECS,
+    IMAGE_ENCODER,
+    PRODUCT_INDEX,
+    TEXT_ENCODER,
+)
 from builders.engine_profiles import AxisRange, OptimizationProfile, ShapeRange, profiles_for
 
 
@@ -31,6 +39,30 @@ def test_both_inputs_of_the_text_encoder_have_the_same_shapes_up_to_the_bundles_
     shapes = profile.shapes()
     assert shapes["input_ids"] == shapes["attention_mask"]
     assert shapes["input_ids"] == ShapeRange((1, 1), (8, 32), (64, 128))
+
+
+def test_the_decoder_has_a_profile_for_the_prompt_and_one_for_a_step() -> None:
+    captioner = replace(BUNDLE.require_captioner(), prompt_ids=[0] * 70, max_new_tokens=20)
+    bundle = replace(BUNDLE, captioner=captioner)
+    prefill, decode = (item.shapes() for item in profiles_for(CAPTION_DECODER, bundle))
+    hidden = captioner.hidden
+    assert prefill["inputs_embeds"] == ShapeRange(
+        (1, 70, hidden), (8, 70, hidden), (16, 70, hidden)
+    )
+    assert prefill["attention_mask"] == ShapeRange((1, 71), (8, 71), (16, 71))
+    assert [shape[3] for shape in sizes(prefill["past_kv"])] == [1, 1, 1]
+    assert decode["position_ids"] == ShapeRange((1, 1), (8, 1), (16, 1))
+    assert decode["attention_mask"] == ShapeRange((1, 71), (8, 81), (16, 91))
+    assert [shape[3] for shape in sizes(decode["past_kv"])] == [70, 80, 90]
+
+
+def sizes(shape: ShapeRange) -> list[tuple[int, ...]]:
+    return [shape.minimum, shape.optimum, shape.maximum]
+
+
+def test_a_bundle_without_a_captioner_has_no_profiles_of_one() -> None:
+    with pytest.raises(CaptionerError, match="has no captioner"):
+        profiles_for(CAPTION_DECODER, replace(BUNDLE, captioner=None))
 
 
 def test_a_sum_of_axes_adds_their_ranges() -> None:

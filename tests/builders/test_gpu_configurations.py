@@ -11,7 +11,13 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from serving_support import REPOSITORY
 from tritonclient.grpc import model_config_pb2
 
-from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
+from bls_models.specs import (
+    CAPTION_DECODER,
+    ENGINE_SPECS,
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+    ModelSpec,
+)
 from builders.engine_profiles import bundle_dims, profiles_for
 from builders.gpu_config import gpu_config_from_spec, write_gpu_config
 
@@ -49,6 +55,9 @@ def test_a_configuration_has_the_tensors_of_the_spec_with_the_sizes_of_the_bundl
 
 
 def test_preferred_batches_go_from_the_tuned_to_the_largest(spec: ModelSpec) -> None:
+    if spec is CAPTION_DECODER:
+        assert not generated(spec).HasField("dynamic_batching")
+        return
     (profile,) = profiles_for(spec, BUNDLE)
     shape = next(iter(profile.shapes().values()))
     preferred = list(generated(spec).dynamic_batching.preferred_batch_size)
@@ -56,18 +65,22 @@ def test_preferred_batches_go_from_the_tuned_to_the_largest(spec: ModelSpec) -> 
     assert preferred == sorted(set(preferred))
 
 
-def test_one_instance_runs_on_the_gpu(spec: ModelSpec) -> None:
+def test_one_instance_runs_every_profile_on_the_gpu(spec: ModelSpec) -> None:
     (group,) = generated(spec).instance_group
     assert (group.count, group.kind) == (1, model_config_pb2.ModelInstanceGroup.KIND_GPU)
+    profiles = profiles_for(spec, BUNDLE)
+    # Without a choice Triton uses the first.
+    assert list(group.profile) == ([] if len(profiles) == 1 else ["0", "1"])
 
 
-def test_warm_up_stays_within_the_profile_and_sends_every_input(spec: ModelSpec) -> None:
-    (profile,) = profiles_for(spec, BUNDLE)
+def test_warm_up_stays_within_each_profile_and_sends_every_input(spec: ModelSpec) -> None:
+    profiles = profiles_for(spec, BUNDLE)
     warm_ups = generated(spec).model_warmup
-    assert [warm_up.batch_size for warm_up in warm_ups] == [1, 8]
-    for warm_up in warm_ups:
+    assert [warm_up.batch_size for warm_up in warm_ups] == [1, 8] * len(profiles)
+    assert len({warm_up.name for warm_up in warm_ups}) == len(warm_ups)
+    for number, warm_up in enumerate(warm_ups):
         assert {name: tuple(item.dims) for name, item in warm_up.inputs.items()} == {
-            name: shape.optimum[1:] for name, shape in profile.shapes().items()
+            name: shape.optimum[1:] for name, shape in profiles[number // 2].shapes().items()
         }
         assert all(item.zero_data for item in warm_up.inputs.values())
 

@@ -14,7 +14,7 @@ from small_graphs import CHANNELS, DIM, run_graph, small_feeds, write_small_grap
 from bls_models.errors import BundleError
 from builders.calibration import Calibration, Feed
 from builders.graph_checks import check_graph_for_tensorrt
-from builders.graphs import Int8Recipe, graph_from_fp32, graph_path, int8_recipe_of, publish_graph
+from builders.graphs import PrecisionRecipe, graph_from_fp32, graph_path, publish_graph, recipe_of
 from builders.quantize import fp16_onnx_from_onnx, int8_onnx_from_onnx, nodes_of_layers
 
 
@@ -195,7 +195,7 @@ def calibration(digest: str = "a") -> Calibration:
     return Calibration(digest, small_feeds)
 
 
-RECIPE = Int8Recipe()
+RECIPE = PrecisionRecipe()
 
 
 @pytest.mark.parametrize("precision", ["fp8", "INT8", ""])
@@ -213,7 +213,7 @@ def test_a_missing_fp32_graph_says_how_to_build_it(tmp_path: Path) -> None:
 def test_a_graph_is_built_again_only_when_what_it_is_made_from_changes(source: Path) -> None:
     lines: list[str] = []
 
-    def build(digest: str = "a", recipe: Int8Recipe = RECIPE) -> Path:
+    def build(digest: str = "a", recipe: PrecisionRecipe = RECIPE) -> Path:
         return graph_from_fp32(source, "int8", recipe, lambda: calibration(digest), lines.append)
 
     path = build()
@@ -221,12 +221,12 @@ def test_a_graph_is_built_again_only_when_what_it_is_made_from_changes(source: P
     build()
     assert len(lines) == 1
     build(digest="other pictures")
-    build(digest="other pictures", recipe=Int8Recipe(float_layers=(r"conv\..*",)))
+    build(digest="other pictures", recipe=PrecisionRecipe(float_layers=(r"conv\..*",)))
     assert len(lines) == 3
     model = onnx.load(str(source))
     model.doc_string = "another export"
     onnx.save(model, str(source))
-    build(digest="other pictures", recipe=Int8Recipe(float_layers=(r"conv\..*",)))
+    build(digest="other pictures", recipe=PrecisionRecipe(float_layers=(r"conv\..*",)))
     assert len(lines) == 4
 
 
@@ -251,5 +251,5 @@ def test_a_graph_is_published_whole_or_not_at_all(source: Path, tmp_path: Path) 
 
 
 def test_a_family_without_a_recipe_is_quantised_throughout() -> None:
-    assert int8_recipe_of("bert_mean_pooling").float_layers == ()
-    assert int8_recipe_of("efficientnet_lite0").float_layers
+    assert recipe_of("bert_mean_pooling").float_layers == ()
+    assert recipe_of("efficientnet_lite0").float_layers

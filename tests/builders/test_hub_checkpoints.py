@@ -23,7 +23,9 @@ HUB_BUNDLES = {
     "clip-vit-b32": ("clip_vision", "clip_text", True),
     "dinov2-base": ("dinov2", "bert_mean_pooling", False),
     "dinov2-small": ("dinov2", "bert_mean_pooling", False),
+    "internvl3-1b": ("siglip_vision", "siglip_text", True),
     "siglip2-base": ("siglip_vision", "siglip_text", True),
+    "smolvlm-500m": ("dinov2", "bert_mean_pooling", False),
 }
 
 
@@ -39,7 +41,12 @@ def test_a_hub_bundle_is_known_by_name_and_leaves_sizes_to_its_checkpoint(name: 
 
 
 def test_every_bundle_file_is_tested() -> None:
-    assert {path.stem for path in BUNDLES_FOLDER.glob("*.toml")} == {*HUB_BUNDLES, "mini"}
+    assert {path.stem for path in BUNDLES_FOLDER.glob("*.toml")} == {
+        *HUB_BUNDLES,
+        # These have encoders of packages.
+        "mini",
+        "smolvlm-256m",
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,29 +12,30 @@ from serving_support import REPOSITORY, ROOT
 
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError, SetupError
-from bls_models.specs import ENGINE_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
+from bls_models.specs import CAPTION_DECODER, ENGINE_SPECS, TEXT_ENCODER, ModelSpec
+from builders.calibration import Calibration, Feed
 from builders.engine_command import build_engines, main
 from builders.engine_graphs import graph_precision, graphs_by_precision
 from builders.engine_metadata import check_tensors
-from builders.engine_profiles import profiles_for
+from builders.engine_profiles import bundle_dims, profiles_for
 from builders.engine_reading import describe_engine
 from builders.engines import BuiltEngine
-from builders.quantize import fp16_onnx_from_onnx, int8_onnx_from_onnx
+from builders.graphs import DECODER_RECIPE, PrecisionRecipe, graph_from_fp32
 from builders.rtx_plan import read_rtx_header
 from builders.tensorrt_api import compiler_for_target
 
 PRECISIONS = ("fp16", "fp32", "int8")
 
 
-def feeds(spec: ModelSpec, bundle: Bundle) -> Iterator[dict[str, np.ndarray]]:
+def feeds(spec: ModelSpec, bundle: Bundle) -> Iterator[Feed]:
     """Enough for ranges; that vectors stay right is for the quantiser's own tests."""
     random = np.random.default_rng(0)
-    if spec is IMAGE_ENCODER:
-        shape = (2, bundle.image_size, bundle.image_size, 3)
-        yield {"image": random.integers(0, 256, shape).astype(np.uint8)}
-    else:
+    if spec is TEXT_ENCODER:
         ids = random.integers(1000, 20_000, (2, 12))
         yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    else:
+        shape = (2, *bundle_dims(spec.input("image"), bundle))
+        yield {"image": random.integers(0, 256, shape).astype(np.uint8)}
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +48,16 @@ def build(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
         found = graphs_by_precision(spec, bundle, REPOSITORY, ROOT / "build")
         if "fp32" not in found:
             pytest.fail(f"there is no FP32 graph of {spec.name}: build it with `make models`")
-        source = found["fp32"]
-        (graphs / f"{spec.name}.fp32.onnx").symlink_to(source.resolve())
-        fp16_onnx_from_onnx(source, graphs / f"{spec.name}.fp16.onnx")
-        int8_onnx_from_onnx(source, graphs / f"{spec.name}.int8.onnx", feeds(spec, bundle))
+        source = graphs / f"{spec.name}.fp32.onnx"
+        source.symlink_to(found["fp32"].resolve())
+        recipe = DECODER_RECIPE if spec is CAPTION_DECODER else PrecisionRecipe()
+        for precision in ("fp16", "int8"):
+            graph_from_fp32(source, precision, recipe, calibration(spec, bundle), print)
     return folder
+
+
+def calibration(spec: ModelSpec, bundle: Bundle) -> Callable[[], Calibration]:
+    return lambda: Calibration("random", lambda: feeds(spec, bundle))
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +106,8 @@ def test_weights_lie_in_the_engine_in_the_precision_of_its_name(
         assert weights[spec.name, "fp16"] == pytest.approx(fp32 / 2, rel=0.01)
     # Its first blocks, which have few of the weights, stay FP32.
     assert weights["image_encoder", "int8"] < 0.4 * weights["image_encoder", "fp32"]
+    assert weights["caption_vision", "int8"] < 0.45 * weights["caption_vision", "fp32"]
+    assert weights["caption_decoder", "int8"] < 0.3 * weights["caption_decoder", "fp32"]
     # Embedding tables, which no arithmetic is done with, stay FP32.
     assert weights["text_encoder", "int8"] < 0.7 * weights["text_encoder", "fp32"]
 

@@ -31,9 +31,10 @@ def every_call() -> list[Call[Any]]:
             offset=1,
             filter={"price": {"$lt": 50}},
             min_score=0.25,
+            caption="always",
             request_id="r1",
         ),
-        upsert_call({"product_id": "p", "name": "n"}, [b"a"]),
+        upsert_call({"product_id": "p", "name": "n"}, [b"a"], "missing"),
         delete_call("p"),
         get_call("p"),
     ]
@@ -120,13 +121,14 @@ def test_what_cannot_be_sent_is_a_bad_request(arguments: dict[str, Any], message
 
 def test_upsert_sends_the_product_and_its_pictures() -> None:
     product = {"product_id": "p", "name": "Täßchen", "attributes": {"n": 1}}
-    call = upsert_call(product, [b"a", b"b"])
+    call = upsert_call(product, [b"a", b"b"], "missing")
     sent = arrays(call)
     assert call.spec is PRODUCT_INGEST
     assert sent["operation"].tolist() == [[b"upsert"]]
     assert json.loads(sent["product"][0, 0]) == product
     assert "Täßchen".encode() in sent["product"][0, 0]
     assert sent["image"].tolist() == [[b"a", b"b"]]
+    assert sent["caption"].tolist() == [[b"missing"]]
 
 
 @pytest.mark.parametrize("images", [None, (), []])

@@ -57,8 +57,8 @@ class FakeClient:
     def match(self, images: Any, texts: Any, **options: Any) -> Any:
         return self._reply(images, texts, options)
 
-    def upsert(self, product: Any, images: Any) -> Any:
-        return self._reply(product, images)
+    def upsert(self, product: Any, images: Any, *, caption: Any) -> Any:
+        return self._reply(product, images, caption)
 
     def delete(self, product_id: str) -> Any:
         return self._reply(product_id)
@@ -82,6 +82,7 @@ def test_match_hands_over_its_arguments(fake: type[FakeClient]) -> None:
     argv += ["--text-weight", "1", "--text-weight", "-0.5", "--image-weight", "2"]
     argv += ["--crop", "0,0.1,0.5,1", "--filter", '{"price": {"$lt": 50}}']
     argv += ["--top-k", "3", "--offset", "6", "--min-score", "0.2"]
+    argv += ["--caption", "always"]
     assert cli.main(argv) == 0
     ((images, texts, options),) = fake.asked
     assert images == ["a.jpg", "b.jpg"]
@@ -94,6 +95,7 @@ def test_match_hands_over_its_arguments(fake: type[FakeClient]) -> None:
         "offset": 6,
         "filter": {"price": {"$lt": 50}},
         "min_score": 0.2,
+        "caption": "always",
     }
 
 
@@ -199,7 +201,8 @@ def test_add_takes_a_product_by_flags(
     argv = ["add", "--id", "A-1", "--name", "Mug", "--price", "9.90", "--currency", "EUR"]
     argv += ["--attribute", "colour=blue", "--attribute", "litres=0.5", "--image", "a.jpg"]
     assert cli.main(argv) == 0
-    ((product, images),) = fake.asked
+    ((product, images, caption),) = fake.asked
+    assert caption is None
     assert product == {
         "product_id": "A-1",
         "name": "Mug",
@@ -221,7 +224,55 @@ def test_add_takes_a_product_from_a_file_or_stdin(
     assert cli.main(["add", str(file)]) == 0
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(document)))
     assert cli.main(["add", "-"]) == 0
-    assert fake.asked == [({"product_id": "A-1", "name": "Mug"}, None)] * 2
+    assert fake.asked == [({"product_id": "A-1", "name": "Mug"}, None, None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("caption", "line"),
+    [
+        ({"status": "ok", "used": True, "text": "a [red] mug"}, "description: a [red] mug (gen"),
+        ({"status": "low_confidence", "used": False}, "no description was generated: low confid"),
+        (
+            {"status": "unavailable", "used": False, "reason": "no captioner"},
+            "no description was generated: no captioner",
+        ),
+        ({"status": "not_asked", "used": False}, ""),
+    ],
+)
+def test_add_tells_what_became_of_the_description_it_asked_for(
+    fake: type[FakeClient],
+    capsys: pytest.CaptureFixture[str],
+    caption: dict[str, Any],
+    line: str,
+) -> None:
+    fake.answer = IngestResult("A-1", "created", 1, {"caption": caption, "degraded": []})
+    assert cli.main(["add", "--id", "A-1", "--name", "Mug", "--caption", "missing"]) == 0
+    assert fake.asked == [({"product_id": "A-1", "name": "Mug"}, None, "missing")]
+    created, _, rest = capsys.readouterr().out.partition("\n")
+    assert created == "A-1: created (revision 1)"
+    assert rest.startswith(line)
+    assert bool(rest) is bool(line)
+
+
+@pytest.mark.parametrize(
+    ("caption", "line"),
+    [
+        ({"confidence": 0.82, "used": True}, "caption: a [red] mug (confidence 0.82, searched"),
+        ({"confidence": 0.82, "used": False}, "caption: a [red] mug (confidence 0.82)\n"),
+    ],
+)
+def test_match_prints_the_caption(
+    fake: type[FakeClient],
+    capsys: pytest.CaptureFixture[str],
+    caption: dict[str, Any],
+    line: str,
+) -> None:
+    fake.answer = MatchResult(MATCHES, {**DETAILS, "caption": caption}, "a [red] mug")
+    assert cli.main(["match", "a.jpg"]) == 0
+    assert line in capsys.readouterr().out
+    fake.answer = MatchResult(MATCHES, {**DETAILS, "caption": {"status": "not_asked"}})
+    assert cli.main(["match", "a.jpg"]) == 0
+    assert "caption" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def match_outputs(**changes: Any) -> dict[str, Any]:
         "image_score": numbers(0.75, 0.5),
         "text_score": numbers(0, 0),
         "product": texts('{"product_id": "a", "name": "Täßchen"}', '{"product_id": "b"}'),
+        "caption": texts("a mug"),
         "details": texts('{"bundle": "mini"}'),
     }
     return {**outputs, **changes}
@@ -51,6 +52,7 @@ def test_matches_are_read_in_their_order() -> None:
     assert [match.product_id for match in result.matches] == ["a", "b"]
     assert result.matches[0] == Match("a", 0.75, 0.75, None, {"product_id": "a", "name": "Täßchen"})
     assert result.details == {"bundle": "mini"}
+    assert result.caption == "a mug"
 
 
 def test_a_score_of_0_means_that_the_modality_was_not_used() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caption_support import PixelCaptioner
 from serving_support import (
     SMALL_BUNDLE,
     ContentEncoders,
@@ -19,6 +20,7 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
+from bls_models.caption_queue import CaptionQueue
 from bls_models.follower import IndexFollower
 from bls_models.index import IndexMatch, IndexQuery, ProductIndex
 from bls_models.ingest import IngestRequest, IngestResult, ProductIngester
@@ -40,7 +42,12 @@ class Shop:
         self.store = Store(self.database, log_days=30)
         self._log = LogWriter(self.database[INGEST_LOG], 1000)
         self._ingester = ProductIngester(
-            self.store, ContentEncoders(bundle), self._log, bundle, settings
+            self.store,
+            ContentEncoders(bundle),
+            CaptionQueue(PixelCaptioner(), 32, 1.0),
+            self._log,
+            bundle,
+            settings,
         )
 
     def close(self) -> None:

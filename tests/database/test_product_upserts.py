@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from bson.binary import BinaryVectorDtype
+from caption_support import PixelCaptioner
 from pymongo.database import Database
 from serving_support import (
     SMALL_BUNDLE,
@@ -27,6 +28,8 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
+from bls_models.caption_queue import CaptionQueue
+from bls_models.descriptions import Describer
 from bls_models.errors import (
     BundleError,
     ConflictError,
@@ -41,7 +44,8 @@ from bls_models.logs import LogWriter
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
 from bls_models.store import INGEST_LOG, MATCH_LOG, Document, Store
-from bls_models.upsert import Upsert, Upserter
+from bls_models.upsert import Upserter
+from bls_models.upsert_item import Upsert
 from bls_models.vectors import FloatArray, vector_from_binary
 
 RED: dict[str, Any] = {
@@ -69,7 +73,9 @@ class Ingest:
         bundle: Bundle = SMALL_BUNDLE,
     ) -> None:
         self.encoders = ContentEncoders(bundle)
-        self.ingester = ProductIngester(store, self.encoders, log, bundle, settings)
+        self.captioner = PixelCaptioner()
+        self.captions = CaptionQueue(self.captioner, 32, settings.ingest_caption_timeout_ms / 1e3)
+        self.ingester = ProductIngester(store, self.encoders, self.captions, log, bundle, settings)
 
     def run(self, *requests: IngestRequest) -> list[Outcome]:
         return self.ingester.run(requests)
@@ -397,12 +403,17 @@ class LyingStore(Store):
             self._other.upsert({**RED, "name": name}, picture(100 + self.times))
 
 
+def upserter_of(store: Store, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> Upserter:
+    describer = Describer(CaptionQueue(PixelCaptioner(), 32, 1.0), bundle, 1.0)
+    return Upserter(store, ContentEncoders(), describer, bundle, settings)
+
+
 def test_a_product_changed_in_between_is_read_again_and_then_written(
     ingest: Ingest, store: Store, settings: Settings
 ) -> None:
     ingest.upsert(RED, picture(1))
     store_of_two = LyingStore(store.database, ingest, times=3)
-    upserter = Upserter(store_of_two, ContentEncoders(), SMALL_BUNDLE, settings)
+    upserter = upserter_of(store_of_two, settings)
     (done,) = upserter.write([Upsert({**RED, "price": 5.0}, images=None)])
     assert (done.status, done.revision, done.error) == ("updated", 5, None)
     product = assert_consistent(store, "mug")
@@ -417,9 +428,7 @@ def test_a_product_that_others_never_stop_changing_is_refused(
     ingest: Ingest, store: Store, settings: Settings
 ) -> None:
     ingest.upsert(RED, picture(1))
-    upserter = Upserter(
-        LyingStore(store.database, ingest, times=100), ContentEncoders(), SMALL_BUNDLE, settings
-    )
+    upserter = upserter_of(LyingStore(store.database, ingest, times=100), settings)
     (done,) = upserter.write([Upsert({**RED, "price": 5.0}, images=None)])
     assert isinstance(done.error, ConflictError)
     assert "'mug' is being changed by others" in str(done.error)
@@ -493,7 +502,8 @@ class FailingEncoders(ContentEncoders):
 def test_where_an_engine_fails_nothing_is_stored_and_all_are_told(
     store: Store, log: LogWriter, settings: Settings
 ) -> None:
-    ingester = ProductIngester(store, FailingEncoders(), log, SMALL_BUNDLE, settings)
+    captions = CaptionQueue(PixelCaptioner(), 32, 1.0)
+    ingester = ProductIngester(store, FailingEncoders(), captions, log, SMALL_BUNDLE, settings)
     outcomes = ingester.run(
         [upsert(RED, picture(1)), upsert({**RED, "product_id": "cup"}), request("get")]
     )
@@ -569,4 +579,4 @@ def test_the_indexes_that_queries_need_are_there(store: Store, settings: Setting
 def test_an_unknown_way_to_resize_is_refused(store: Store, settings: Settings) -> None:
     bundle = replace(SMALL_BUNDLE, resize="fold")
     with pytest.raises(BundleError, match="fold"):
-        Upserter(store, ContentEncoders(), bundle, settings)
+        upserter_of(store, settings, bundle)

@@ -128,6 +128,8 @@ def test_smoke_ends_with_the_right_match_as_json_and_leaves_nothing_running(
     assert facts["top1_correct"] is True
     assert facts["product_id"] == facts["expected_product_id"]
     assert 0.5 < facts["score"] <= 1
+    assert facts["caption"]
+    assert f"caption: {facts['caption']}" in done.stdout
     assert not Path(facts["query"]).is_relative_to(SAMPLE / "images")
     here = str(tmp_path)
     assert [p.pid for p in psutil.process_iter(["cmdline"]) if here in str(p.info["cmdline"])] == []

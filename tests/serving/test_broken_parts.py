@@ -13,6 +13,7 @@ from serving_support import (
     Serving,
     picture,
     serving,
+    stub_of,
     wait_for,
 )
 
@@ -46,19 +47,6 @@ def own_server(
             "all products are found",
         )
         yield running
-
-
-def stub_of(server: Serving, model: str) -> int:
-    """The process of a model: a child of Triton with the model's file in its command line."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().decode(errors="replace")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if parent == server.triton.process.pid and f"/{model}/" in command:
-            return int(folder.name)
-    pytest.fail(f"tritonserver has no process for {model}")
 
 
 def test_a_dead_engine_or_index_gives_errors_and_leaves_the_rest_working(

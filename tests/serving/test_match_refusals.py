@@ -218,7 +218,7 @@ def test_one_bad_request_in_a_batch_fails_alone(
                 start.wait()
                 data = b"no picture" if number == 7 else good[number % len(good)]
                 try:
-                    result = client.match(images=data, request_id=f"{name}-{number}")
+                    result = client.match(data, caption="never", request_id=f"{name}-{number}")
                     answers[number] = result.matches[0].product_id
                 except BadRequestError as error:
                     answers[number] = error

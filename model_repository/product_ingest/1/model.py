@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
+from bls_models.caption_queue import CaptionQueue
 from bls_models.encoders import Encoders
 from bls_models.ingest import IngestResult, ProductIngester, ingest_request_from_tensors
 from bls_models.logs import LogWriter
@@ -14,6 +15,7 @@ from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST
 from bls_models.store import INGEST_LOG, Store, connect
 from bls_models.triton import (
+    call_captioner,
     call_engine,
     error_response,
     json_bytes,
@@ -35,9 +37,16 @@ class TritonPythonModel:
         bundle = Bundle.read(repository)
         database = connect(settings)
         self._log = LogWriter(database[INGEST_LOG], settings.log_queue_size)
+        # Products of a batch are all that ever waits.
+        self._captions = CaptionQueue(
+            call_captioner,
+            PRODUCT_INGEST.max_batch_size,
+            settings.ingest_caption_timeout_ms / 1e3,
+        )
         self._ingester = ProductIngester(
             Store(database, settings.log_days),
             Encoders.from_repository(call_engine, bundle, repository),
+            self._captions,
             self._log,
             bundle,
             settings,
@@ -53,6 +62,7 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Write the log entries that still wait."""
+        self._captions.close()
         self._log.close()
 
 

@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
+from bls_models.caption_queue import CaptionQueue
 from bls_models.encoders import Encoders
 from bls_models.logs import LogWriter
-from bls_models.match import MatchRequest, ProductMatcher
+from bls_models.match import ProductMatcher
+from bls_models.match_record import MatchRequest, Reply
 from bls_models.match_request import match_query_from_tensors
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
 from bls_models.store import MATCH_LOG, Store, connect
 from bls_models.triton import (
+    call_captioner,
     call_engine,
     error_response,
     json_bytes,
+    late_reply,
     repository_of,
     response,
     search_index,
@@ -37,9 +41,15 @@ class TritonPythonModel:
         bundle = Bundle.read(repository)
         database = connect(self._settings)
         self._log = LogWriter(database[MATCH_LOG], self._settings.log_queue_size)
+        self._captions = CaptionQueue(
+            call_captioner,
+            self._settings.caption_queue_size,
+            self._settings.caption_timeout_ms / 1e3,
+        )
         self._matcher = ProductMatcher(
             Store(database, self._settings.log_days),
             Encoders.from_repository(call_engine, bundle, repository),
+            self._captions,
             search_index,
             self._log,
             bundle,
@@ -47,13 +57,13 @@ class TritonPythonModel:
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer a batch of requests."""
+        """Answer a batch of requests; those that wait for captions are answered later."""
         batch = [self._read(request) for request in requests]
         self._matcher.run(batch)
-        return [_answer(item) for item in batch]
+        return [None if item.reply else _answer(item) for item in batch]
 
     def _read(self, request: Any) -> MatchRequest:
-        item = MatchRequest(request.request_id())
+        item = MatchRequest(request.request_id(), defer=lambda: _deferred(request))
         try:
             item.query = match_query_from_tensors(tensors_of(request), self._settings)
         except Exception as error:
@@ -61,8 +71,15 @@ class TritonPythonModel:
         return item
 
     def finalize(self) -> None:
-        """Write the log entries that still wait."""
+        """Answer what still waits and write the log entries."""
+        self._matcher.close()
+        self._captions.close()
         self._log.close()
+
+
+def _deferred(request: Any) -> Reply:
+    send = late_reply(request)
+    return lambda item: send(_answer(item))
 
 
 def _answer(item: MatchRequest) -> Any:
@@ -82,6 +99,7 @@ def _response(item: MatchRequest) -> Any:
         "image_score": np.nan_to_num([match.image_score for match in item.matches]),
         "text_score": np.nan_to_num([match.text_score for match in item.matches]),
         "product": [json_bytes(product) for product in item.products],
+        "caption": [item.caption.text.encode()],
         "details": [json_bytes(item.details)],
     }
     return response(

@@ -1,0 +1,107 @@
+"""A match request on its way: what is known of it so far, how long it took, its log entry."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bls_models.caption_queue import Pixels
+from bls_models.index import IndexMatch
+from bls_models.match_request import MatchQuery
+from bls_models.query_captions import NOT_ASKED, CaptionOutcome, PendingCaption
+from bls_models.store import Document
+
+Reply = Callable[["MatchRequest"], None]
+
+
+@dataclass
+class MatchRequest:
+    """One request on its way through a batch.
+
+    Attributes:
+        request_id: the client's id, or one made here.
+        query: the checked query; None where checking failed.
+        error: what the request fails with.
+        defer: prepares an answer after ``ProductMatcher.run`` has returned; what it returns
+            sends that answer.
+        reply: set by ``run`` where the answer comes later.
+    """
+
+    request_id: str
+    query: MatchQuery | None = None
+    error: Exception | None = None
+    defer: Callable[[], Reply] | None = None
+    reply: Reply | None = None
+    pixels: list[Pixels] = field(default_factory=list)
+    image_facts: list[Document] = field(default_factory=list)
+    caption_pixels: Pixels | None = None
+    pending: PendingCaption | None = None
+    caption: CaptionOutcome = field(default_factory=lambda: CaptionOutcome(NOT_ASKED))
+    caption_used: bool = False
+    matches: list[IndexMatch] = field(default_factory=list)
+    products: list[Document] = field(default_factory=list)
+    index_info: dict[str, Any] = field(default_factory=dict)
+    degraded: list[str] = field(default_factory=list)
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    details: Document = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.request_id = self.request_id or uuid.uuid4().hex
+
+    def note_total(self) -> None:
+        """Set the milliseconds since the request was read."""
+        self.milliseconds["total"] = round((time.perf_counter() - self.started) * 1e3, 3)
+
+
+class StageClock:
+    """Writes the milliseconds of each stage into all requests that share it."""
+
+    def __init__(self, requests: Sequence[MatchRequest]) -> None:
+        self._requests = requests
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = time.perf_counter()
+        for request in self._requests:
+            request.milliseconds[stage] = round((now - self._last) * 1e3, 3)
+        self._last = now
+
+
+def fail(requests: Sequence[MatchRequest], error: Exception) -> None:
+    """Fail with the error what has not failed with one of its own."""
+    for request in requests:
+        request.error = request.error or error
+
+
+def match_log_entry(request: MatchRequest, now: datetime) -> Document:
+    """One ``match_log`` document; images are named by their hash, never stored."""
+    query, error = request.query, request.error
+    entry: Document = {
+        "time": now,
+        "request_id": request.request_id,
+        "status": "ok" if error is None else "error",
+        "milliseconds": request.milliseconds,
+    }
+    if query is not None:
+        entry["inputs"] = {
+            "images": request.image_facts,
+            "texts": list(query.texts),
+            "top_k": query.top_k,
+            "offset": query.offset,
+            "filter": query.filter.decode(),
+        }
+    if error is None:
+        entry["matches"] = [
+            {"product_id": item.product_id, "score": item.score} for item in request.matches
+        ]
+        entry["caption"] = request.caption.details(request.caption_used)
+        entry["degraded"] = request.degraded
+    else:
+        entry["error"] = {"type": type(error).__name__, "message": str(error)}
+    return entry

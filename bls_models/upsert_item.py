@@ -1,0 +1,121 @@
+"""One product that is to be written: what was sent, what is stored, what must be computed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from bls_models.query_captions import NO_IMAGE, NOT_ASKED, OK, CaptionOutcome
+from bls_models.store import Document
+from bls_models.vectors import FloatArray
+
+
+def stored_hashes(document: Document) -> list[str]:
+    """The sha256 of each picture of a stored product."""
+    return [image["sha256"] for image in document.get("images", [])]
+
+
+class Upsert:
+    """One product on its way into the database.
+
+    A generated description belongs to the picture that it describes: a product that is sent
+    without one keeps it as long as that picture is its first.
+
+    Args:
+        product: the checked client fields.
+        images: encoded images; None keeps the stored ones.
+        reembed: write even if nothing changed, with every vector computed anew.
+        describe: describe the first picture where there is no description.
+        returns_generated: the client says that the description is a generated one, as of a
+            document that it was given; where it is, that counts as sent without one.
+    """
+
+    def __init__(
+        self,
+        product: dict[str, Any],
+        images: Sequence[bytes] | None,
+        *,
+        reembed: bool = False,
+        describe: bool = False,
+        returns_generated: bool = False,
+    ) -> None:
+        self._sent = product
+        self.product_id: str = product["product_id"]
+        self.reembed = reembed
+        self.describe = describe
+        self._returns_generated = returns_generated
+        self.caption = CaptionOutcome(NOT_ASKED)
+        # The same picture sent twice is one view.
+        self.data: dict[str, bytes] | None = None
+        self._numbers: dict[str, int] = {}
+        if images is not None:
+            self.data = {}
+            for number, data in enumerate(images):
+                sha256 = hashlib.sha256(data).hexdigest()
+                self.data.setdefault(sha256, data)
+                self._numbers.setdefault(sha256, number)
+        self.status = ""
+        self.revision = 0
+        self.error: Exception | None = None
+        self.read_from(None)
+
+    def read_from(self, stored: Document | None) -> None:
+        """Start from what is stored now; all that depends on it is forgotten."""
+        self.stored = stored
+        self.write_id = uuid.uuid4().hex
+        self.revision = stored.get("revision", 0) + 1 if stored else 1
+        if self.data is not None:
+            self.hashes = list(self.data)
+        else:
+            self.hashes = stored_hashes(stored) if stored else []
+        self.records: dict[str, Document] = {}
+        self.vectors: dict[str, FloatArray] = {}
+        self.text_vector: FloatArray | None = None
+        self.product = dict(self._sent)
+        # Which picture a generated description is of, by which captioner, how sure.
+        self.description_source: Document | None = None
+        if stored is not None and stored.get("description_generated"):
+            self._keep_description(stored["description"], stored["description_source"])
+        if self.describe and not self.hashes and "description" not in self.product:
+            self.caption = CaptionOutcome(NO_IMAGE)
+
+    def _keep_description(self, text: str, source: Document) -> None:
+        if self._returns_generated and self.product.get("description") == text:
+            del self.product["description"]
+        if self.lacks_description and self.hashes[0] == source["sha256"]:
+            self.set_description(CaptionOutcome(OK, text, source["confidence"]), source)
+
+    @property
+    def lacks_description(self) -> bool:
+        """Whether there is no description, and a picture to make one from."""
+        return "description" not in self.product and bool(self.hashes)
+
+    def set_description(self, caption: CaptionOutcome, source: Document) -> None:
+        """Take a caption for the description, unless it failed or is not to be relied on.
+
+        Args:
+            caption: of the first picture.
+            source: ``sha256`` of the picture, the captioner's fingerprint, ``confidence``.
+        """
+        self.caption = caption
+        if caption.status == OK:
+            self.product["description"] = caption.text
+            self.description_source = source
+
+    def tensor(self, sha256: str) -> str:
+        """The place of a picture in the request, as error messages name it."""
+        return f"image[{self._numbers[sha256]}]" if self._numbers else f"stored image {sha256}"
+
+    def content_hash(self, fingerprint: str) -> str:
+        """Hash over all that decides what is stored; equal hashes need no write."""
+        content: dict[str, Any] = {
+            "product": self.product,
+            "images": self.hashes,
+            "fingerprint": fingerprint,
+        }
+        if self.description_source is not None:
+            content["description_generated"] = True
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,15 @@
+"""``caption_decoder`` on the CPU profile: the ONNX graph in OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bls_models.engine_model import EngineModel
+from bls_models.specs import CAPTION_DECODER
+
+
+class TritonPythonModel(EngineModel):
+    """Served through the Python backend."""
+
+    spec = CAPTION_DECODER
+    graph = Path(__file__).with_name("model.onnx")

@@ -1,0 +1,51 @@
+"""``image_captioner``: pictures to captions, a batch at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bls_models.bundle import Bundle
+from bls_models.captioner import Caption, Captioner
+from bls_models.specs import IMAGE_CAPTIONER
+from bls_models.triton import (
+    call_captioner,
+    error_response,
+    repository_of,
+    response,
+    set_up_logging,
+    tensors_of,
+)
+
+
+class TritonPythonModel:
+    """Served through the Python backend."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the tokenizer and the embedding table."""
+        set_up_logging()
+        repository = repository_of(args)
+        self._captioner = Captioner.from_repository(
+            call_captioner, Bundle.read(repository), repository
+        )
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Caption the pictures of all requests together."""
+        batches = [tensors_of(request)["image"] for request in requests]
+        try:
+            # One after another they have the order of the requests.
+            captions = iter(self._captioner.caption(np.concatenate(batches)))
+        except Exception as error:
+            return [error_response(error) for _ in requests]
+        return [_answer([next(captions) for _ in batch]) for batch in batches]
+
+
+def _answer(captions: list[Caption]) -> Any:
+    return response(
+        IMAGE_CAPTIONER,
+        {
+            "caption": np.array([[caption.text.encode()] for caption in captions], np.object_),
+            "confidence": np.array([[caption.confidence] for caption in captions], np.float32),
+        },
+    )

@@ -1,0 +1,101 @@
+"""The bundle's captions are the same in every precision, wherever they are sure enough to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from serving_support import REPOSITORY, ROOT
+
+from bls_models.bundle import TOKENIZER_FILE, Bundle
+from bls_models.captioner import Caption, Captioner
+from bls_models.cpu_engine import Arrays, CpuEngine
+from bls_models.images import Preprocess
+from bls_models.specs import CAPTION_ENGINE_SPECS, ModelSpec
+from builders.bundle_graphs import BundleGraphs, GraphInputs
+from builders.calibration import image_feeds
+from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
+from builders.config import read_bundle_config
+from builders.graphs import graphs_folder
+
+# Shares of the pictures whose captions have exactly FP32's tokens.
+MIN_AGREEMENT = 0.95
+MIN_AGREEMENT_OF_SURE = 0.99
+
+
+@pytest.fixture(scope="module")
+def graphs(bundle: Bundle) -> BundleGraphs:
+    captioner = bundle.require_captioner()
+    inputs = GraphInputs(
+        Preprocess(bundle.image_size, bundle.resize),
+        (REPOSITORY / TOKENIZER_FILE).read_text(encoding="utf-8"),
+        Preprocess(captioner.image_size, captioner.resize),
+    )
+    return BundleGraphs(graphs_folder(REPOSITORY), read_bundle_config(bundle.name), inputs, print)
+
+
+@pytest.fixture(scope="module")
+def pixels(bundle: Bundle) -> npt.NDArray[np.uint8]:
+    """A catalogue picture and a held-out photo of every product."""
+    captioner = bundle.require_captioner()
+    preprocess = Preprocess(captioner.image_size, captioner.resize)
+    pictures = [
+        path
+        for product in read_catalogue(SAMPLE_CATALOGUE)
+        for path in (*product.images[:1], *product.queries[:1])
+    ]
+    return np.concatenate([feed["image"] for feed in image_feeds(pictures, preprocess)])
+
+
+@pytest.fixture(scope="module")
+def reference(graphs: BundleGraphs, bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> list[Caption]:
+    return captions(
+        {spec.name: graphs.path(spec.name, "fp32") for spec in CAPTION_ENGINE_SPECS}, bundle, pixels
+    )
+
+
+def captions(
+    paths: dict[str, Path], bundle: Bundle, pixels: npt.NDArray[np.uint8]
+) -> list[Caption]:
+    engines = {
+        spec.name: CpuEngine(paths[spec.name], spec, split_rows=True)
+        for spec in CAPTION_ENGINE_SPECS
+    }
+
+    def call(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        return engines[model.name].infer(inputs)
+
+    return Captioner.from_repository(call, bundle, REPOSITORY).caption(pixels)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_captions_are_those_of_fp32(
+    precision: str,
+    graphs: BundleGraphs,
+    bundle: Bundle,
+    pixels: npt.NDArray[np.uint8],
+    reference: list[Caption],
+) -> None:
+    paths = {spec.name: graphs.path(spec.name, precision) for spec in CAPTION_ENGINE_SPECS}
+    found = captions(paths, bundle, pixels)
+    same = np.array(
+        [own.token_ids == exact.token_ids for own, exact in zip(found, reference, strict=True)]
+    )
+    least = bundle.require_captioner().min_confidence
+    sure = np.array([exact.confidence >= least for exact in reference])
+    assert sure.sum() > len(sure) / 4
+    assert same.mean() >= MIN_AGREEMENT
+    assert same[sure].mean() >= MIN_AGREEMENT_OF_SURE
+
+
+def test_what_is_served_has_the_precision_that_the_bundle_asks_for(
+    graphs: BundleGraphs, bundle: Bundle
+) -> None:
+    for spec in CAPTION_ENGINE_SPECS:
+        graph = graphs.path(spec.name, bundle.precisions[spec.name])
+        served = REPOSITORY / spec.name / "1" / "model.onnx"
+        assert served.read_bytes() == graph.read_bytes()
+        assert graph.is_relative_to(ROOT / "build")
