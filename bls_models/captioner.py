@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ class Captioner:
         call: Caller,
         bundle: CaptionerBundle,
         tokenizer: Tokenizer,
-        embeddings: npt.NDArray[np.floating],
+        embeddings: npt.NDArray[Any],
     ) -> None:
         self._call = call
         self._bundle = bundle
@@ -127,9 +128,7 @@ class Captioner:
                 decoder.keep(alive)
             logits = decoder.step(self._embeddings[chosen][:, None])
         return [
-            Caption(
-                self._tokenizer.decode(ids).strip(), float(np.exp(np.mean(values))), tuple(ids)
-            )
+            Caption(self._tokenizer.decode(ids).strip(), float(np.exp(np.mean(values))), tuple(ids))
             for ids, values in zip(tokens, log_probabilities, strict=True)
         ]
 

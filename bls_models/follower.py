@@ -171,12 +171,18 @@ class IndexFollower:
             by_hand: ids of those that may have changed without a new ``write_id``.
         """
         newer = []
+        unchanged = []
         for document in documents:
             write_id = document.get("write_id")
             if write_id is None:
                 self._leave_out(document, "it was not written by product_ingest")
             elif document["_id"] in by_hand or write_id != self._index.write_id(document["_id"]):
                 newer.append(document)
+            else:
+                # Whoever keeps documents by version must read them again: something by hand may
+                # have changed while nobody followed.
+                unchanged.append(document["_id"])
+        self._index.renew_versions(unchanged)
         if not newer:
             return
         by_write: dict[str, list[Document]] = {item["write_id"]: [] for item in newer}

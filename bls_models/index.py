@@ -9,6 +9,7 @@ scored exactly, and the search goes deeper until no other product can be better.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,8 +23,9 @@ from bls_models.filters import Node, parse_filter
 from bls_models.vector_rows import DEAD, BoolArray, IntArray, VectorRows
 from bls_models.vectors import FloatArray
 
-# Candidate rows a vector at first; each round that does not suffice takes this times more.
-FIRST_CANDIDATES = 64
+# Candidate rows a vector at first, and at least four a wanted match, so that several views of one
+# product leave enough; each round that does not suffice takes this times more.
+FIRST_CANDIDATES = 16
 GROWTH = 8
 # Beyond this, scoring every eligible product at once is the cheaper way.
 MAX_CANDIDATES = 4096
@@ -61,9 +63,18 @@ class IndexQuery:
 
 @dataclass(frozen=True)
 class IndexMatch:
-    """One product that matches; a score is NaN where the modality takes no part."""
+    """One product that matches; a score is NaN where the modality takes no part.
+
+    Attributes:
+        product_id: the product.
+        product_version: another number after each change of the product, also across restarts.
+        score: weighted mean of the cosines.
+        image_score: that of the image vectors alone.
+        text_score: that of the text vectors alone.
+    """
 
     product_id: str
+    product_version: int
     score: float
     image_score: float
     text_score: float
@@ -127,6 +138,9 @@ class ProductIndex:
         self._slots: dict[str, int] = {}
         self._ids: list[str | None] = []
         self._write_ids: dict[str, str] = {}
+        self._product_versions: dict[str, int] = {}
+        # No two runs of the index give out the same numbers.
+        self._next_product_version = time.time_ns()
         self._free: list[int] = []
         self._version = 0
         self._time = datetime.now(UTC)
@@ -164,9 +178,17 @@ class ProductIndex:
             for slot, product in zip(slots, products, strict=True):
                 self._columns.set(slot, product.fields)
                 self._write_ids[product.product_id] = product.write_id
+                self._renew(product.product_id)
             self._images.replace(slots, [product.image_vectors for product in products])
             self._texts.replace(slots, [product.text_vectors for product in products])
             self._changed(len(products))
+
+    def renew_versions(self, product_ids: Sequence[str]) -> None:
+        """Give products new versions, because what is stored of them may have changed."""
+        with self._lock:
+            for product_id in product_ids:
+                if product_id in self._slots:
+                    self._renew(product_id)
 
     def remove(self, product_id: str) -> None:
         """Take a product out; one that is not there is no error."""
@@ -179,6 +201,7 @@ class ProductIndex:
             self._columns.clear(slot)
             self._ids[slot] = None
             del self._write_ids[product_id]
+            del self._product_versions[product_id]
             self._free.append(slot)
             self._changed(1)
 
@@ -193,6 +216,10 @@ class ProductIndex:
                 self._ids.append(product_id)
             self._slots[product_id] = slot
         return slot
+
+    def _renew(self, product_id: str) -> None:
+        self._product_versions[product_id] = self._next_product_version
+        self._next_product_version += 1
 
     def _changed(self, count: int) -> None:
         self._version += count
@@ -224,7 +251,7 @@ class ProductIndex:
         texts = _Modality.of(self._texts, query.text_vectors, query.text_weights)
         modalities = [part for part in (images, texts) if part.total > 0]
         wanted = query.offset + query.top_k
-        count = max(FIRST_CANDIDATES, 2 * wanted)
+        count = max(FIRST_CANDIDATES, 4 * wanted)
         while True:
             candidates, bound = self._candidates(modalities, count, slots)
             image_scores = self._modality_scores(images, candidates)
@@ -239,15 +266,20 @@ class ProductIndex:
                 break
             count *= GROWTH
         return [
-            IndexMatch(
-                str(self._ids[candidates[at]]),
-                float(scores[at]),
-                float(image_scores[at]),
-                float(text_scores[at]),
-            )
+            self._match(int(candidates[at]), scores[at], image_scores[at], text_scores[at])
             for at in order[query.offset :]
             if scores[at] >= query.min_score
         ]
+
+    def _match(self, slot: int, score: float, image_score: float, text_score: float) -> IndexMatch:
+        product_id = str(self._ids[slot])
+        return IndexMatch(
+            product_id,
+            self._product_versions[product_id],
+            float(score),
+            float(image_score),
+            float(text_score),
+        )
 
     def _candidates(
         self, modalities: list[_Modality], count: int, slots: BoolArray | None

@@ -15,15 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from bls_models.bundle import Bundle
+from bls_models.documents import ClientDocuments
 from bls_models.encoders import Encoders
-from bls_models.errors import DatabaseError, RequestError
-from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.errors import RequestError
+from bls_models.images import (
+    ImageLimits,
+    Preprocess,
+    decode_image,
+    encoded_bytes,
+    prepare_pixels,
+)
 from bls_models.index import IndexMatch, IndexQuery
 from bls_models.logs import LogWriter
-from bls_models.match_request import MatchQuery
-from bls_models.product import client_document
+from bls_models.match_request import Crop, MatchQuery
+from bls_models.product import json_bytes
 from bls_models.settings import Settings, cpu_count
 from bls_models.store import Document, Store
+from bls_models.vector_cache import VectorCache
 from bls_models.vectors import FloatArray
 
 
@@ -42,6 +50,30 @@ class Search(Protocol):
 
 
 @dataclass
+class QueryImage:
+    """One picture of a request.
+
+    Attributes:
+        size: bytes of the encoded file.
+        sha256: of the encoded file, in hex.
+        crop: the part that is searched for, None for all of it.
+        vector: (image_dim,) FP32, once it is known.
+        pixels: (S, S, 3) UINT8; None where the vector was known before decoding.
+    """
+
+    size: int
+    sha256: str
+    crop: Crop | None
+    vector: FloatArray | None = None
+    pixels: npt.NDArray[np.uint8] | None = None
+
+    @property
+    def key(self) -> tuple[str, Crop | None]:
+        """Pictures of the same key have the same vector."""
+        return self.sha256, self.crop
+
+
+@dataclass
 class MatchRequest:
     """One request on its way through a batch.
 
@@ -49,15 +81,18 @@ class MatchRequest:
         request_id: the client's id, or one made here.
         query: the checked query; None where checking failed.
         error: what the request fails with.
+        images: its pictures, decoded.
+        matches: the answer, best first.
+        products: JSON of each match's document.
+        details: see docs/api.md.
     """
 
     request_id: str
     query: MatchQuery | None = None
     error: Exception | None = None
-    pixels: list[npt.NDArray[np.uint8]] = field(default_factory=list)
-    image_facts: list[Document] = field(default_factory=list)
+    images: list[QueryImage] = field(default_factory=list)
     matches: list[IndexMatch] = field(default_factory=list)
-    products: list[Document] = field(default_factory=list)
+    products: list[bytes] = field(default_factory=list)
     details: Document = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,7 +130,8 @@ class ProductMatcher:
         bundle: Bundle,
         settings: Settings,
     ) -> None:
-        self._store = store
+        self._documents = ClientDocuments(store, settings.document_cache)
+        self._vectors = VectorCache(settings.vector_cache)
         self._encoders = encoders
         self._search = search
         self._log = log
@@ -131,9 +167,7 @@ class ProductMatcher:
             if isinstance(result, RequestError):
                 request.error = request.error or result
             else:
-                pixels, facts = result
-                request.pixels.append(pixels)
-                request.image_facts.append(facts)
+                request.images.append(result)
         clock.lap("decode")
         good = [item for item in requests if item.query is not None and item.error is None]
         if not good:
@@ -144,7 +178,7 @@ class ProductMatcher:
         for request, matches in zip(good, found, strict=True):
             request.matches = matches
         clock.lap("search")
-        degraded = self._add_documents(good)
+        degraded = self._add_documents(good, index_info["following"])
         clock.lap("documents")
         milliseconds = clock.finish()
         for request in good:
@@ -156,37 +190,42 @@ class ProductMatcher:
                 "milliseconds": milliseconds,
             }
 
-    def _decode(
-        self, job: tuple[MatchRequest, int]
-    ) -> tuple[npt.NDArray[np.uint8], Document] | RequestError:
+    def _decode(self, job: tuple[MatchRequest, int]) -> QueryImage | RequestError:
         request, number = job
         query = request.query
         assert query is not None
+        tensor, crop = f"image[{number}]", query.crops[number]
         try:
-            pixels, data = decode_pixels(
-                query.images[number],
-                f"image[{number}]",
-                self._limits,
-                self._preprocess,
-                query.crops[number],
-            )
+            data = encoded_bytes(query.images[number], tensor, self._limits)
+            image = QueryImage(len(data), hashlib.sha256(data).hexdigest(), crop)
+            image.vector = self._vectors.get(image.key)
+            if image.vector is None:
+                picture = decode_image(data, tensor, self._limits, self._preprocess, crop)
+                image.pixels = prepare_pixels(picture, self._preprocess, crop)
         except RequestError as error:
             return error
-        return pixels, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return image
 
     def _encode(self, requests: list[MatchRequest]) -> list[IndexQuery]:
         """Every picture and text of the batch in one call to each engine."""
         queries = [request.query for request in requests if request.query is not None]
-        pixels = [picture for request in requests for picture in request.pixels]
+        images = [image for request in requests for image in request.images]
         texts = [text for query in queries for text in query.texts]
-        images, words = self._encoders.encode(pixels, texts)
+        new = {image.key: image.pixels for image in images if image.pixels is not None}
+        vectors, words = self._encoders.encode(list(new.values()), texts)
+        fresh = dict(zip(new, vectors, strict=True))
+        for key, vector in fresh.items():
+            self._vectors.put(key, vector)
+        image_vectors = np.zeros((len(images), self._bundle.image_dim), np.float32)
+        for row, image in zip(image_vectors, images, strict=True):
+            row[:] = fresh[image.key] if image.vector is None else image.vector
         index_queries = []
         image_at = text_at = 0
         for query in queries:
             index_queries.append(
                 self._index_query(
                     query,
-                    images[image_at : image_at + len(query.images)],
+                    image_vectors[image_at : image_at + len(query.images)],
                     words[text_at : text_at + len(query.texts)],
                 )
             )
@@ -215,24 +254,23 @@ class ProductMatcher:
             filter=query.filter,
         )
 
-    def _add_documents(self, requests: list[MatchRequest]) -> list[str]:
-        """Read the documents of all matches in one round trip; returns the degraded parts."""
-        ids = sorted({match.product_id for request in requests for match in request.matches})
-        if not ids:
-            return []
-        try:
-            found = self._store.find_products(ids)
-        except DatabaseError:
-            # The matches themselves are right; they go out with their ids alone.
-            for request in requests:
-                request.products = [{"product_id": item.product_id} for item in request.matches]
-            return ["documents"]
-        documents = {key: client_document(document) for key, document in found.items()}
+    def _add_documents(self, requests: list[MatchRequest], following: bool) -> list[str]:
+        """Put the documents of all matches into the answers; returns the degraded parts."""
+        found = self._documents.find(
+            (match for request in requests for match in request.matches), following
+        )
         for request in requests:
-            # A product deleted a moment ago may still be in the index.
-            request.matches = [item for item in request.matches if item.product_id in documents]
-            request.products = [documents[item.product_id] for item in request.matches]
-        return []
+            if found.complete:
+                # A product deleted a moment ago may still be in the index.
+                request.matches = [
+                    item for item in request.matches if item.product_id in found.json
+                ]
+            # Without the database the matches are still right; they go out with their ids alone.
+            request.products = [
+                found.json.get(item.product_id) or json_bytes({"product_id": item.product_id})
+                for item in request.matches
+            ]
+        return [] if found.complete else ["documents"]
 
     def _log_batch(self, requests: Sequence[MatchRequest], milliseconds: dict[str, float]) -> None:
         now = datetime.now(UTC)
@@ -250,7 +288,7 @@ def _log_entry(request: MatchRequest, now: datetime, milliseconds: dict[str, flo
     }
     if query is not None:
         entry["inputs"] = {
-            "images": request.image_facts,
+            "images": [{"bytes": item.size, "sha256": item.sha256} for item in request.images],
             "texts": list(query.texts),
             "top_k": query.top_k,
             "offset": query.offset,

@@ -92,7 +92,7 @@ class Matching:
         self, queries: Sequence[IndexQuery]
     ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
         self.queries = list(queries)
-        return self.index.search(queries), {}
+        return self.index.search(queries), {"following": True}
 
     def match(self, *inputs: dict[str, Any]) -> list[dict[str, IndexMatch]]:
         requests = []

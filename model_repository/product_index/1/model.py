@@ -11,12 +11,12 @@ from bls_models.errors import IndexUnavailableError
 from bls_models.follower import IndexFollower
 from bls_models.index import ProductIndex
 from bls_models.index_wire import queries_from_tensors, tensors_from_matches
+from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX
 from bls_models.store import Store, connect
 from bls_models.triton import (
     error_response,
-    json_bytes,
     repository_of,
     response,
     set_up_logging,

@@ -11,13 +11,13 @@ from bls_models.encoders import Encoders
 from bls_models.logs import LogWriter
 from bls_models.match import MatchRequest, ProductMatcher
 from bls_models.match_request import match_query_from_tensors
+from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
 from bls_models.store import MATCH_LOG, Store, connect
 from bls_models.triton import (
     call_engine,
     error_response,
-    json_bytes,
     repository_of,
     response,
     search_index,
@@ -81,7 +81,7 @@ def _response(item: MatchRequest) -> Any:
         # JSON has no NaN, so a modality that takes no part is 0 on the wire.
         "image_score": np.nan_to_num([match.image_score for match in item.matches]),
         "text_score": np.nan_to_num([match.text_score for match in item.matches]),
-        "product": [json_bytes(product) for product in item.products],
+        "product": item.products,
         "details": [json_bytes(item.details)],
     }
     return response(
