@@ -27,10 +27,10 @@ from bls_models.vectors import FloatArray
 # product leave enough; each round that does not suffice takes this times more.
 FIRST_CANDIDATES = 16
 GROWTH = 8
-# Beyond this, scoring every eligible product at once is the cheaper way.
+# Beyond this number, or this share of the products, scoring every eligible product at once is the
+# cheaper way.
 MAX_CANDIDATES = 4096
-# Products scored at a time, to bound the memory of copied vectors.
-SCORING_BLOCK = 8192
+MAX_CANDIDATE_SHARE = 0.25
 # Cosines that differ by less are equal: FAISS and the scoring here round differently.
 SCORE_DECIMALS = 6
 ROUNDING = 10.0**-SCORE_DECIMALS
@@ -287,33 +287,37 @@ class ProductIndex:
         """Slots worth scoring, and the best score that any other eligible slot could have."""
         # A pushing (negative) weight prefers what is far away, which no near list tells.
         pushes = any((part.weights < 0).any() for part in modalities)
-        if pushes or count > MAX_CANDIDATES:
-            alive = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        many = count > max(FIRST_CANDIDATES, MAX_CANDIDATE_SHARE * len(self._slots))
+        if pushes or count > MAX_CANDIDATES or many:
+            alive = np.sort(np.fromiter(self._slots.values(), np.int64, len(self._slots)))
             eligible = alive if slots is None else alive[slots[alive]]
-            has = [s for s in eligible if any(part.rows.has(int(s)) for part in modalities)]
-            return np.sort(np.array(has, np.int64)), float("-inf")
+            comparable = np.any([part.rows.have(eligible) for part in modalities], axis=0)
+            return eligible[comparable], float("-inf")
         owners = []
-        bound = float("-inf")
+        bounds = []
         for part in modalities:
             scores, found = part.rows.nearest(part.vectors, count, slots)
             owners.append(found.ravel())
-            # A mean over both modalities cannot exceed the larger of the two.
-            bound = max(bound, part.bound(scores[:, -1]))
+            bounds.append(part.bound(scores[:, -1]))
         slots_found = np.unique(np.concatenate(owners))
-        return slots_found[slots_found != DEAD], bound
+        return slots_found[slots_found != DEAD], self._joint_bound(modalities, bounds)
+
+    def _joint_bound(self, modalities: list[_Modality], bounds: list[float]) -> float:
+        """The best score of a product outside all lists, from the best in each modality."""
+        complete = all(part.rows.owner_count == len(self._slots) for part in modalities)
+        if not complete:
+            # One that lacks a modality is scored by the other alone.
+            return max(bounds)
+        weights = [part.total for part in modalities]
+        return sum(w * b for w, b in zip(weights, bounds, strict=True)) / sum(weights)
 
     @staticmethod
     def _modality_scores(part: _Modality, slots: IntArray) -> FloatArray:
         """Weighted mean of the cosines (m,); NaN where a product lacks the modality."""
         if part.total == 0:
             return np.full(len(slots), np.nan, np.float32)
-        blocks = [
-            part.weights @ part.rows.best_views(part.vectors, slots[start : start + SCORING_BLOCK])
-            for start in range(0, len(slots), SCORING_BLOCK)
-        ]
-        if not blocks:
-            return np.zeros(0, np.float32)
-        scores: FloatArray = (np.concatenate(blocks) / part.total).astype(np.float32)
+        best = part.rows.best_views(part.vectors, slots)  # (n, m)
+        scores: FloatArray = (part.weights @ best / part.total).astype(np.float32)
         return scores
 
 

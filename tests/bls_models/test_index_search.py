@@ -139,7 +139,8 @@ def small_constants(first: int = 2, growth: int = 2, most: int = 16) -> Iterator
         patch.setattr(index_module, "FIRST_CANDIDATES", first)
         patch.setattr(index_module, "GROWTH", growth)
         patch.setattr(index_module, "MAX_CANDIDATES", most)
-        patch.setattr(index_module, "SCORING_BLOCK", 5)
+        patch.setattr(index_module, "MAX_CANDIDATE_SHARE", 1.0)
+        patch.setattr(vector_rows, "MAX_COPIED_SHARE", 0.5)
         patch.setattr(vector_rows, "MIN_DEAD_ROWS", 3)
         yield
 
