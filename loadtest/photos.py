@@ -38,16 +38,27 @@ def read_photos(folder: Path, side: int) -> list[Photo]:
     Raises:
         SetupError: there is no photo.
     """
-    files = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in SUFFIXES]
+    files = _photo_files(folder, "*/*", "<product id>/<photo>")
+    return [Photo(path.parent.name, _encoded(path, side)) for path in files]
+
+
+def read_any_photos(folder: Path, side: int) -> list[bytes]:
+    """The photos anywhere in a folder, encoded; see ``read_photos``."""
+    return [_encoded(path, side) for path in _photo_files(folder, "**/*", "files")]
+
+
+def _photo_files(folder: Path, pattern: str, expected: str) -> list[Path]:
+    files = [path for path in sorted(folder.glob(pattern)) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise SetupError(
-            f"{folder} holds no photos; expected <product id>/<photo> with one of "
+            f"{folder} holds no photos; expected {expected} with one of "
             f"{', '.join(sorted(SUFFIXES))}"
         )
-    return [
-        Photo(path.parent.name, camera_jpeg(path, side) if side else path.read_bytes())
-        for path in files
-    ]
+    return files
+
+
+def _encoded(path: Path, side: int) -> bytes:
+    return camera_jpeg(path, side) if side else path.read_bytes()
 
 
 def camera_jpeg(path: Path, side: int) -> bytes:

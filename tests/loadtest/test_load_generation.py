@@ -12,7 +12,7 @@ from bls_models.errors import SetupError
 from loadtest.http_load import Address, answer_from_bytes, run_load
 from loadtest.match_wire import HEADER_LENGTH, request_from_photo
 from loadtest.measurements import LoadError
-from loadtest.served import address_from_url
+from loadtest.stack import address_from_url, grpc_address_from_url
 
 GET = b"GET /%d HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -92,6 +92,12 @@ def test_a_request_is_a_whole_http_message_with_the_photo_at_its_end() -> None:
 def test_a_url_gives_host_and_port() -> None:
     assert address_from_url("http://127.0.0.1:8000") == ("127.0.0.1", 8000)
     assert address_from_url("http://shop.example") == ("shop.example", 80)
+
+
+def test_a_grpc_url_gives_the_address() -> None:
+    assert grpc_address_from_url("grpc://127.0.0.1:9001") == "127.0.0.1:9001"
+    with pytest.raises(SetupError, match="grpc://host:port"):
+        grpc_address_from_url("http://127.0.0.1:8000")
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "grpc://127.0.0.1:8001", "http://"])

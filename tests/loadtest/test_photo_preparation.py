@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bls_models.errors import SetupError
-from loadtest.photos import read_photos
+from loadtest.photos import read_any_photos, read_photos
 
 
 def write_picture(path: Path, size: tuple[int, int] = (40, 30)) -> None:
@@ -45,3 +45,11 @@ def test_other_files_are_left_out_and_a_folder_without_photos_is_an_error(tmp_pa
     (tmp_path / "mug" / "notes.txt").write_text("no photo")
     with pytest.raises(SetupError, match="holds no photos"):
         read_photos(tmp_path, 0)
+
+
+def test_own_photos_may_lie_anywhere_in_a_folder(tmp_path: Path) -> None:
+    for name in ("a.jpg", "shelf/b.png", "shelf/left/c.webp"):
+        write_picture(tmp_path / name)
+    assert read_any_photos(tmp_path, 0) == [
+        (tmp_path / name).read_bytes() for name in ("a.jpg", "shelf/b.png", "shelf/left/c.webp")
+    ]
