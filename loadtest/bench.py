@@ -50,6 +50,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 WARM_UP_SECONDS = 2.0
 # All run the same graph on the same pictures, so they hardly ever differ.
 MIN_AGREEMENT = 0.9
+# The row of product_match where one photo in ten comes again; all other rows send none twice.
+REPEATING, REPEAT_EVERY = "product_match_repeats", 10
 OTHERS = ("raw", *BASELINES)
 
 
@@ -121,12 +123,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
             "mean_kb": round(_mean_kb(photos), 1),
         },
     }
-    with all_contestants(options, photos) as contestants:
+    with all_contestants(options, photos) as (contestants, repeating):
         accuracy = check_answers(photos, contestants)
         right = ", ".join(f"{name} {share:.1%}" for name, share in accuracy.right.items())
         console.print(f"first match right: {right}; the same in {accuracy.agreement:.1%}")
         report["accuracy"] = accuracy.as_json()
-        summaries = measure(contestants, main_clients, options.rounds, options.seconds)
+        summaries = measure(
+            [*contestants, repeating], main_clients, options.rounds, options.seconds
+        )
         console.print(table_from_summaries(main_clients, summaries))
         stages = summaries[PRODUCT_MATCH.name].stages_ms
         console.print("stages, ms: " + ", ".join(f"{k} {v:.1f}" for k, v in stages.items()))
@@ -143,8 +147,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
 @contextlib.contextmanager
 def all_contestants(
     options: argparse.Namespace, photos: Sequence[Photo]
-) -> Iterator[list[Contestant]]:
-    """Start what is measured, ``product_match`` last."""
+) -> Iterator[tuple[list[Contestant], Contestant]]:
+    """Start what is measured, ``product_match`` last; apart, the same with repeating photos."""
     with contextlib.ExitStack() as running:
         contestants: list[Contestant] = []
         if "raw" in options.contestants:
@@ -162,19 +166,24 @@ def all_contestants(
             if name in options.contestants:
                 service = baseline(name, stack, options.repository, photos, generator)
                 contestants.append(running.enter_context(service))
-        contestants.append(product_match(stack, photos, generator))
-        yield contestants
+        contestants.append(product_match(PRODUCT_MATCH.name, stack, photos, generator))
+        yield contestants, product_match(REPEATING, stack, photos, generator, REPEAT_EVERY)
 
 
 def product_match(
-    stack: Stack, photos: Sequence[Photo], generator: ProcessPoolExecutor
+    name: str,
+    stack: Stack,
+    photos: Sequence[Photo],
+    generator: ProcessPoolExecutor,
+    repeat_every: int = 0,
 ) -> ServedContestant:
-    """The product itself, served by Triton."""
+    """The product itself, served by Triton; for ``repeat_every`` see ``run_load``."""
     address = address_from_url(stack.http_url)
     requests = [request_from_photo(photo.data, address) for photo in photos]
     trees = ProcessTrees(stack.roots)
-    name = PRODUCT_MATCH.name
-    return ServedContestant(name, address, requests, facts_from_answer, trees, generator)
+    return ServedContestant(
+        name, address, requests, facts_from_answer, trees, generator, repeat_every
+    )
 
 
 def check_answers(photos: Sequence[Photo], contestants: Sequence[Contestant]) -> Accuracy:

@@ -117,7 +117,7 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
 
 def _others(summaries: Mapping[str, Summary]) -> list[str]:
     """What ratios are given to: everything but the product itself."""
-    return [name for name in summaries if name != PRODUCT_MATCH.name]
+    return [name for name in summaries if not name.startswith(PRODUCT_MATCH.name)]
 
 
 def _parts(summaries: Iterable[Summary]) -> list[str]:

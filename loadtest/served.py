@@ -42,6 +42,7 @@ class ServedContestant:
         read: takes an answer of status 200 apart.
         trees: its processes.
         generator: the process that sends the load.
+        repeat_every: one photo in so many is one that was sent before; 0: none is.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ServedContestant:
         read: Callable[[HttpAnswer], AnswerFacts],
         trees: ProcessTrees,
         generator: ProcessPoolExecutor,
+        repeat_every: int = 0,
     ) -> None:
         self.name = name
         self._address = address
@@ -59,6 +61,7 @@ class ServedContestant:
         self._read = read
         self._trees = trees
         self._generator = generator
+        self._repeat_every = repeat_every
 
     def first_matches(self) -> list[str]:
         """The product found first for each photo; empty text where there is none.
@@ -81,7 +84,7 @@ class ServedContestant:
         before = self._trees.cpu_ms()
         with peak_memory(self._trees) as memory:
             load: LoadResult = self._generator.submit(
-                run_load, self._address, self._requests, clients, seconds
+                run_load, self._address, self._requests, clients, seconds, self._repeat_every
             ).result()
         after = self._trees.cpu_ms()
         return Measurement(

@@ -45,12 +45,15 @@ class Stack:
 
 
 @contextlib.contextmanager
-def local_stack(repository: Path, catalog: Path) -> Iterator[Stack]:
+def local_stack(
+    repository: Path, catalog: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
     """Start Triton with a database on free ports, their files in a temporary folder, and fill it.
 
     Args:
         repository: the built model repository to serve.
         catalog: the products to import.
+        settings: environment variables of ``bls_models.settings``.
 
     Raises:
         SetupError: the server does not start, or the catalogue does not get in.
@@ -59,9 +62,8 @@ def local_stack(repository: Path, catalog: Path) -> Iterator[Stack]:
         roots: dict[str, int] = {}
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="product-match-")))
         uri = _started(DATABASE, lambda: stack.enter_context(local_database(state, 0)), roots)
-        server = stack.enter_context(
-            running_triton(repository, state, Ports(0, 0, 0), {"MONGODB_URI": uri})
-        )
+        environment = {**(settings or {}), "MONGODB_URI": uri}
+        server = stack.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
         roots[SERVING] = server.process.pid
         counts = asyncio.run(_import(server.http_url, catalog))
         if counts.failed or not counts.accepted:

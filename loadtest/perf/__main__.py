@@ -101,7 +101,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
         write_inputs(photos, inputs)
         url = options.url
         if not url:
-            url = running.enter_context(local_stack(options.repository, options.catalog)).grpc_url
+            # perf_analyzer sends the same photos again and again; each shall be computed.
+            settings = {"PRODUCT_MATCH_VECTOR_CACHE": "1"}
+            stack = local_stack(options.repository, options.catalog, settings)
+            url = running.enter_context(stack).grpc_url
         sweep = Sweep(analyzer, grpc_address_from_url(url), inputs, folder, options, console)
         for value in options.concurrency:
             sweep.measure(Level("concurrency", value))

@@ -9,9 +9,12 @@ from typing import Any
 from bls_models.errors import SetupError
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.match_wire import CAPTION, with_caption
+from loadtest.photos import with_serial
 from product_match_client.calls import Call, match_call
 from product_match_client.results import MatchResult
 
+# People send the same photo twice now and then.
+REPEATED_SHARE = 0.1
 # A shop's app: most people send a photo alone; captions are asked for now and then.
 DEFAULT_MIX = {"image": 50, "text": 20, "both": 15, "filtered": 10, "captions": 5}
 DEFAULT_MIX_TEXT = ",".join(f"{kind}={weight}" for kind, weight in DEFAULT_MIX.items())
@@ -48,7 +51,7 @@ class RequestMaker:
     """Makes requests at random, as the mix says.
 
     Args:
-        photos: encoded photos, at least one.
+        photos: of ``loadtest.photos``, at least one.
         products: of the catalogue that the server holds, at least one; texts and filters are
             taken from them.
         mix: weights by kind.
@@ -93,7 +96,10 @@ class RequestMaker:
         return kind, self._makers[kind]()
 
     def _photo(self) -> bytes:
-        return self._random.choice(self._photos)
+        photo = self._random.choice(self._photos)
+        if self._random.random() < REPEATED_SHARE:
+            return photo
+        return bytes(with_serial(photo, self._random.getrandbits(63)))
 
     def _product(self) -> Mapping[str, Any]:
         return self._random.choice(self._products)

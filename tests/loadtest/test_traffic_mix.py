@@ -8,6 +8,7 @@ from serving_support import picture
 
 from bls_models.errors import SetupError
 from loadtest.match_wire import with_caption
+from loadtest.photos import FIRST_SERIAL
 from loadtest.traffic.budget import faults
 from loadtest.traffic.mix import (
     DEFAULT_MIX,
@@ -20,7 +21,7 @@ from loadtest.traffic.shapes import users_at
 from product_match_client.calls import match_call
 
 PRODUCTS = [{"name": "Red mug", "category": "mug"}, {"name": "Blue bowl", "category": "bowl"}]
-PHOTOS = [picture(1), picture(2)]
+PHOTOS = [picture(1) + FIRST_SERIAL, picture(2) + FIRST_SERIAL]
 WITHOUT_CAPTIONS = {kind: weight for kind, weight in DEFAULT_MIX.items() if kind != "captions"}
 
 
