@@ -22,6 +22,7 @@ from bls_models.triton import (
     set_up_logging,
     tensors_of,
 )
+from bls_models.triton_metrics import TritonMetrics
 
 # A large catalogue goes on loading after this, and searches answer 503 until it is there.
 LOAD_WAIT_SECONDS = 30.0
@@ -37,7 +38,7 @@ class TritonPythonModel:
         bundle = Bundle.read(repository_of(args))
         store = Store(connect(settings), settings.log_days)
         self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
-        self._follower = IndexFollower(self._index, store, bundle)
+        self._follower = IndexFollower(self._index, store, bundle, TritonMetrics())
         self._follower.start(LOAD_WAIT_SECONDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:
