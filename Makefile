@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality run smoke logs import reembed test test-fast test-slow lint format bench docs clean
+.PHONY: help install models engines quality run smoke logs import reembed test test-fast test-slow lint format bench loadtest perf docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,12 +102,28 @@ format: $(VENV)/.test-installed ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.test-installed models ## Measure product_match against the raw pipeline
+# --- load -------------------------------------------------------------------------------------
+
+bench: $(VENV)/.test-installed models ## Measure product_match against a raw pipeline and two FastAPI services
 	$(BIN)/python -m loadtest.bench
+
+# Each with a server of its own on free ports; URL=http://host:port or grpc://host:port names another.
+USERS ?= 8
+RATE ?= 4
+TIME ?= 60s
+SHAPE ?= steady
+PROTOCOL ?= http
+LOAD_SOURCES = $(if $(URL),--url "$(URL)") $(if $(CATALOG),--catalog "$(CATALOG)") $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+loadtest: $(VENV)/.test-installed models ## Many users with locust (USERS, TIME, SHAPE, MIX, P99_MS and more: docs/benchmarks.md)
+	$(BIN)/python -m loadtest.traffic --users $(USERS) --rate $(RATE) --time $(TIME) --shape $(SHAPE) --protocol $(PROTOCOL) $(if $(MIX),--mix "$(MIX)") $(if $(P99_MS),--p99-ms $(P99_MS)) $(LOAD_SOURCES)
+
+perf: $(VENV)/.test-installed models ## Sweep load with perf_analyzer: CSV and plot (PHOTOS, URL=grpc://host:port)
+	$(BIN)/python -m loadtest.perf $(LOAD_SOURCES)
 
 docs: $(VENV)/.test-installed ## Write docs/configuration.md from the code
 	$(BIN)/python -m local_server.reference > docs/configuration.md
 
 clean: ## Remove built models, local state and the environment
 	rm -rf $(VENV) .state build reports model_repository/bundle.json
-	rm -f model_repository/*/1/*.onnx model_repository/*/1/*.plan* model_repository/*/1/tokenizer.json
+	rm -f model_repository/*/1/*.onnx model_repository/*/1/*.plan* model_repository/*/1/*.npy model_repository/*/1/tokenizer.json

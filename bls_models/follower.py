@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Set
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,16 @@ from bls_models.bundle import Bundle
 from bls_models.errors import DatabaseError, ProductError
 from bls_models.filter_columns import Columns
 from bls_models.index import IndexedProduct, ProductIndex
+from bls_models.metrics import (
+    INDEX_FOLLOWING,
+    INDEX_LAG_SECONDS,
+    INDEX_PRODUCTS,
+    INDEX_STALE,
+    INDEX_VECTORS,
+    INDEX_VERSION,
+    NO_METRICS,
+    Metrics,
+)
 from bls_models.store import INDEX_FIELDS, Document, Store
 from bls_models.vectors import FloatArray, vector_from_binary
 
@@ -38,10 +50,19 @@ class IndexFollower:
     read, during which searches go on with what was there before.
     """
 
-    def __init__(self, index: ProductIndex, store: Store, bundle: Bundle) -> None:
+    def __init__(
+        self,
+        index: ProductIndex,
+        store: Store,
+        bundle: Bundle,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
         self._index = index
         self._store = store
         self._bundle = bundle
+        self._metrics = metrics
+        self._followed_at = time.monotonic()
+        self._lag_seconds = 0.0
         self._stop = threading.Event()
         self._loaded = threading.Event()
         self._following = False
@@ -94,6 +115,7 @@ class IndexFollower:
                 self._token = None
                 logger.exception("product_index could not apply changes, reading all again")
             self._following = False
+            self._report()
             self._stop.wait(RETRY_SECONDS)
 
     def _follow(self, stream: ChangeStream[Document]) -> None:
@@ -107,6 +129,21 @@ class IndexFollower:
                 self._apply(events)
             # Only now, so that what could not be applied comes again.
             self._token = stream.resume_token
+            self._followed_at = time.monotonic()
+            self._lag_seconds = max((_age(item) for item in events), default=0.0)
+            self._report()
+
+    def _report(self) -> None:
+        """Bring the metrics up to date."""
+        info, report = self.info(), self._metrics
+        report.set(INDEX_PRODUCTS, info["products"])
+        report.set(INDEX_VECTORS, info["image_vectors"], "image")
+        report.set(INDEX_VECTORS, info["text_vectors"], "text")
+        report.set(INDEX_VERSION, info["version"])
+        report.set(INDEX_STALE, info["stale_products"])
+        report.set(INDEX_FOLLOWING, float(self._following))
+        lost = time.monotonic() - self._followed_at
+        report.set(INDEX_LAG_SECONDS, self._lag_seconds if self._following else lost)
 
     # --- full read ------------------------------------------------------------------------
 
@@ -171,12 +208,18 @@ class IndexFollower:
             by_hand: ids of those that may have changed without a new ``write_id``.
         """
         newer = []
+        unchanged = []
         for document in documents:
             write_id = document.get("write_id")
             if write_id is None:
                 self._leave_out(document, "it was not written by product_ingest")
             elif document["_id"] in by_hand or write_id != self._index.write_id(document["_id"]):
                 newer.append(document)
+            else:
+                # Whoever keeps documents by version must read them again: something by hand may
+                # have changed while nobody followed.
+                unchanged.append(document["_id"])
+        self._index.renew_versions(unchanged)
         if not newer:
             return
         by_write: dict[str, list[Document]] = {item["write_id"]: [] for item in newer}
@@ -218,6 +261,12 @@ class IndexFollower:
         self._index.remove(document["_id"])
         if reason:
             logger.warning("product %s is not searched: %s", document["_id"], reason)
+
+
+def _age(event: Document) -> float:
+    """Seconds since a change was made, by the database's clock; 0 where it does not say."""
+    made: datetime | None = event.get("wallTime")
+    return 0.0 if made is None else max(0.0, (datetime.now(UTC) - made).total_seconds())
 
 
 def _stack(embeddings: list[Document], kind: str, dim: int) -> FloatArray:

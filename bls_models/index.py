@@ -9,6 +9,7 @@ scored exactly, and the search goes deeper until no other product can be better.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,13 +23,14 @@ from bls_models.filters import Node, parse_filter
 from bls_models.vector_rows import DEAD, BoolArray, IntArray, VectorRows
 from bls_models.vectors import FloatArray
 
-# Candidate rows a vector at first; each round that does not suffice takes this times more.
-FIRST_CANDIDATES = 64
+# Candidate rows a vector at first, and at least four a wanted match, so that several views of one
+# product leave enough; each round that does not suffice takes this times more.
+FIRST_CANDIDATES = 16
 GROWTH = 8
-# Beyond this, scoring every eligible product at once is the cheaper way.
+# Beyond this number, or this share of the products, scoring every eligible product at once is the
+# cheaper way.
 MAX_CANDIDATES = 4096
-# Products scored at a time, to bound the memory of copied vectors.
-SCORING_BLOCK = 8192
+MAX_CANDIDATE_SHARE = 0.25
 # Cosines that differ by less are equal: FAISS and the scoring here round differently.
 SCORE_DECIMALS = 6
 ROUNDING = 10.0**-SCORE_DECIMALS
@@ -61,9 +63,18 @@ class IndexQuery:
 
 @dataclass(frozen=True)
 class IndexMatch:
-    """One product that matches; a score is NaN where the modality takes no part."""
+    """One product that matches; a score is NaN where the modality takes no part.
+
+    Attributes:
+        product_id: the product.
+        product_version: another number after each change of the product, also across restarts.
+        score: weighted mean of the cosines.
+        image_score: that of the image vectors alone.
+        text_score: that of the text vectors alone.
+    """
 
     product_id: str
+    product_version: int
     score: float
     image_score: float
     text_score: float
@@ -127,6 +138,9 @@ class ProductIndex:
         self._slots: dict[str, int] = {}
         self._ids: list[str | None] = []
         self._write_ids: dict[str, str] = {}
+        self._product_versions: dict[str, int] = {}
+        # No two runs of the index give out the same numbers.
+        self._next_product_version = time.time_ns()
         self._free: list[int] = []
         self._version = 0
         self._time = datetime.now(UTC)
@@ -164,9 +178,17 @@ class ProductIndex:
             for slot, product in zip(slots, products, strict=True):
                 self._columns.set(slot, product.fields)
                 self._write_ids[product.product_id] = product.write_id
+                self._renew(product.product_id)
             self._images.replace(slots, [product.image_vectors for product in products])
             self._texts.replace(slots, [product.text_vectors for product in products])
             self._changed(len(products))
+
+    def renew_versions(self, product_ids: Sequence[str]) -> None:
+        """Give products new versions, because what is stored of them may have changed."""
+        with self._lock:
+            for product_id in product_ids:
+                if product_id in self._slots:
+                    self._renew(product_id)
 
     def remove(self, product_id: str) -> None:
         """Take a product out; one that is not there is no error."""
@@ -179,6 +201,7 @@ class ProductIndex:
             self._columns.clear(slot)
             self._ids[slot] = None
             del self._write_ids[product_id]
+            del self._product_versions[product_id]
             self._free.append(slot)
             self._changed(1)
 
@@ -193,6 +216,10 @@ class ProductIndex:
                 self._ids.append(product_id)
             self._slots[product_id] = slot
         return slot
+
+    def _renew(self, product_id: str) -> None:
+        self._product_versions[product_id] = self._next_product_version
+        self._next_product_version += 1
 
     def _changed(self, count: int) -> None:
         self._version += count
@@ -224,7 +251,7 @@ class ProductIndex:
         texts = _Modality.of(self._texts, query.text_vectors, query.text_weights)
         modalities = [part for part in (images, texts) if part.total > 0]
         wanted = query.offset + query.top_k
-        count = max(FIRST_CANDIDATES, 2 * wanted)
+        count = max(FIRST_CANDIDATES, 4 * wanted)
         while True:
             candidates, bound = self._candidates(modalities, count, slots)
             image_scores = self._modality_scores(images, candidates)
@@ -239,15 +266,20 @@ class ProductIndex:
                 break
             count *= GROWTH
         return [
-            IndexMatch(
-                str(self._ids[candidates[at]]),
-                float(scores[at]),
-                float(image_scores[at]),
-                float(text_scores[at]),
-            )
+            self._match(int(candidates[at]), scores[at], image_scores[at], text_scores[at])
             for at in order[query.offset :]
             if scores[at] >= query.min_score
         ]
+
+    def _match(self, slot: int, score: float, image_score: float, text_score: float) -> IndexMatch:
+        product_id = str(self._ids[slot])
+        return IndexMatch(
+            product_id,
+            self._product_versions[product_id],
+            float(score),
+            float(image_score),
+            float(text_score),
+        )
 
     def _candidates(
         self, modalities: list[_Modality], count: int, slots: BoolArray | None
@@ -255,33 +287,37 @@ class ProductIndex:
         """Slots worth scoring, and the best score that any other eligible slot could have."""
         # A pushing (negative) weight prefers what is far away, which no near list tells.
         pushes = any((part.weights < 0).any() for part in modalities)
-        if pushes or count > MAX_CANDIDATES:
-            alive = np.fromiter(self._slots.values(), np.int64, len(self._slots))
+        many = count > max(FIRST_CANDIDATES, MAX_CANDIDATE_SHARE * len(self._slots))
+        if pushes or count > MAX_CANDIDATES or many:
+            alive = np.sort(np.fromiter(self._slots.values(), np.int64, len(self._slots)))
             eligible = alive if slots is None else alive[slots[alive]]
-            has = [s for s in eligible if any(part.rows.has(int(s)) for part in modalities)]
-            return np.sort(np.array(has, np.int64)), float("-inf")
+            comparable = np.any([part.rows.have(eligible) for part in modalities], axis=0)
+            return eligible[comparable], float("-inf")
         owners = []
-        bound = float("-inf")
+        bounds = []
         for part in modalities:
             scores, found = part.rows.nearest(part.vectors, count, slots)
             owners.append(found.ravel())
-            # A mean over both modalities cannot exceed the larger of the two.
-            bound = max(bound, part.bound(scores[:, -1]))
+            bounds.append(part.bound(scores[:, -1]))
         slots_found = np.unique(np.concatenate(owners))
-        return slots_found[slots_found != DEAD], bound
+        return slots_found[slots_found != DEAD], self._joint_bound(modalities, bounds)
+
+    def _joint_bound(self, modalities: list[_Modality], bounds: list[float]) -> float:
+        """The best score of a product outside all lists, from the best in each modality."""
+        complete = all(part.rows.owner_count == len(self._slots) for part in modalities)
+        if not complete:
+            # One that lacks a modality is scored by the other alone.
+            return max(bounds)
+        weights = [part.total for part in modalities]
+        return sum(w * b for w, b in zip(weights, bounds, strict=True)) / sum(weights)
 
     @staticmethod
     def _modality_scores(part: _Modality, slots: IntArray) -> FloatArray:
         """Weighted mean of the cosines (m,); NaN where a product lacks the modality."""
         if part.total == 0:
             return np.full(len(slots), np.nan, np.float32)
-        blocks = [
-            part.weights @ part.rows.best_views(part.vectors, slots[start : start + SCORING_BLOCK])
-            for start in range(0, len(slots), SCORING_BLOCK)
-        ]
-        if not blocks:
-            return np.zeros(0, np.float32)
-        scores: FloatArray = (np.concatenate(blocks) / part.total).astype(np.float32)
+        best = part.rows.best_views(part.vectors, slots)  # (n, m)
+        scores: FloatArray = (part.weights @ best / part.total).astype(np.float32)
         return scores
 
 

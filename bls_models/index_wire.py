@@ -58,6 +58,7 @@ def tensors_from_matches(results: Sequence[Sequence[IndexMatch]]) -> Arrays:
     return {
         "match_count": np.array([len(matches) for matches in results], np.int32),
         "product_id": np.array([match.product_id.encode() for match in flat], np.object_),
+        "product_version": np.array([match.product_version for match in flat], np.int64),
         "score": np.array([match.score for match in flat], np.float32),
         "image_score": np.array([match.image_score for match in flat], np.float32),
         "text_score": np.array([match.text_score for match in flat], np.float32),
@@ -67,9 +68,12 @@ def tensors_from_matches(results: Sequence[Sequence[IndexMatch]]) -> Arrays:
 def matches_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> list[list[IndexMatch]]:
     """The inverse of ``tensors_from_matches``."""
     flat = [
-        IndexMatch(product_id.decode(), float(score), float(image_score), float(text_score))
-        for product_id, score, image_score, text_score in zip(
+        IndexMatch(
+            product_id.decode(), int(version), float(score), float(image_score), float(text_score)
+        )
+        for product_id, version, score, image_score, text_score in zip(
             tensors["product_id"],
+            tensors["product_version"],
             tensors["score"],
             tensors["image_score"],
             tensors["text_score"],

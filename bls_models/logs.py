@@ -9,6 +9,7 @@ import threading
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from bls_models.metrics import LOG_QUEUE_ENTRIES, NO_METRICS, Metrics
 from bls_models.store import DUPLICATE_KEY, Document
 
 logger = logging.getLogger(__name__)
@@ -29,13 +30,18 @@ class LogWriter:
     Args:
         collection: where entries go.
         size: entries held at most.
+        metrics: get the number of entries that wait.
     """
 
-    def __init__(self, collection: Collection[Document], size: int) -> None:
+    def __init__(
+        self, collection: Collection[Document], size: int, metrics: Metrics = NO_METRICS
+    ) -> None:
         self._collection = collection
+        self._metrics = metrics
         self._size = size
         self._entries: collections.deque[Document] = collections.deque()
         self._dropped = 0
+        self._reported = 0
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -48,6 +54,7 @@ class LogWriter:
             while len(self._entries) > self._size:
                 self._entries.popleft()
                 self._dropped += 1
+            self._report()
             self._changed.notify()
 
     def close(self) -> None:
@@ -60,6 +67,14 @@ class LogWriter:
             if self._entries:
                 logger.error("%d log entries were not written", len(self._entries))
 
+    def _report(self) -> None:
+        """Tell by how much the queue has grown or shrunk: instances add up in one metric."""
+        waiting = len(self._entries)
+        if waiting != self._reported:
+            change = waiting - self._reported
+            self._metrics.add(LOG_QUEUE_ENTRIES, change, self._collection.name)
+            self._reported = waiting
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -71,6 +86,7 @@ class LogWriter:
                     self._changed.wait_for(lambda: self._closing, FLUSH_SECONDS)
                 batch = [self._entries.popleft() for _ in range(min(MAX_BATCH, len(self._entries)))]
                 dropped, self._dropped = self._dropped, 0
+                self._report()
             if dropped:
                 logger.error(
                     "the log queue was full: %d entries of %s were dropped",
@@ -96,6 +112,7 @@ class LogWriter:
             logger.warning("%d log entries wait for the database: %s", len(batch), str(error)[:200])
             with self._changed:
                 self._entries.extendleft(reversed(batch))
+                self._report()
                 self._changed.wait_for(lambda: self._closing, RETRY_SECONDS)
         except Exception:
             # What BSON has no form for is found before anything is sent; the others can go.

@@ -12,21 +12,29 @@ from typing import Any, Protocol
 import numpy as np
 
 from bls_models.bundle import Bundle
-from bls_models.caption_queue import CaptionQueue, Pixels
+from bls_models.caption_queue import CaptionQueue
+from bls_models.documents import ClientDocuments
 from bls_models.encoders import Encoders
-from bls_models.errors import CaptionerError, DatabaseError, RequestError
+from bls_models.errors import CaptionerError, RequestError
 from bls_models.images import (
     ImageLimits,
     Preprocess,
     decode_image,
     encoded_bytes,
+    finest_preprocess,
     prepare_pixels,
 )
 from bls_models.index import IndexMatch, IndexQuery
 from bls_models.logs import LogWriter
-from bls_models.match_record import MatchRequest, StageClock, fail, match_log_entry
+from bls_models.match_record import (
+    MatchRequest,
+    QueryImage,
+    StageClock,
+    fail,
+    match_log_entry,
+)
 from bls_models.match_request import MatchQuery
-from bls_models.product import client_document
+from bls_models.product import json_bytes
 from bls_models.query_captions import (
     ALWAYS,
     NO_IMAGE,
@@ -37,7 +45,8 @@ from bls_models.query_captions import (
     failed_outcome,
 )
 from bls_models.settings import Settings, cpu_count
-from bls_models.store import Document, Store
+from bls_models.store import Store
+from bls_models.vector_cache import VectorCache
 from bls_models.vectors import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -80,7 +89,8 @@ class ProductMatcher:
         bundle: Bundle,
         settings: Settings,
     ) -> None:
-        self._store = store
+        self._documents = ClientDocuments(store, settings.document_cache)
+        self._vectors = VectorCache(settings.vector_cache)
         self._encoders = encoders
         self._captions = captions
         self._search = search
@@ -98,6 +108,7 @@ class ProductMatcher:
         self._caption_preprocess = (
             None if captioner is None else Preprocess(captioner.image_size, captioner.resize)
         )
+        self._finest = finest_preprocess(self._preprocess, self._caption_preprocess)
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
         self._waiter: CaptionWaiter[MatchRequest] = CaptionWaiter(self._answer_late)
 
@@ -159,29 +170,34 @@ class ProductMatcher:
             if isinstance(result, RequestError):
                 request.error = request.error or result
             else:
-                pixels, facts = result
-                request.pixels.append(pixels)
-                request.image_facts.append(facts)
+                request.images.append(result)
         clock.lap("decode")
 
-    def _decode(self, job: tuple[MatchRequest, int]) -> tuple[Pixels, Document] | RequestError:
-        """The encoder's pixels of an image; sets the captioner's for the first."""
+    def _decode(self, job: tuple[MatchRequest, int]) -> QueryImage | RequestError:
+        """An image with its vector or the encoder's pixels; sets the captioner's for the first."""
         request, number = job
         query = request.query
         assert query is not None
         tensor, crop = f"image[{number}]", query.crops[number]
         try:
             data = encoded_bytes(query.images[number], tensor, self._limits)
-            image = decode_image(data, tensor, self._limits)
-            pixels = prepare_pixels(image, self._preprocess, crop, f"crop of {tensor}")
+            image = QueryImage(len(data), hashlib.sha256(data).hexdigest(), crop)
+            image.vector = self._vectors.get(image.key)
+            captioned = number == 0 and query.wants_caption
+            for_caption = self._caption_preprocess if captioned else None
+            if image.vector is not None and for_caption is None:
+                return image
+            least = self._finest if captioned else self._preprocess
+            picture = decode_image(data, tensor, self._limits, least, crop)
         except RequestError as error:
             return error
-        if number == 0 and query.wants_caption and self._caption_preprocess is not None:
-            same = self._caption_preprocess == self._preprocess
-            request.caption_pixels = (
-                pixels if same else prepare_pixels(image, self._caption_preprocess, crop)
-            )
-        return pixels, {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        pixels = prepare_pixels(picture, self._preprocess, crop)
+        if image.vector is None:
+            image.pixels = pixels
+        if for_caption is not None:
+            same = for_caption == self._preprocess
+            request.caption_pixels = pixels if same else prepare_pixels(picture, for_caption, crop)
+        return image
 
     def _ask_for_caption(self, request: MatchRequest) -> None:
         """Start captioning the first image, or say why there will be no caption."""
@@ -213,7 +229,7 @@ class ProductMatcher:
             for request, matches in zip(good, found, strict=True):
                 request.matches, request.index_info = matches, index_info
             clock.lap("search")
-            self._add_documents(good)
+            self._add_documents(good, index_info["following"])
             clock.lap("documents")
         except Exception as error:
             # A part that all of them need failed, or the code did.
@@ -222,14 +238,14 @@ class ProductMatcher:
     def _encode(self, requests: list[MatchRequest]) -> list[IndexQuery]:
         """Every picture and text of the batch in one call to each engine."""
         weighted = [self._weighted_texts(request) for request in requests]
-        pixels = [picture for request in requests for picture in request.pixels]
+        pictures = [image for request in requests for image in request.images]
         texts = [text for words, _ in weighted for text in words]
-        images, words = self._encoders.encode(pixels, texts)
+        images, words = self._vectors_of(pictures, texts)
         index_queries = []
         image_at = text_at = 0
         for request, (own_texts, text_weights) in zip(requests, weighted, strict=True):
             assert request.query is not None
-            image_end = image_at + len(request.pixels)
+            image_end = image_at + len(request.images)
             text_end = text_at + len(own_texts)
             index_queries.append(
                 self._index_query(
@@ -241,6 +257,20 @@ class ProductMatcher:
             )
             image_at, text_at = image_end, text_end
         return index_queries
+
+    def _vectors_of(
+        self, images: Sequence[QueryImage], texts: Sequence[str]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Vectors of pictures (n, image_dim), each encoded once, and of texts (m, text_dim)."""
+        new = {image.key: image.pixels for image in images if image.pixels is not None}
+        encoded, words = self._encoders.encode(list(new.values()), texts)
+        fresh = dict(zip(new, encoded, strict=True))
+        for key, vector in fresh.items():
+            self._vectors.put(key, vector)
+        vectors = np.zeros((len(images), self._bundle.image_dim), np.float32)
+        for row, image in zip(vectors, images, strict=True):
+            row[:] = fresh[image.key] if image.vector is None else image.vector
+        return vectors, words
 
     def _weighted_texts(self, request: MatchRequest) -> tuple[tuple[str, ...], FloatArray]:
         """A query's texts with their weights; a caption that can be relied on is one of them."""
@@ -277,24 +307,24 @@ class ProductMatcher:
             filter=query.filter,
         )
 
-    def _add_documents(self, requests: list[MatchRequest]) -> None:
-        """Read the documents of all matches in one round trip."""
-        ids = sorted({match.product_id for request in requests for match in request.matches})
-        if not ids:
-            return
-        try:
-            found = self._store.find_products(ids)
-        except DatabaseError:
-            # The matches themselves are right; they go out with their ids alone.
-            for request in requests:
-                request.products = [{"product_id": item.product_id} for item in request.matches]
-                request.degraded.append("documents")
-            return
-        documents = {key: client_document(document) for key, document in found.items()}
+    def _add_documents(self, requests: list[MatchRequest], following: bool) -> None:
+        """Put the documents of all matches into the answers."""
+        found = self._documents.find(
+            (match for request in requests for match in request.matches), following
+        )
         for request in requests:
-            # A product deleted a moment ago may still be in the index.
-            request.matches = [item for item in request.matches if item.product_id in documents]
-            request.products = [documents[item.product_id] for item in request.matches]
+            if found.complete:
+                # A product deleted a moment ago may still be in the index.
+                request.matches = [
+                    item for item in request.matches if item.product_id in found.json
+                ]
+            else:
+                request.degraded.append("documents")
+            # Without the database the matches are still right; they go out with their ids alone.
+            request.products = [
+                found.json.get(item.product_id) or json_bytes({"product_id": item.product_id})
+                for item in request.matches
+            ]
 
     def _conclude(self, requests: Sequence[MatchRequest]) -> None:
         """Complete the details of requests that are answered now, and log them."""

@@ -11,11 +11,36 @@ from typing import Any
 
 from bls_models.caption_queue import Pixels
 from bls_models.index import IndexMatch
-from bls_models.match_request import MatchQuery
+from bls_models.match_request import Crop, MatchQuery
 from bls_models.query_captions import NOT_ASKED, CaptionOutcome, PendingCaption
 from bls_models.store import Document
+from bls_models.vectors import FloatArray
 
 Reply = Callable[["MatchRequest"], None]
+
+
+@dataclass
+class QueryImage:
+    """One picture of a request.
+
+    Attributes:
+        size: bytes of the encoded file.
+        sha256: of the encoded file, in hex.
+        crop: the part that is searched for, None for all of it.
+        vector: (image_dim,) FP32, once it is known.
+        pixels: (S, S, 3) UINT8; None where the vector was known before decoding.
+    """
+
+    size: int
+    sha256: str
+    crop: Crop | None
+    vector: FloatArray | None = None
+    pixels: Pixels | None = None
+
+    @property
+    def key(self) -> tuple[str, Crop | None]:
+        """Pictures of the same key have the same vector."""
+        return self.sha256, self.crop
 
 
 @dataclass
@@ -29,6 +54,18 @@ class MatchRequest:
         defer: prepares an answer after ``ProductMatcher.run`` has returned; what it returns
             sends that answer.
         reply: set by ``run`` where the answer comes later.
+        images: its pictures, decoded.
+        caption_pixels: of the first picture, for the captioner; (S, S, 3) UINT8.
+        pending: its caption, where that is under way.
+        caption: what became of its caption.
+        caption_used: whether the caption is one of the query's texts.
+        matches: the answer, best first.
+        products: JSON of each match's document.
+        index_info: what the index said of itself.
+        degraded: parts that the answer lacks.
+        milliseconds: of each stage.
+        details: see docs/api.md.
+        started: when it was read, by ``time.perf_counter``.
     """
 
     request_id: str
@@ -36,14 +73,13 @@ class MatchRequest:
     error: Exception | None = None
     defer: Callable[[], Reply] | None = None
     reply: Reply | None = None
-    pixels: list[Pixels] = field(default_factory=list)
-    image_facts: list[Document] = field(default_factory=list)
+    images: list[QueryImage] = field(default_factory=list)
     caption_pixels: Pixels | None = None
     pending: PendingCaption | None = None
     caption: CaptionOutcome = field(default_factory=lambda: CaptionOutcome(NOT_ASKED))
     caption_used: bool = False
     matches: list[IndexMatch] = field(default_factory=list)
-    products: list[Document] = field(default_factory=list)
+    products: list[bytes] = field(default_factory=list)
     index_info: dict[str, Any] = field(default_factory=dict)
     degraded: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -90,7 +126,7 @@ def match_log_entry(request: MatchRequest, now: datetime) -> Document:
     }
     if query is not None:
         entry["inputs"] = {
-            "images": request.image_facts,
+            "images": [{"bytes": item.size, "sha256": item.sha256} for item in request.images],
             "texts": list(query.texts),
             "top_k": query.top_k,
             "offset": query.offset,

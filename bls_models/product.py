@@ -146,6 +146,11 @@ def embedding_text(product: Mapping[str, Any]) -> str:
     return ". ".join(part for part in parts if part)
 
 
+def json_bytes(value: object) -> bytes:
+    """A JSON document as one element of a BYTES tensor."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def client_document(document: Mapping[str, Any]) -> dict[str, Any]:
     """A stored document as clients see it: ``_id`` as ``product_id``, times in ISO 8601."""
     product: dict[str, Any] = {"product_id": document["_id"]}

@@ -109,6 +109,17 @@ class Settings:
     engine_threads: int = setting(
         0, "PRODUCT_MATCH_ENGINE_THREADS", "Inference threads of a CPU engine; 0: one a CPU."
     )
+    document_cache: int = setting(
+        10_000,
+        "PRODUCT_MATCH_DOCUMENT_CACHE",
+        "Product documents that each instance of product_match keeps; the index tells when one "
+        "has changed.",
+    )
+    vector_cache: int = setting(
+        2_000,
+        "PRODUCT_MATCH_VECTOR_CACHE",
+        "Image vectors that each instance of product_match keeps for pictures that come again.",
+    )
     log_days: int = setting(
         30, "PRODUCT_MATCH_LOG_DAYS", "Days after which log entries expire (TTL index)."
     )

@@ -153,6 +153,7 @@ PRODUCT_INDEX = ModelSpec(
     outputs=(
         TensorSpec("match_count", "INT32", (-1,)),
         TensorSpec("product_id", "BYTES", (-1,)),
+        TensorSpec("product_version", "INT64", (-1,)),
         TensorSpec("score", "FP32", (-1,)),
         TensorSpec("image_score", "FP32", (-1,)),
         TensorSpec("text_score", "FP32", (-1,)),

@@ -74,11 +74,6 @@ def response(model: ModelSpec, outputs: Arrays) -> Any:
     )
 
 
-def json_bytes(value: object) -> bytes:
-    """A JSON document as one element of a BYTES tensor."""
-    return json.dumps(value, separators=(",", ":")).encode()
-
-
 def error_response(error: Exception) -> Any:
     """An error for one request: the client's faults as 400, an absent part as 503, else 500."""
     if isinstance(error, RequestError):

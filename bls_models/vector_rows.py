@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -21,6 +22,9 @@ DEAD = -1
 MAX_DEAD_SHARE = 0.25
 MIN_DEAD_ROWS = 256
 
+# Above this share of the products, scoring all rows costs less than copying some of them.
+MAX_COPIED_SHARE = 0.25
+
 # Below this, a search is over before FAISS's threads have started.
 PARALLEL_ROWS = 20_000
 
@@ -38,9 +42,15 @@ class VectorRows:
         self._owners: IntArray = np.zeros(0, np.int64)
         self._rows: dict[int, IntArray] = {}
         self._dead = 0
+        self._by_owner: _RowsByOwner | None = None
 
     def __len__(self) -> int:
         return int(self._index.ntotal) - self._dead
+
+    @property
+    def owner_count(self) -> int:
+        """Slots that have any vector."""
+        return len(self._rows)
 
     def replace(self, owners: list[int], vectors: list[FloatArray]) -> None:
         """Give each slot its new vectors, in place of those it had.
@@ -49,6 +59,7 @@ class VectorRows:
             owners: product slots, each once.
             vectors: (views, dim) for each slot; 0 views are allowed.
         """
+        self._by_owner = None
         for owner in owners:
             self._forget(owner)
         first = int(self._index.ntotal)
@@ -63,9 +74,9 @@ class VectorRows:
         if self._dead > max(MIN_DEAD_ROWS, MAX_DEAD_SHARE * self._index.ntotal):
             self._compact()
 
-    def has(self, owner: int) -> bool:
-        """Whether the slot has any vector."""
-        return owner in self._rows
+    def have(self, slots: IntArray) -> BoolArray:
+        """Which of these slots (m,) have any vector."""
+        return np.isin(slots, self._grouped().owners)
 
     def _forget(self, owner: int) -> None:
         rows = self._rows.pop(owner, None)
@@ -137,6 +148,8 @@ class VectorRows:
         Returns:
             (n, m) FP32; NaN for a slot without vectors.
         """
+        if len(slots) > MAX_COPIED_SHARE * len(self._rows):
+            return self._best_of_all(queries, int(slots.max(initial=-1)) + 1)[:, slots]
         best = np.full((len(queries), len(slots)), np.nan, np.float32)
         positions = [at for at, slot in enumerate(slots) if int(slot) in self._rows]
         if not positions:
@@ -146,6 +159,40 @@ class VectorRows:
         cosines = queries @ self._stored()[np.concatenate(rows)].T  # (n, rows)
         best[:, positions] = np.maximum.reduceat(cosines, starts, axis=1)
         return best
+
+    def _best_of_all(self, queries: FloatArray, slots: int) -> FloatArray:
+        """``best_views`` of the slots below ``slots``, without copying any vector."""
+        grouped = self._grouped()
+        count = int(np.searchsorted(grouped.owners, slots))
+        best = np.full((len(queries), slots), np.nan, np.float32)
+        if count:
+            cosines = queries @ self._stored().T  # (n, rows)
+            groups = np.maximum.reduceat(cosines[:, grouped.rows], grouped.starts, axis=1)
+            best[:, grouped.owners[:count]] = groups[:, :count]
+        return best
+
+    def _grouped(self) -> _RowsByOwner:
+        if self._by_owner is None:
+            alive = np.flatnonzero(self._owners != DEAD)
+            rows = alive[np.argsort(self._owners[alive], kind="stable")]
+            owners, starts = np.unique(self._owners[rows], return_index=True)
+            self._by_owner = _RowsByOwner(rows, owners, starts)
+        return self._by_owner
+
+
+@dataclass(frozen=True)
+class _RowsByOwner:
+    """All living rows, those of one slot beside each other.
+
+    Attributes:
+        rows: (r,) row numbers.
+        owners: (s,) slots, ascending.
+        starts: (s,) where the rows of each slot begin in ``rows``.
+    """
+
+    rows: IntArray
+    owners: IntArray
+    starts: IntArray
 
 
 def _only_rows(eligible: BoolArray) -> Any:

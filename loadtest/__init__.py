@@ -1,1 +1,1 @@
-"""Benchmarks: the served product_match next to the same work in one plain process."""
+"""Benchmarks against other ways to build it, load tests with many users, and perf_analyzer."""

@@ -1,21 +1,30 @@
-"""``python -m loadtest.bench``: the served ``product_match`` next to the raw pipeline.
+"""``python -m loadtest.bench``: ``product_match`` next to what it could be replaced with.
 
-Both get the same photos on the same machine, in turns of the same run. The raw pipeline and what
-it leaves out are described in ``loadtest.raw_pipeline``.
+The contestants get the same photos on the same machine, in turns of the same run:
+
+- ``raw``: the same work in one plain process, without a server (``loadtest.raw_pipeline``);
+- ``usual`` and ``tuned``: the same as a FastAPI service (``loadtest.baselines``);
+- ``product_match``, served by Triton.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import multiprocessing
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bls_models.errors import ProductMatchError
+from bls_models.specs import PRODUCT_MATCH
+from loadtest.baselines.running import BASELINES, baseline
+from loadtest.match_wire import facts_from_answer, request_from_photo
 from loadtest.measurements import (
     Contestant,
     LoadError,
@@ -24,7 +33,8 @@ from loadtest.measurements import (
     summary_from_rounds,
 )
 from loadtest.photos import Photo, read_photos
-from loadtest.raw_pipeline import RawPipeline, raw_pipeline
+from loadtest.processes import ProcessTrees
+from loadtest.raw_pipeline import raw_pipeline
 from loadtest.report import (
     Accuracy,
     accuracy_from_matches,
@@ -33,12 +43,16 @@ from loadtest.report import (
     table_from_summaries,
     write_report,
 )
-from loadtest.served import ServedMatch, served_match
+from loadtest.served import ServedContestant
+from loadtest.stack import Stack, address_from_url, local_stack
 
 PROJECT = Path(__file__).resolve().parent.parent
 WARM_UP_SECONDS = 2.0
-# Both sides run the same graph on the same pictures, so they hardly ever differ.
+# All run the same graph on the same pictures, so they hardly ever differ.
 MIN_AGREEMENT = 0.9
+# The row of product_match where one photo in ten comes again; all other rows send none twice.
+REPEATING, REPEAT_EVERY = "product_match_repeats", 10
+OTHERS = ("raw", *BASELINES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,18 +72,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("--rounds", type=int, default=3, help="turns of each side (default: %(default)s)")
-    add("--seconds", type=float, default=10.0, help="length of a turn (default: %(default)s)")
-    add("--clients", type=int, default=8, help="requests under way at once; one client is "
-        "measured as well (default: %(default)s)")  # fmt: skip
+    add("--seconds", type=float, default=8.0, help="length of a turn at the first number of "
+        "clients (default: %(default)s)")  # fmt: skip
+    add("--other-seconds", type=float, default=5.0, help="length of a turn at the other numbers "
+        "of clients (default: %(default)s)")  # fmt: skip
+    add("--clients", type=int, nargs="+", default=[8, 1, 16], help="requests under way at once; "
+        "the first is what the report leads with (default: 8 1 16)")  # fmt: skip
+    add("--contestants", nargs="*", default=OTHERS, choices=OTHERS, help="what product_match is "
+        "measured against (default: all)")  # fmt: skip
     add("--catalog", type=Path, default=PROJECT / "seed" / "sample", help="products to search")
     add("--photos", type=Path, help="queries, <product id>/<photo> (default: the catalogue's)")
     add("--photo-side", type=int, default=1000, help="photos are sent as JPEGs of that many "
         "pixels each way; 0: the files as they are (default: %(default)s)")  # fmt: skip
     add("--url", default="", help="a running server that holds the catalogue, http://host:port "
         "(default: one is started)")  # fmt: skip
+    add("--mongodb-uri", default=os.environ.get("MONGODB_URI", ""), help="that server's "
+        "database, which the baselines read (default: MONGODB_URI)")  # fmt: skip
     add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
     add("--report", type=Path, default=PROJECT / "reports" / "bench.json", help="JSON to write")
     options = parser.parse_args(arguments)
@@ -85,10 +110,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ProductMatchError: something that the benchmark needs is missing.
     """
     photos = read_photos(options.photos, options.photo_side)
-    console.print(f"{len(photos)} photos, {_mean_kb(photos):.0f} kB each; starting both sides")
+    console.print(f"{len(photos)} photos, {_mean_kb(photos):.0f} kB each; starting all sides")
+    main_clients, *other_clients = options.clients
     report: dict[str, Any] = {
         "machine": machine(),
-        "clients": options.clients,
+        "clients": main_clients,
         "rounds": options.rounds,
         "seconds_a_round": options.seconds,
         "photos": {
@@ -97,56 +123,103 @@ def run(options: argparse.Namespace, console: Console) -> None:
             "mean_kb": round(_mean_kb(photos), 1),
         },
     }
-    with (
-        raw_pipeline(options.repository, options.catalog, photos) as raw,
-        served_match(options.url, options.repository, options.catalog, photos) as served,
-    ):
-        accuracy = check_answers(photos, raw, served)
-        console.print(
-            f"first match right: raw {accuracy.raw:.1%}, product_match "
-            f"{accuracy.product_match:.1%}; the same in {accuracy.agreement:.1%}"
+    with all_contestants(options, photos) as (contestants, repeating):
+        accuracy = check_answers(photos, contestants)
+        right = ", ".join(f"{name} {share:.1%}" for name, share in accuracy.right.items())
+        console.print(f"first match right: {right}; the same in {accuracy.agreement:.1%}")
+        report["accuracy"] = accuracy.as_json()
+        summaries = measure(
+            [*contestants, repeating], main_clients, options.rounds, options.seconds
         )
-        contestants: list[Contestant] = [raw, served]
-        summaries = measure(contestants, options.clients, options)
-        console.print(table_from_summaries(options.clients, summaries))
-        single = measure(contestants, 1, options)
-        console.print(table_from_summaries(1, single))
-    stages = summaries[served.name].stages_ms
-    console.print("stages, ms: " + ", ".join(f"{k} {v:.1f}" for k, v in stages.items()))
-    report |= report_from_summaries(summaries)
-    report["stages"] = report[served.name]["stages"]
-    report["one_client"] = report_from_summaries(single)
-    report["accuracy"] = asdict(accuracy)
+        console.print(table_from_summaries(main_clients, summaries))
+        stages = summaries[PRODUCT_MATCH.name].stages_ms
+        console.print("stages, ms: " + ", ".join(f"{k} {v:.1f}" for k, v in stages.items()))
+        report |= report_from_summaries(summaries)
+        report |= headline(report[PRODUCT_MATCH.name])
+        for clients in other_clients:
+            others = measure(contestants, clients, options.rounds, options.other_seconds)
+            console.print(table_from_summaries(clients, others))
+            report[clients_key(clients)] = report_from_summaries(others)
     write_report(options.report, report)
     console.print(f"written to {options.report}")
 
 
-def check_answers(photos: Sequence[Photo], raw: RawPipeline, served: ServedMatch) -> Accuracy:
-    """Compare the answers of both sides.
+@contextlib.contextmanager
+def all_contestants(
+    options: argparse.Namespace, photos: Sequence[Photo]
+) -> Iterator[tuple[list[Contestant], Contestant]]:
+    """Start what is measured, ``product_match`` last; apart, the same with repeating photos."""
+    with contextlib.ExitStack() as running:
+        contestants: list[Contestant] = []
+        if "raw" in options.contestants:
+            raw = raw_pipeline(options.repository, options.catalog, photos)
+            contestants.append(running.enter_context(raw))
+        generator = running.enter_context(
+            ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        )
+        stack = (
+            Stack(options.url, mongodb_uri=options.mongodb_uri)
+            if options.url
+            else running.enter_context(local_stack(options.repository, options.catalog))
+        )
+        for name in BASELINES:
+            if name in options.contestants:
+                service = baseline(name, stack, options.repository, photos, generator)
+                contestants.append(running.enter_context(service))
+        contestants.append(product_match(PRODUCT_MATCH.name, stack, photos, generator))
+        yield contestants, product_match(REPEATING, stack, photos, generator, REPEAT_EVERY)
+
+
+def product_match(
+    name: str,
+    stack: Stack,
+    photos: Sequence[Photo],
+    generator: ProcessPoolExecutor,
+    repeat_every: int = 0,
+) -> ServedContestant:
+    """The product itself, served by Triton; for ``repeat_every`` see ``run_load``."""
+    address = address_from_url(stack.http_url)
+    requests = [request_from_photo(photo.data, address) for photo in photos]
+    trees = ProcessTrees(stack.roots)
+    return ServedContestant(
+        name, address, requests, facts_from_answer, trees, generator, repeat_every
+    )
+
+
+def check_answers(photos: Sequence[Photo], contestants: Sequence[Contestant]) -> Accuracy:
+    """Compare the answers of all sides.
 
     Raises:
         LoadError: they differ too much for a comparison of their speed.
     """
     accuracy = accuracy_from_matches(
-        [photo.product_id for photo in photos], raw.first_matches(), served.first_matches()
+        [photo.product_id for photo in photos],
+        {item.name: item.first_matches() for item in contestants},
     )
     if accuracy.agreement < MIN_AGREEMENT:
         raise LoadError(
-            f"product_match and the raw pipeline found the same product first for only "
+            f"product_match and another contestant found the same product first for only "
             f"{accuracy.agreement:.0%} of the photos; does the server hold the same catalogue?"
         )
     return accuracy
 
 
 def measure(
-    contestants: Sequence[Contestant], clients: int, options: argparse.Namespace
+    contestants: Sequence[Contestant], clients: int, rounds: int, seconds: float
 ) -> dict[str, Summary]:
-    """All contestants at one number of clients, each relative to the first."""
-    rounds = alternating_rounds(
-        contestants, clients, options.rounds, options.seconds, WARM_UP_SECONDS
-    )
-    raw_rounds = rounds[contestants[0].name]
-    return {name: summary_from_rounds(mine, raw_rounds) for name, mine in rounds.items()}
+    """All contestants at one number of clients."""
+    measured = alternating_rounds(contestants, clients, rounds, seconds, WARM_UP_SECONDS)
+    return {name: summary_from_rounds(mine, measured) for name, mine in measured.items()}
+
+
+def headline(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``product_match``'s row also stands at the top of the report."""
+    return {key: value for key, value in row.items() if key.startswith(("ratio_to_", "stages"))}
+
+
+def clients_key(clients: int) -> str:
+    """Where the report has the rows of another number of clients."""
+    return "one_client" if clients == 1 else f"clients_{clients}"
 
 
 def _mean_kb(photos: Sequence[Photo]) -> float:

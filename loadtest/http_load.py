@@ -1,11 +1,13 @@
 """A load generator that takes as little of the machine as it can from what it measures.
 
 Requests are complete bytes, made once; a client is a thread with a kept-alive socket that writes
-them and reads answers up to their length, looking at the status alone.
+them and reads answers up to their length, looking at the status alone. Of the request's photo only
+the serial number is new each time, so that caches are met as often as is asked for.
 """
 
 from __future__ import annotations
 
+import secrets
 import socket
 import threading
 import time
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.measurements import LoadError
+from loadtest.photos import with_serial
 
 TIMEOUT_SECONDS = 30.0
 READ_BYTES = 65536
@@ -72,7 +75,7 @@ class HttpConnection:
         """Close the connection."""
         self._socket.close()
 
-    def send(self, request: bytes) -> bytes:
+    def send(self, request: bytes | bytearray) -> bytes:
         """Send a request and read its answer.
 
         Returns:
@@ -87,7 +90,7 @@ class HttpConnection:
         except OSError as error:
             raise LoadError(f"the connection failed: {error}") from error
 
-    def _exchange(self, request: bytes) -> bytes:
+    def _exchange(self, request: bytes | bytearray) -> bytes:
         self._socket.sendall(request)
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -116,22 +119,27 @@ def answer_from_bytes(received: bytes) -> HttpAnswer:
 
 
 def run_load(
-    address: Address, requests: Sequence[bytes], clients: int, seconds: float
+    address: Address,
+    requests: Sequence[bytes],
+    clients: int,
+    seconds: float,
+    repeat_every: int = 0,
 ) -> LoadResult:
     """Load a server from ``clients`` connections in a closed loop.
 
     Args:
         address: host and port.
-        requests: whole HTTP requests, sent in turn.
+        requests: whole HTTP requests, each with a photo of ``read_photos``, sent in turn.
         clients: connections, each with one request under way.
         seconds: no request starts after that long.
+        repeat_every: one photo in so many is one that was sent before; 0: none is.
 
     Raises:
         LoadError: an answer's status was not 200, or a connection failed.
     """
     starts = [number * len(requests) // clients for number in range(clients)]
     # Each begins elsewhere, so that they do not all send the same at the same time.
-    workers = [_Client(address, [*requests[at:], *requests[:at]]) for at in starts]
+    workers = [_Client(address, [*requests[at:], *requests[:at]], repeat_every) for at in starts]
     cpu_start, start = time.process_time(), time.perf_counter()
     threads = [threading.Thread(target=item.run, args=(start + seconds,)) for item in workers]
     for thread in threads:
@@ -154,8 +162,11 @@ def run_load(
 class _Client:
     """One connection and what it saw."""
 
-    def __init__(self, address: Address, requests: Sequence[bytes]) -> None:
+    def __init__(self, address: Address, requests: Sequence[bytes], repeat_every: int) -> None:
         self._requests = requests
+        self._repeat_every = repeat_every
+        # No two clients, nor two runs of one, count through the same numbers.
+        self._serial = secrets.randbits(63)
         self._connection = HttpConnection(address)
         self.latencies_ms: list[float] = []
         self.kept: list[bytes] = []
@@ -172,13 +183,20 @@ class _Client:
     def _loop(self, end: float) -> None:
         count = 0
         while (begin := time.perf_counter()) < end:
-            received = self._connection.send(self._requests[count % len(self._requests)])
+            received = self._connection.send(self._request(count))
             self.latencies_ms.append((time.perf_counter() - begin) * 1e3)
             if received[9:12] != b"200":
                 raise LoadError(received[:1000].decode("utf-8", "replace"))
             if count % KEEP_EVERY == 0:
                 self.kept.append(received)
             count += 1
+
+    def _request(self, count: int) -> bytes | bytearray:
+        request = self._requests[count % len(self._requests)]
+        if self._repeat_every and count % self._repeat_every == 0:
+            return request
+        self._serial += 1
+        return with_serial(request, self._serial)
 
 
 def _content_length(head: bytes) -> int:

@@ -19,12 +19,14 @@ class Measurement:
         seconds: from the first request's start to the last one's end.
         cpu_ms: user and system time of the whole round, milliseconds, by who used it;
             ``SERVING`` is what answers the requests. Empty where it cannot be seen.
+        memory_mb: the largest memory during the round, MB, by whose it is. Empty likewise.
         stages_ms: milliseconds of each stage, one mapping for each answer looked into.
     """
 
     latencies_ms: Sequence[float]
     seconds: float
     cpu_ms: Mapping[str, float] = field(default_factory=dict)
+    memory_mb: Mapping[str, float] = field(default_factory=dict)
     stages_ms: Sequence[Mapping[str, float]] = ()
 
     @property
@@ -33,13 +35,24 @@ class Measurement:
         return len(self.latencies_ms) / self.seconds
 
 
+# The parts whose CPU time and memory are told apart.
 SERVING = "serving"
+DATABASE = "database"
+LOAD_GENERATOR = "load gen."
 
 
 class Contestant(Protocol):
     """Something that answers match requests and can be put under load."""
 
     name: str
+
+    def first_matches(self) -> list[str]:
+        """The product found first for each photo; empty text where there is none.
+
+        Raises:
+            LoadError: a request was not answered.
+        """
+        ...
 
     def measure(self, clients: int, seconds: float) -> Measurement:
         """Load it in a closed loop.
@@ -68,7 +81,8 @@ class Summary:
         p95_ms: 95th percentile of the latency.
         p99_ms: 99th percentile of the latency.
         cpu_ms_per_request: by who used it, milliseconds.
-        ratio_to_raw: throughput relative to the raw pipeline's, the median of the rounds.
+        peak_memory_mb: the largest memory of all rounds, MB, by whose it is.
+        ratio_to: throughput relative to each contestant's, the median of the rounds.
         stages_ms: mean milliseconds of each stage.
     """
 
@@ -77,18 +91,20 @@ class Summary:
     p95_ms: float
     p99_ms: float
     cpu_ms_per_request: Mapping[str, float]
-    ratio_to_raw: float
+    peak_memory_mb: Mapping[str, float]
+    ratio_to: Mapping[str, float]
     stages_ms: Mapping[str, float]
 
 
 def summary_from_rounds(
-    rounds: Sequence[Measurement], raw_rounds: Sequence[Measurement]
+    rounds: Sequence[Measurement], contestants: Mapping[str, Sequence[Measurement]]
 ) -> Summary:
     """Sum up the rounds of a contestant.
 
     Args:
         rounds: its rounds, at least one.
-        raw_rounds: the raw pipeline's round next to each of them, of the same number.
+        contestants: what it is compared with: their rounds next to each of its own, of the same
+            number.
     """
     latencies = np.concatenate([item.latencies_ms for item in rounds])
     p50, p95, p99 = (float(value) for value in np.percentile(latencies, [50, 95, 99]))
@@ -101,9 +117,16 @@ def summary_from_rounds(
             name: sum(item.cpu_ms[name] for item in rounds) / len(latencies)
             for name in rounds[0].cpu_ms
         },
-        ratio_to_raw=statistics.median(
-            item.throughput / raw.throughput for item, raw in zip(rounds, raw_rounds, strict=True)
-        ),
+        peak_memory_mb={
+            name: max(item.memory_mb[name] for item in rounds) for name in rounds[0].memory_mb
+        },
+        ratio_to={
+            name: statistics.median(
+                mine.throughput / other.throughput
+                for mine, other in zip(rounds, others, strict=True)
+            )
+            for name, others in contestants.items()
+        },
         stages_ms=mean_stages([stages for item in rounds for stages in item.stages_ms]),
     )
 

@@ -12,6 +12,11 @@ from bls_models.errors import SetupError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 JPEG_QUALITY = 90
+# Stands after the end of each file, where decoders do not look. A load generator writes another
+# number into it to send a photo that no cache has seen.
+SERIAL_PREFIX = b"photo serial "
+SERIAL_DIGITS = 16
+FIRST_SERIAL = SERIAL_PREFIX + b"0" * SERIAL_DIGITS
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,45 @@ def read_photos(folder: Path, side: int) -> list[Photo]:
     Args:
         folder: where the products' folders are.
         side: they are sent as JPEGs of that many pixels each way, the size that cameras and
-            shops give; 0: the files as they are.
+            shops give; 0: the files as they are. ``FIRST_SERIAL`` follows each file.
 
     Raises:
         SetupError: there is no photo.
     """
-    files = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in SUFFIXES]
+    files = _photo_files(folder, "*/*", "<product id>/<photo>")
+    return [Photo(path.parent.name, _encoded(path, side) + FIRST_SERIAL) for path in files]
+
+
+def read_any_photos(folder: Path, side: int) -> list[bytes]:
+    """The photos anywhere in a folder, encoded and numbered; see ``read_photos``."""
+    return [_encoded(path, side) + FIRST_SERIAL for path in _photo_files(folder, "**/*", "files")]
+
+
+def _photo_files(folder: Path, pattern: str, expected: str) -> list[Path]:
+    files = [path for path in sorted(folder.glob(pattern)) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise SetupError(
-            f"{folder} holds no photos; expected <product id>/<photo> with one of "
+            f"{folder} holds no photos; expected {expected} with one of "
             f"{', '.join(sorted(SUFFIXES))}"
         )
-    return [
-        Photo(path.parent.name, camera_jpeg(path, side) if side else path.read_bytes())
-        for path in files
-    ]
+    return files
+
+
+def _encoded(path: Path, side: int) -> bytes:
+    return camera_jpeg(path, side) if side else path.read_bytes()
+
+
+def with_serial(message: bytes, number: int) -> bytearray:
+    """A message with a photo of ``read_photos`` in it, the photo made one of its own.
+
+    Args:
+        message: a photo, or a request that carries one unencoded.
+        number: from 0 to 16 hexadecimal digits.
+    """
+    changed = bytearray(message)
+    start = changed.index(SERIAL_PREFIX) + len(SERIAL_PREFIX)
+    changed[start : start + SERIAL_DIGITS] = b"%016x" % number
+    return changed
 
 
 def camera_jpeg(path: Path, side: int) -> bytes:

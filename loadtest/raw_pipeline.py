@@ -15,7 +15,9 @@ Nothing is read from a database, no documents are returned and nothing is logged
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,7 @@ from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
 from loadtest.measurements import SERVING, Measurement
 from loadtest.photos import Photo
+from loadtest.processes import ProcessTrees, peak_memory
 from seed.records import CatalogRow
 from seed.rows import read_catalog
 
@@ -139,6 +142,7 @@ class RawPipeline:
 
     def __init__(self, process: ProcessPoolExecutor) -> None:
         self._process = process
+        self._trees = ProcessTrees({SERVING: process.submit(os.getpid).result()})
 
     def first_matches(self) -> list[str]:
         """The product found first for each photo."""
@@ -146,7 +150,9 @@ class RawPipeline:
 
     def measure(self, clients: int, seconds: float) -> Measurement:
         """Load it; see ``loadtest.measurements.Contestant``."""
-        return self._process.submit(_run, clients, seconds).result()
+        with peak_memory(self._trees) as memory:
+            measured = self._process.submit(_run, clients, seconds).result()
+        return dataclasses.replace(measured, memory_mb=memory)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,49 +13,69 @@ from typing import Any
 from rich.table import Table
 
 from bls_models.settings import cpu_count
-from loadtest.measurements import SERVING, Summary
+from bls_models.specs import PRODUCT_MATCH
+from loadtest.measurements import LOAD_GENERATOR, SERVING, Summary
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How right the first matches were, as shares of the photos.
+    """How right the first matches of all contestants were, as shares of the photos.
 
     Attributes:
-        raw: the raw pipeline's first match is the photo's product.
-        product_match: the served first match is the photo's product.
-        agreement: both found the same product first.
+        right: by contestant: its first match is the photo's product.
+        agreement: the least share in which a contestant and ``product_match`` found the same
+            product first.
     """
 
-    raw: float
-    product_match: float
+    right: Mapping[str, float]
     agreement: float
 
+    def as_json(self) -> dict[str, float]:
+        """One flat object: the contestants and the agreement."""
+        return {**self.right, "agreement": self.agreement}
 
-def accuracy_from_matches(expected: list[str], raw: list[str], served: list[str]) -> Accuracy:
-    """Compare the first match of each photo."""
-    return Accuracy(_share(raw, expected), _share(served, expected), _share(served, raw))
+
+def accuracy_from_matches(expected: Sequence[str], found: Mapping[str, Sequence[str]]) -> Accuracy:
+    """Compare the first match of each photo.
+
+    Args:
+        expected: the product that each photo shows.
+        found: the first matches of each contestant, ``product_match`` among them.
+    """
+    served = found[PRODUCT_MATCH.name]
+    return Accuracy(
+        {name: _share(mine, expected) for name, mine in found.items()},
+        min(_share(mine, served) for mine in found.values()),
+    )
 
 
 def table_from_summaries(clients: int, summaries: Mapping[str, Summary]) -> Table:
     """One line a contestant."""
-    parts = list(
-        dict.fromkeys(part for item in summaries.values() for part in item.cpu_ms_per_request)
-    )
     title = f"\n{clients} client{'s' if clients > 1 else ''}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    cpu_columns = (f"CPU ms\n{part}" for part in parts)
-    for column in ("req/s", "of raw", "p50 ms", "p95 ms", "p99 ms", *cpu_columns):
+    # Close together, so that all columns fit a terminal of 80.
+    table = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True
+    )
+    parts = _parts(summaries.values())
+    table.add_column("", no_wrap=True)
+    for column in (
+        "req/s",
+        *(f"of\n{name}" for name in _others(summaries)),
+        *(f"{name}\nms" for name in ("p50", "p95", "p99")),
+        *(f"CPU ms\n{part}" for part in parts),
+        "peak\nMB",
+    ):
         table.add_column(column, justify="right")
     for name, summary in summaries.items():
         latencies = (summary.p50_ms, summary.p95_ms, summary.p99_ms)
-        cpu = summary.cpu_ms_per_request
+        cpu, memory = summary.cpu_ms_per_request, summary.peak_memory_mb
         table.add_row(
             name,
             f"{summary.throughput:.1f}",
-            f"{summary.ratio_to_raw:.2f}",
+            *(f"{summary.ratio_to[other]:.2f}" for other in _others(summaries)),
             *(f"{value:.1f}" for value in latencies),
             *(f"{cpu[part]:.1f}" if part in cpu else "" for part in parts),
+            f"{memory[SERVING]:.0f}" if SERVING in memory else "",
         )
     return table
 
@@ -65,16 +85,17 @@ def report_from_summaries(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     return {
         name: {
             "throughput": round(summary.throughput, 2),
-            "ratio_to_raw": round(summary.ratio_to_raw, 3),
+            **{
+                f"ratio_to_{other}": round(summary.ratio_to[other], 3)
+                for other in _others(summaries)
+            },
             "p50_ms": round(summary.p50_ms, 2),
             "p95_ms": round(summary.p95_ms, 2),
             "p99_ms": round(summary.p99_ms, 2),
             "cpu_ms_per_request": _rounded(summary.cpu_ms_per_request).get(SERVING),
-            "other_cpu_ms_per_request": {
-                part: value
-                for part, value in _rounded(summary.cpu_ms_per_request).items()
-                if part != SERVING
-            },
+            "other_cpu_ms_per_request": _without_serving(summary.cpu_ms_per_request),
+            "peak_memory_mb": _rounded(summary.peak_memory_mb).get(SERVING),
+            "other_peak_memory_mb": _without_serving(summary.peak_memory_mb),
             "stages": _rounded(summary.stages_ms),
         }
         for name, summary in summaries.items()
@@ -94,7 +115,22 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def _share(found: list[str], wanted: list[str]) -> float:
+def _others(summaries: Mapping[str, Summary]) -> list[str]:
+    """What ratios are given to: everything but the product itself."""
+    return [name for name in summaries if not name.startswith(PRODUCT_MATCH.name)]
+
+
+def _parts(summaries: Iterable[Summary]) -> list[str]:
+    """Whose CPU time is known of any contestant; the load generator's is next to nothing."""
+    parts = dict.fromkeys(part for item in summaries for part in item.cpu_ms_per_request)
+    return [part for part in parts if part != LOAD_GENERATOR]
+
+
+def _without_serving(values: Mapping[str, float]) -> dict[str, float]:
+    return {part: value for part, value in _rounded(values).items() if part != SERVING}
+
+
+def _share(found: Sequence[str], wanted: Sequence[str]) -> float:
     same = sum(one == other for one, other in zip(found, wanted, strict=True))
     return round(same / len(wanted), 4)
 

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from serving_support import REPOSITORY, SMALL_BUNDLE, blocks
+from PIL import Image
+from serving_support import REPOSITORY, SAMPLE, SMALL_BUNDLE, blocks
 from tokenizers import Tokenizer
 
 from bls_models.bundle import Bundle
 from bls_models.cpu_engine import CpuEngine
 from bls_models.encoders import Encoders
 from bls_models.errors import BundleError, EncoderError
+from bls_models.images import (
+    ImageLimits,
+    Preprocess,
+    decode_image,
+    decode_pixels,
+    prepare_pixels,
+)
 from bls_models.specs import ENCODER_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -119,3 +128,17 @@ def test_the_graph_of_another_model_is_refused(bundle: Bundle) -> None:
     path = REPOSITORY / "image_encoder" / "1" / "model.onnx"
     with pytest.raises(BundleError, match="not the graph of text_encoder"):
         CpuEngine(path, TEXT_ENCODER)
+
+
+def test_reduced_decoding_keeps_the_vectors(encoders: Encoders, bundle: Bundle) -> None:
+    limits, preprocess = ImageLimits(10**8, 10**8), Preprocess(bundle.image_size, bundle.resize)
+    for path in sorted(SAMPLE.glob("queries/*/*"))[::6]:
+        with Image.open(path) as picture:
+            photo = picture.convert("RGB").resize((1500, 1500), Image.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        photo.save(buffer, "JPEG", quality=90)
+        reduced, data = decode_pixels(buffer.getvalue(), "image", limits, preprocess)
+        whole = prepare_pixels(decode_image(data, "image", limits), preprocess)
+        assert not (reduced == whole).all(), "nothing was reduced"
+        first, second = encoders.encode_images([reduced, whole])
+        assert first @ second >= 0.997, path

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from caption_support import no_caption_wanted
 from serving_support import SMALL_BUNDLE, ContentEncoders, encoded, picture, unit
 from serving_support import blocks as blocks_of
 
@@ -18,7 +19,6 @@ from bls_models.match import ProductMatcher
 from bls_models.match_record import MatchRequest
 from bls_models.match_request import match_query_from_tensors
 from bls_models.settings import Settings
-from bls_models.specs import ModelSpec
 from bls_models.vectors import FloatArray
 
 DIM = 48
@@ -48,10 +48,6 @@ class NoStore:
 
     def find_products(self, ids: Sequence[str]) -> dict[str, Any]:
         return {product_id: {"_id": product_id, "revision": 1} for product_id in ids}
-
-
-def refused(model: ModelSpec, inputs: object) -> Any:
-    raise AssertionError("no caption is wanted here")
 
 
 class NoLog:
@@ -89,7 +85,7 @@ class Matching:
         self.matcher = ProductMatcher(
             NoStore(),  # type: ignore[arg-type]
             SharedEncoders(bundle),
-            CaptionQueue(refused, 1, 1.0),
+            CaptionQueue(no_caption_wanted, 1, 1.0),
             self.search,
             NoLog(),  # type: ignore[arg-type]
             bundle,
@@ -100,7 +96,7 @@ class Matching:
         self, queries: Sequence[IndexQuery]
     ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
         self.queries = list(queries)
-        return self.index.search(queries), {}
+        return self.index.search(queries), {"following": True}
 
     def match(self, *inputs: dict[str, Any]) -> list[dict[str, IndexMatch]]:
         requests = []

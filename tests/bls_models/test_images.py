@@ -534,3 +534,58 @@ class TestDecodePixels:
     def test_names_the_image_whose_crop_is_at_fault(self) -> None:
         with pytest.raises(ImageError, match=r"^crop of image\[1\]: "):
             decode_pixels(PNG, "image[1]", LIMITS, Preprocess(8, "pad"), (0, 0, 2, 2))
+
+
+class TestReducedDecoding:
+    """A JPEG that is larger than needed is decoded at a part of its size."""
+
+    @pytest.mark.parametrize(
+        ("size", "resize", "expected"),
+        [
+            ((800, 600), "pad", (100, 75)),
+            ((800, 600), "stretch", (200, 150)),
+            ((800, 600), "center_crop", (200, 150)),
+            ((199, 100), "pad", (199, 100)),
+            ((200, 40), "pad", (100, 20)),
+            ((3, 900), "pad", (2, 450)),
+        ],
+    )
+    def test_keeps_the_pixels_that_resizing_needs(
+        self, size: tuple[int, int], resize: str, expected: tuple[int, int]
+    ) -> None:
+        data = encode(quarters(*size), "JPEG")
+        assert decode_image(data, "image", LIMITS, Preprocess(100, resize)).size == expected
+
+    def test_looks_at_the_crop_and_not_at_the_whole(self) -> None:
+        data = encode(quarters(800, 600), "JPEG")
+        crop = (0.25, 0.0, 0.5, 0.25)
+        image = decode_image(data, "image", LIMITS, Preprocess(100, "pad"), crop)
+        assert image.size == (400, 300)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_a_crop_is_of_the_upright_picture(self, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encode(quarters(1600, 400), "JPEG", exif=exif, quality=95, subsampling=0)
+        crop = (0.5, 0.0, 1.0, 0.5)
+        preprocess = Preprocess(32, "stretch")
+        pixels, _ = decode_pixels(data, "image", LIMITS, preprocess, crop)
+        whole = prepare_pixels(decode_image(data, "image", LIMITS), preprocess, crop)
+        # The borders of what is cut may lie within a pixel of the smaller picture.
+        assert_close(pixels[2:-2, 2:-2], whole[2:-2, 2:-2], tolerance=12)
+        needed = decode_image(data, "image", LIMITS, preprocess, crop)
+        assert min(needed.width * 0.5, needed.height * 0.5) >= 32
+
+    def test_other_formats_are_decoded_whole(self) -> None:
+        data = encode(quarters(800, 600), "PNG")
+        assert decode_image(data, "image", LIMITS, Preprocess(100, "pad")).size == (800, 600)
+
+    def test_the_pixel_limit_is_that_of_the_file(self) -> None:
+        data = encode(quarters(800, 600), "JPEG")
+        with pytest.raises(ImageError, match="800 x 600 pixels"):
+            decode_image(data, "image", ImageLimits(10**6, 1000), Preprocess(8, "pad"))
+
+    def test_a_file_that_was_cut_off_is_still_refused(self) -> None:
+        data = encode(quarters(800, 600), "JPEG")
+        with pytest.raises(ImageError, match="does not decode"):
+            decode_image(data[: len(data) // 2], "image", LIMITS, Preprocess(8, "pad"))

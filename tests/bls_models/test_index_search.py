@@ -139,7 +139,8 @@ def small_constants(first: int = 2, growth: int = 2, most: int = 16) -> Iterator
         patch.setattr(index_module, "FIRST_CANDIDATES", first)
         patch.setattr(index_module, "GROWTH", growth)
         patch.setattr(index_module, "MAX_CANDIDATES", most)
-        patch.setattr(index_module, "SCORING_BLOCK", 5)
+        patch.setattr(index_module, "MAX_CANDIDATE_SHARE", 1.0)
+        patch.setattr(vector_rows, "MAX_COPIED_SHARE", 0.5)
         patch.setattr(vector_rows, "MIN_DEAD_ROWS", 3)
         yield
 
@@ -460,3 +461,49 @@ def test_searches_go_on_while_another_thread_changes_products() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def version_of(twin: Twin, product: IndexedProduct) -> int:
+    (match,) = twin.index.search([query_for(product)])[0]
+    return match.product_version
+
+
+def query_for(product: IndexedProduct) -> IndexQuery:
+    one = np.ones(1, np.float32)
+    none = np.zeros((0, TEXT_DIM), np.float32)
+    return IndexQuery(product.image_vectors[:1], one, none, np.ones(0, np.float32), 1)
+
+
+def test_a_product_has_another_version_after_each_change_and_no_other_product() -> None:
+    twin = Twin()
+    random = np.random.default_rng(0)
+    first, other = (
+        IndexedProduct(
+            name, "w", {}, random_vectors(random, 1, IMAGE_DIM), np.zeros((0, TEXT_DIM), np.float32)
+        )
+        for name in ("a", "b")
+    )
+    twin.index.upsert([first, other])
+    before, untouched = version_of(twin, first), version_of(twin, other)
+    assert before != untouched
+    twin.index.upsert([first])
+    changed = version_of(twin, first)
+    twin.index.renew_versions(["a", "no such product"])
+    renewed = version_of(twin, first)
+    twin.index.remove("a")
+    twin.index.upsert([first])
+    assert len({before, changed, renewed, version_of(twin, first)}) == 4
+    assert version_of(twin, other) == untouched
+
+
+def test_two_runs_of_the_index_give_out_different_versions() -> None:
+    random = np.random.default_rng(0)
+    product = IndexedProduct(
+        "a", "w", {}, random_vectors(random, 1, IMAGE_DIM), random_vectors(random, 0, TEXT_DIM)
+    )
+    versions = set()
+    for _ in range(2):
+        twin = Twin()
+        twin.index.upsert([product])
+        versions.add(version_of(twin, product))
+    assert len(versions) == 2

@@ -77,9 +77,9 @@ def test_query_tensors_are_the_inputs_of_the_spec_in_dtype_and_rank() -> None:
 
 
 MATCHES = [
-    IndexMatch("mug-1", 0.5, 0.5, 0.25),
-    IndexMatch("Tässchen", -0.25, -0.25, 0.75),
-    IndexMatch("杯子", 1.0, 1.0, 0.125),
+    IndexMatch("mug-1", 2**62, 0.5, 0.5, 0.25),
+    IndexMatch("Tässchen", 7, -0.25, -0.25, 0.75),
+    IndexMatch("杯子", 8, 1.0, 1.0, 0.125),
 ]
 
 
@@ -93,7 +93,7 @@ def test_matches_come_back_query_by_query_also_empty_ones(
 
 
 def test_a_modality_without_part_stays_nan() -> None:
-    (found,) = matches_from_tensors(tensors_from_matches([[IndexMatch("p", 0.5, 0.5, np.nan)]]))
+    (found,) = matches_from_tensors(tensors_from_matches([[IndexMatch("p", 1, 0.5, 0.5, np.nan)]]))
     assert found[0].image_score == 0.5
     assert np.isnan(found[0].text_score)
 

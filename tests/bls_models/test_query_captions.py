@@ -108,7 +108,7 @@ class Matching:
         self, queries: Sequence[IndexQuery]
     ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
         self.queries += queries
-        return self.index.search(list(queries)), {"version": 1}
+        return self.index.search(list(queries)), {"version": 1, "following": True}
 
     def start(self, *inputs: dict[str, Any]) -> list[MatchRequest]:
         """Run one batch; each request ends up in ``answered``, now or later."""

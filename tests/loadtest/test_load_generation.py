@@ -12,21 +12,25 @@ from bls_models.errors import SetupError
 from loadtest.http_load import Address, answer_from_bytes, run_load
 from loadtest.match_wire import HEADER_LENGTH, request_from_photo
 from loadtest.measurements import LoadError
-from loadtest.served import address_from_url
+from loadtest.photos import FIRST_SERIAL
+from loadtest.stack import address_from_url, grpc_address_from_url
 
-GET = b"GET /%d HTTP/1.1\r\nHost: test\r\n\r\n"
+GET = b"GET /%d HTTP/1.1\r\nHost: test\r\nPhoto: " + FIRST_SERIAL + b"\r\n\r\n"
 
 
 @contextmanager
 def http_server(status: int, body: bytes) -> Iterator[tuple[Address, list[str]]]:
-    """A server that answers everything alike; yields its address and the paths asked for."""
-    paths: list[str] = []
+    """A server that answers everything alike; yields its address and what was asked for.
+
+    That is the path and the photo of each request, with a space between them.
+    """
+    asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            paths.append(self.path)
+            asked.append(f"{self.path} {self.headers['Photo']}")
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -40,7 +44,7 @@ def http_server(status: int, body: bytes) -> Iterator[tuple[Address, list[str]]]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield ("127.0.0.1", server.server_port), paths
+        yield ("127.0.0.1", server.server_port), asked
     finally:
         server.shutdown()
         thread.join()
@@ -49,12 +53,26 @@ def http_server(status: int, body: bytes) -> Iterator[tuple[Address, list[str]]]
 
 def test_every_client_sends_every_request_in_turn_over_its_connection() -> None:
     body = b"x" * 200_000  # more than one read
-    with http_server(200, body) as (address, paths):
+    with http_server(200, body) as (address, asked):
         result = run_load(address, [GET % 1, GET % 2], clients=2, seconds=0.2)
-    assert len(result.latencies_ms) == len(paths)
-    assert set(paths) == {"/1", "/2"}
+    assert len(result.latencies_ms) == len(asked)
+    assert {item.split()[0] for item in asked} == {"/1", "/2"}
     assert result.seconds >= 0.2
     assert [answer.body for answer in result.kept[:2]] == [body, body]
+
+
+def test_no_photo_is_sent_twice() -> None:
+    with http_server(200, b"") as (address, asked):
+        for _ in range(2):
+            run_load(address, [GET % 1, GET % 2], clients=2, seconds=0.1)
+    assert len(set(asked)) == len(asked)
+
+
+def test_photos_repeat_as_often_as_is_asked_for() -> None:
+    with http_server(200, b"") as (address, asked):
+        run_load(address, [GET % 1], clients=1, seconds=0.2, repeat_every=4)
+    repeated = [item.endswith(FIRST_SERIAL.decode()) for item in asked]
+    assert repeated[:8] == [True, False, False, False] * 2
 
 
 def test_an_answer_other_than_200_fails_the_benchmark_with_its_message() -> None:
@@ -78,7 +96,7 @@ def test_an_answer_is_taken_apart() -> None:
     assert answer.headers == {"content-length": "5", "x-a": "b:c"}
 
 
-def test_a_request_is_a_whole_http_message_with_the_photo_at_its_end() -> None:
+def test_a_request_is_a_whole_http_message_with_the_photo_and_no_wish_for_a_caption() -> None:
     photo = np.arange(256, dtype=np.uint8).tobytes()
     request = request_from_photo(photo, ("127.0.0.1", 8000))
     head, _, body = request.partition(b"\r\n\r\n")
@@ -86,12 +104,19 @@ def test_a_request_is_a_whole_http_message_with_the_photo_at_its_end() -> None:
     assert f"Content-Length: {len(body)}\r\n".encode() in head
     (length,) = (line for line in head.decode().split("\r\n") if line.startswith(HEADER_LENGTH))
     tensors = body[int(length.split(":")[1]) :]
-    assert tensors == len(photo).to_bytes(4, "little") + photo
+    never = b"never"
+    assert tensors == b"".join(len(value).to_bytes(4, "little") + value for value in (photo, never))
 
 
 def test_a_url_gives_host_and_port() -> None:
     assert address_from_url("http://127.0.0.1:8000") == ("127.0.0.1", 8000)
     assert address_from_url("http://shop.example") == ("shop.example", 80)
+
+
+def test_a_grpc_url_gives_the_address() -> None:
+    assert grpc_address_from_url("grpc://127.0.0.1:9001") == "127.0.0.1:9001"
+    with pytest.raises(SetupError, match="grpc://host:port"):
+        grpc_address_from_url("http://127.0.0.1:8000")
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "grpc://127.0.0.1:8001", "http://"])

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from bls_models.errors import SetupError
-from loadtest.photos import read_photos
+from bls_models.images import ImageLimits, decode_image
+from loadtest.photos import FIRST_SERIAL, read_any_photos, read_photos, with_serial
 
 
 def write_picture(path: Path, size: tuple[int, int] = (40, 30)) -> None:
@@ -37,7 +38,7 @@ def test_side_0_leaves_the_files_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "mug" / "1.webp"
     write_picture(path)
     (photo,) = read_photos(tmp_path, 0)
-    assert photo.data == path.read_bytes()
+    assert photo.data == path.read_bytes() + FIRST_SERIAL
 
 
 def test_other_files_are_left_out_and_a_folder_without_photos_is_an_error(tmp_path: Path) -> None:
@@ -45,3 +46,22 @@ def test_other_files_are_left_out_and_a_folder_without_photos_is_an_error(tmp_pa
     (tmp_path / "mug" / "notes.txt").write_text("no photo")
     with pytest.raises(SetupError, match="holds no photos"):
         read_photos(tmp_path, 0)
+
+
+def test_own_photos_may_lie_anywhere_in_a_folder(tmp_path: Path) -> None:
+    for name in ("a.jpg", "shelf/b.png", "shelf/left/c.webp"):
+        write_picture(tmp_path / name)
+    paths = [tmp_path / name for name in ("a.jpg", "shelf/b.png", "shelf/left/c.webp")]
+    assert read_any_photos(tmp_path, 0) == [path.read_bytes() + FIRST_SERIAL for path in paths]
+
+
+@pytest.mark.parametrize("kind", ["a.jpg", "a.png", "a.webp"])
+def test_another_serial_makes_another_file_of_the_same_pixels(tmp_path: Path, kind: str) -> None:
+    write_picture(tmp_path / kind)
+    (photo,) = read_any_photos(tmp_path, 0)
+    fresh = bytes(with_serial(b"head" + photo, 2**63))[4:]
+    assert fresh != photo
+    assert len(fresh) == len(photo)
+    limits = ImageLimits(10**6, 10**6)
+    first, second = (decode_image(data, "image", limits).tobytes() for data in (photo, fresh))
+    assert first == second

@@ -11,17 +11,18 @@ from bls_models.errors import IndexUnavailableError
 from bls_models.follower import IndexFollower
 from bls_models.index import ProductIndex
 from bls_models.index_wire import queries_from_tensors, tensors_from_matches
+from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX
 from bls_models.store import Store, connect
 from bls_models.triton import (
     error_response,
-    json_bytes,
     repository_of,
     response,
     set_up_logging,
     tensors_of,
 )
+from bls_models.triton_metrics import TritonMetrics
 
 # A large catalogue goes on loading after this, and searches answer 503 until it is there.
 LOAD_WAIT_SECONDS = 30.0
@@ -37,7 +38,7 @@ class TritonPythonModel:
         bundle = Bundle.read(repository_of(args))
         store = Store(connect(settings), settings.log_days)
         self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
-        self._follower = IndexFollower(self._index, store, bundle)
+        self._follower = IndexFollower(self._index, store, bundle, TritonMetrics())
         self._follower.start(LOAD_WAIT_SECONDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -11,6 +11,7 @@ from bls_models.caption_queue import CaptionQueue
 from bls_models.encoders import Encoders
 from bls_models.ingest import IngestResult, ProductIngester, ingest_request_from_tensors
 from bls_models.logs import LogWriter
+from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST
 from bls_models.store import INGEST_LOG, Store, connect
@@ -18,7 +19,6 @@ from bls_models.triton import (
     call_captioner,
     call_engine,
     error_response,
-    json_bytes,
     repository_of,
     response,
     set_up_logging,

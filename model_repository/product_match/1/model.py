@@ -13,6 +13,7 @@ from bls_models.logs import LogWriter
 from bls_models.match import ProductMatcher
 from bls_models.match_record import MatchRequest, Reply
 from bls_models.match_request import match_query_from_tensors
+from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
 from bls_models.store import MATCH_LOG, Store, connect
@@ -20,7 +21,6 @@ from bls_models.triton import (
     call_captioner,
     call_engine,
     error_response,
-    json_bytes,
     late_reply,
     repository_of,
     response,
@@ -98,7 +98,7 @@ def _response(item: MatchRequest) -> Any:
         # JSON has no NaN, so a modality that takes no part is 0 on the wire.
         "image_score": np.nan_to_num([match.image_score for match in item.matches]),
         "text_score": np.nan_to_num([match.text_score for match in item.matches]),
-        "product": [json_bytes(product) for product in item.products],
+        "product": item.products,
         "caption": [item.caption.text.encode()],
         "details": [json_bytes(item.details)],
     }

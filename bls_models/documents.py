@@ -1,0 +1,87 @@
+"""Product documents as clients see them, kept by the version that the index gives a product."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from bls_models.errors import DatabaseError
+from bls_models.index import IndexMatch
+from bls_models.product import client_document, json_bytes
+from bls_models.store import Store
+
+# A database that did not answer is asked again after this long; meanwhile nobody waits for it.
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class FoundDocuments:
+    """The answer of ``ClientDocuments.find``.
+
+    Attributes:
+        json: UTF-8 JSON of each product found, by id.
+        complete: False where the database did not answer: products may be missing, and those
+            that are there may have changed.
+    """
+
+    json: dict[str, bytes]
+    complete: bool
+
+
+class ClientDocuments:
+    """Reads documents, one round trip for all that are not known in their present version.
+
+    The index follows the database, so a product that keeps its version has not changed. Methods
+    may be called from any thread.
+
+    Args:
+        store: the database.
+        size: documents kept at most.
+    """
+
+    def __init__(self, store: Store, size: int) -> None:
+        self._store = store
+        self._kept: LRUCache[str, tuple[int, bytes]] = LRUCache(size)
+        self._lock = threading.Lock()
+        self._retry_at = 0.0
+
+    def find(self, matches: Iterable[IndexMatch], following: bool) -> FoundDocuments:
+        """The documents of matches; a product that is not stored any more is left out.
+
+        Args:
+            matches: from one answer of the index, products may repeat.
+            following: whether the index followed the database when it answered. If not, versions
+                tell nothing, and every document is read.
+        """
+        versions = {match.product_id: match.product_version for match in matches}
+        with self._lock:
+            kept = {key: self._kept[key] for key in versions if key in self._kept}
+            may_read = time.monotonic() >= self._retry_at
+        current = {key: text for key, (version, text) in kept.items() if version == versions[key]}
+        wanted = [key for key in versions if not following or key not in current]
+        if not wanted:
+            return FoundDocuments(current, complete=True)
+        if may_read:
+            try:
+                read = self._read(wanted)
+            except DatabaseError:
+                with self._lock:
+                    self._retry_at = time.monotonic() + RETRY_SECONDS
+            else:
+                with self._lock:
+                    self._kept.update({key: (versions[key], text) for key, text in read.items()})
+                return FoundDocuments(
+                    {key: text for key, text in current.items() if key not in wanted} | read,
+                    complete=True,
+                )
+        return FoundDocuments({key: text for key, (_, text) in kept.items()}, complete=False)
+
+    def _read(self, product_ids: list[str]) -> dict[str, bytes]:
+        return {
+            key: json_bytes(client_document(document))
+            for key, document in self._store.find_products(product_ids).items()
+        }

@@ -1,0 +1,124 @@
+"""The server under load: one that runs already, or Triton and its database started for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from bls_models.errors import SetupError
+from loadtest.http_load import Address
+from loadtest.measurements import DATABASE, SERVING
+from local_server.database import local_database
+from local_server.triton import Ports, running_triton
+from product_match_client import AsyncProductMatchClient, ProductMatchClient
+from seed.importer import ImportCounts, import_catalog
+from seed.records import CatalogRow
+from seed.rows import read_catalog
+
+IMPORT_TIMEOUT_S = 120.0
+INDEX_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A server that holds a catalogue.
+
+    Attributes:
+        http_url: its HTTP address.
+        grpc_url: its gRPC address.
+        mongodb_uri: its database; empty where that is not known.
+        roots: process ids by part; empty where they cannot be seen.
+    """
+
+    http_url: str
+    grpc_url: str = ""
+    mongodb_uri: str = ""
+    roots: Mapping[str, int] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def local_stack(
+    repository: Path, catalog: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """Start Triton with a database on free ports, their files in a temporary folder, and fill it.
+
+    Args:
+        repository: the built model repository to serve.
+        catalog: the products to import.
+        settings: environment variables of ``bls_models.settings``.
+
+    Raises:
+        SetupError: the server does not start, or the catalogue does not get in.
+    """
+    with contextlib.ExitStack() as stack:
+        roots: dict[str, int] = {}
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="product-match-")))
+        uri = _started(DATABASE, lambda: stack.enter_context(local_database(state, 0)), roots)
+        environment = {**(settings or {}), "MONGODB_URI": uri}
+        server = stack.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
+        roots[SERVING] = server.process.pid
+        counts = asyncio.run(_import(server.http_url, catalog))
+        if counts.failed or not counts.accepted:
+            raise SetupError(f"{catalog} was not imported: {counts}")
+        _wait_for_index(server.http_url, counts.accepted)
+        yield Stack(server.http_url, server.grpc_url, uri, roots)
+
+
+def address_from_url(url: str) -> Address:
+    """Host and port of an ``http://`` address.
+
+    Raises:
+        SetupError: it is none.
+    """
+    return _host_and_port(url, "http", 80)
+
+
+def grpc_address_from_url(url: str) -> str:
+    """``host:port`` of a ``grpc://`` address.
+
+    Raises:
+        SetupError: it is none.
+    """
+    host, port = _host_and_port(url, "grpc", 8001)
+    return f"{host}:{port}"
+
+
+def _host_and_port(url: str, scheme: str, default_port: int) -> Address:
+    parts = urlsplit(url)
+    if parts.scheme != scheme or not parts.hostname:
+        raise SetupError(f"--url {url!r} is not of the form {scheme}://host:port")
+    return parts.hostname, parts.port or default_port
+
+
+def _started(name: str, start: Callable[[], str], roots: dict[str, int]) -> str:
+    """Start a part that does not tell its process id, and note it in ``roots``."""
+    me = psutil.Process()
+    before = {child.pid for child in me.children()}
+    result = start()
+    (roots[name],) = {child.pid for child in me.children()} - before
+    return result
+
+
+def _wait_for_index(url: str, products: int) -> None:
+    """Wait until the index, which follows the database, holds the products."""
+    deadline = time.monotonic() + INDEX_SECONDS
+    with ProductMatchClient(url) as client:
+        while client.match(texts="anything").details["index"]["products"] < products:
+            if time.monotonic() > deadline:
+                raise SetupError(f"the index did not take up {products} products in time")
+            time.sleep(0.1)
+
+
+async def _import(url: str, catalog: Path) -> ImportCounts:
+    # Products whose pictures are not there are no matter of the load.
+    rows = (row for row in read_catalog(catalog) if isinstance(row, CatalogRow))
+    async with AsyncProductMatchClient(url, IMPORT_TIMEOUT_S) as client:
+        return await import_catalog(rows, client)

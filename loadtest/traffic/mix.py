@@ -1,0 +1,121 @@
+"""The kinds of requests that users send, and how many of each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bls_models.errors import SetupError
+from bls_models.specs import PRODUCT_MATCH
+from loadtest.match_wire import CAPTION, with_caption
+from loadtest.photos import with_serial
+from product_match_client.calls import Call, match_call
+from product_match_client.results import MatchResult
+
+# People send the same photo twice now and then.
+REPEATED_SHARE = 0.1
+# A shop's app: most people send a photo alone; captions are asked for now and then.
+DEFAULT_MIX = {"image": 50, "text": 20, "both": 15, "filtered": 10, "captions": 5}
+DEFAULT_MIX_TEXT = ",".join(f"{kind}={weight}" for kind, weight in DEFAULT_MIX.items())
+
+MatchCall = Call[MatchResult]
+
+
+def parse_mix(text: str) -> dict[str, int]:
+    """Weights by kind, from ``image=50,text=20``; kinds that are not named get none.
+
+    Raises:
+        SetupError: another form, an unknown kind, or no weight above 0.
+    """
+    mix: dict[str, int] = {}
+    for part in text.split(","):
+        kind, _, weight = part.strip().partition("=")
+        if kind not in DEFAULT_MIX or not weight.isdecimal() or kind in mix:
+            raise SetupError(
+                f"mix {text!r}: {part.strip()!r} is not <kind>=<whole number>, each kind once; "
+                f"kinds are {', '.join(DEFAULT_MIX)}"
+            )
+        mix[kind] = int(weight)
+    if not any(mix.values()):
+        raise SetupError(f"mix {text!r} has no request in it; give a kind a weight above 0")
+    return mix
+
+
+def takes_captions() -> bool:
+    """Whether ``product_match`` has an input that asks for captions."""
+    return CAPTION in {tensor.name for tensor in PRODUCT_MATCH.inputs}
+
+
+class RequestMaker:
+    """Makes requests at random, as the mix says.
+
+    Args:
+        photos: of ``loadtest.photos``, at least one.
+        products: of the catalogue that the server holds, at least one; texts and filters are
+            taken from them.
+        mix: weights by kind.
+        seed: the same seed gives the same requests.
+
+    Raises:
+        SetupError: nothing to send, or captions from a server that makes none.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[bytes],
+        products: Sequence[Mapping[str, Any]],
+        mix: Mapping[str, int],
+        seed: int,
+    ) -> None:
+        if not photos or not products:
+            raise SetupError(
+                f"there are {len(photos)} photos and {len(products)} products to make requests "
+                "from; expected at least one of each"
+            )
+        if mix.get("captions") and not takes_captions():
+            raise SetupError(
+                "this product_match takes no `caption`: leave `captions` out of the mix"
+            )
+        self._photos = photos
+        self._products = products
+        self._kinds = list(mix)
+        self._weights = list(mix.values())
+        self._random = random.Random(seed)
+        self._makers: dict[str, Callable[[], MatchCall]] = {
+            "image": self._image,
+            "text": self._text,
+            "both": self._both,
+            "filtered": self._filtered,
+            "captions": self._captions,
+        }
+
+    def make(self) -> tuple[str, MatchCall]:
+        """A request and its kind."""
+        (kind,) = self._random.choices(self._kinds, self._weights)
+        return kind, self._makers[kind]()
+
+    def _photo(self) -> bytes:
+        photo = self._random.choice(self._photos)
+        if self._random.random() < REPEATED_SHARE:
+            return photo
+        return bytes(with_serial(photo, self._random.getrandbits(63)))
+
+    def _product(self) -> Mapping[str, Any]:
+        return self._random.choice(self._products)
+
+    def _image(self) -> MatchCall:
+        return with_caption(match_call(self._photo()), "never")
+
+    def _text(self) -> MatchCall:
+        return match_call(texts=self._product()["name"])
+
+    def _both(self) -> MatchCall:
+        return with_caption(match_call(self._photo(), self._product()["name"]), "never")
+
+    def _filtered(self) -> MatchCall:
+        chosen = {"category": self._product()["category"]}
+        return with_caption(match_call(self._photo(), filter=chosen), "never")
+
+    def _captions(self) -> MatchCall:
+        return with_caption(match_call(self._photo()), "always")

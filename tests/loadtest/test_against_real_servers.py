@@ -1,0 +1,223 @@
+"""Every load tool and both baselines, briefly, against the real server."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_support import REPOSITORY, ROOT, SampleProduct, Serving
+
+from loadtest import bench
+from loadtest.baselines.running import BASELINES, running_baseline
+from loadtest.http_load import Address
+from loadtest.perf import __main__ as perf_command
+from local_server.processes import free_port
+
+pytestmark = pytest.mark.server
+
+Catalogue = list[SampleProduct]
+SCORE_TOLERANCE = 1e-3
+
+
+# --- baselines --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=BASELINES)
+def baseline_address(
+    request: pytest.FixtureRequest, server: Serving, catalogue: Catalogue, database_uri: str
+) -> Iterator[Address]:
+    """Each baseline in turn, on the products that the server has stored."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PRODUCT_MATCH_DATABASE", server.database.name)
+        with running_baseline(request.param, database_uri, REPOSITORY) as (address, _):
+            yield address
+
+
+def post(address: Address, photo: bytes, query: str = "") -> tuple[int, dict[str, Any]]:
+    with contextlib.closing(http.client.HTTPConnection(*address, timeout=60)) as connection:
+        connection.request("POST", f"/match{query}", photo)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+def test_a_baseline_answers_as_product_match_does(
+    baseline_address: Address, server: Serving, catalogue: Catalogue
+) -> None:
+    with server.client() as client:
+        for product in catalogue[::12]:
+            photo = product.queries[0].read_bytes()
+            status, answer = post(baseline_address, photo)
+            expected = client.match(photo).matches
+            found = answer["matches"]
+            assert status == 200
+            assert [item["product_id"] for item in found] == [item.product_id for item in expected]
+            assert [item["score"] for item in found] == pytest.approx(
+                [item.score for item in expected], abs=SCORE_TOLERANCE
+            )
+            assert [item["product"] for item in found] == [item.product for item in expected]
+
+
+def test_a_baseline_gives_as_many_matches_as_asked(
+    baseline_address: Address, catalogue: Catalogue
+) -> None:
+    photo = catalogue[0].queries[0].read_bytes()
+    for top_k, expected in ((1, 1), (20, 20), (100, len(catalogue))):
+        _, answer = post(baseline_address, photo, f"?top_k={top_k}")
+        ids = [item["product_id"] for item in answer["matches"]]
+        assert len(ids) == len(set(ids)) == expected
+
+
+def test_a_baseline_refuses_what_is_no_photo(baseline_address: Address) -> None:
+    status, answer = post(baseline_address, b"no photo")
+    assert status == 400
+    assert "expected a JPEG, PNG or WebP" in answer["detail"]
+
+
+# --- the benchmark ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_all_contestants(tmp_path: Path) -> None:
+    report = tmp_path / "bench.json"
+    status = bench.main(
+        [
+            *("--rounds", "1", "--seconds", "1", "--other-seconds", "1"),
+            *("--clients", "2", "1", "--report", str(report)),
+        ]
+    )
+    assert status == 0
+    found = json.loads(report.read_text())
+    names = ("raw", "usual", "tuned", "product_match")
+    assert set(names) < set(found["accuracy"])
+    assert found["accuracy"]["agreement"] == 1.0
+    for rows in (found, found["one_client"]):
+        for name in names:
+            row = rows[name]
+            assert row["throughput"] > 0
+            assert row["cpu_ms_per_request"] > 0
+            assert row["peak_memory_mb"] > 50
+            assert row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    for name in names[:3]:
+        assert found[f"ratio_to_{name}"] == found["product_match"][f"ratio_to_{name}"] > 0
+
+
+def test_baselines_need_to_know_the_database_of_a_server_that_runs(
+    server: Serving, catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url("http")
+    assert bench.main(["--url", url, "--mongodb-uri", "", "--contestants", "usual"]) == 1
+    assert "--mongodb-uri" in capsys.readouterr().err
+
+
+# --- locust -----------------------------------------------------------------------------------
+
+
+def loadtest(*arguments: str, report: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "loadtest.traffic", "--report", str(report), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_locust_users_send_every_kind_of_request_at_the_same_time(
+    server: Serving, catalogue: Catalogue, protocol: str, tmp_path: Path
+) -> None:
+    before = server.database["match_log"].count_documents({})
+    report = tmp_path / "loadtest.html"
+    result = loadtest(
+        *("--url", server.url(protocol), "--mix", "image=2,text=2,both=1,filtered=1"),
+        *("--users", "6", "--rate", "6", "--time", "4s", "--think-ms", "0", "--photo-side", "0"),
+        report=report,
+    )
+    assert result.returncode == 0, result.stderr
+    page = report.read_text(encoding="utf-8")
+    for kind in ("image", "text", "both", "filtered"):
+        assert f'"name": "{kind}"' in page
+    assert server.database["match_log"].count_documents({}) > before
+    # Six users wait for six answers at a time; if one stopped the others, it would be one.
+    total = next(line for line in result.stderr.splitlines() if "Aggregated" in line)
+    count, mean_ms = int(total.split()[1]), float(total.split("|")[1].split()[0])
+    assert count * mean_ms / 4000 > 3
+
+
+def test_a_failed_request_fails_the_load_test(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    result = loadtest(
+        *("--url", url, "--users", "1", "--time", "1s"), report=tmp_path / "loadtest.html"
+    )
+    assert result.returncode == 1
+    assert "requests failed" in result.stderr
+
+
+def test_a_p99_over_its_budget_fails_the_load_test(
+    server: Serving, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    result = loadtest(
+        *("--url", server.url("http"), "--users", "1", "--time", "1s", "--p99-ms", "0.1"),
+        report=tmp_path / "loadtest.html",
+    )
+    assert result.returncode == 1
+    assert "more than the budget of 0.1 ms" in result.stderr
+
+
+def test_a_mix_that_cannot_be_read_fails_the_load_test(server: Serving, tmp_path: Path) -> None:
+    result = loadtest(
+        *("--url", server.url("http"), "--mix", "photos=1"), report=tmp_path / "loadtest.html"
+    )
+    assert result.returncode == 1
+    assert "kinds are image, text, both" in result.stderr
+
+
+# --- perf_analyzer ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_perf_analyzer_sweeps_both_ways_and_breaks_the_time_down(
+    server: Serving, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    status = perf_command.main(
+        [
+            *("--url", server.url("grpc"), "--reports", str(tmp_path)),
+            *("--concurrency", "1", "3", "--rates", "10"),
+            *("--window-seconds", "1", "--stability", "300"),
+        ]
+    )
+    assert status == 0
+    with (tmp_path / "perf.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    own = [row for row in rows if row["model"] == "product_match"]
+    assert [(row["sweep"], float(row["load"])) for row in own] == [
+        ("concurrency", 1.0),
+        ("concurrency", 3.0),
+        ("request_rate", 10.0),
+    ]
+    assert {row["model"] for row in rows} == {"product_match", "image_encoder", "product_index"}
+    for row in rows:
+        assert float(row["infer_ms"]) > 0
+    for row in own:
+        assert float(row["p50_ms"]) > float(row["infer_ms"]) * 0.2
+        assert float(row["requests_per_s"]) > 0
+    assert (tmp_path / "perf.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_request_that_fails_under_perf_analyzer_is_an_error(
+    server: Serving, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "1.jpg").write_bytes(b"no photo")
+    status = perf_command.main(
+        [
+            *("--url", server.url("grpc"), "--reports", str(tmp_path)),
+            *("--photos", str(photos), "--photo-side", "0", "--concurrency", "1"),
+        ]
+    )
+    assert status == 1
+    assert "neither an image nor base64" in capsys.readouterr().err
