@@ -11,12 +11,6 @@ import triton_python_backend_utils as pb_utils
 
 from bls_models.metrics import HISTOGRAM_BUCKETS, MetricSpec
 
-_KINDS = {
-    "counter": pb_utils.MetricFamily.COUNTER,
-    "gauge": pb_utils.MetricFamily.GAUGE,
-    "histogram": pb_utils.MetricFamily.HISTOGRAM,
-}
-
 
 class TritonMetrics:
     """Creates families and series as they are first used.
@@ -45,8 +39,10 @@ class TritonMetrics:
         series = self._series.get(key)
         if series is None:
             if spec.name not in self._families:
+                # The stub adds the class to the module only after it has imported the model.
+                kind = getattr(pb_utils.MetricFamily, spec.kind.upper())
                 self._families[spec.name] = pb_utils.MetricFamily(
-                    name=spec.name, description=spec.doc, kind=_KINDS[spec.kind]
+                    name=spec.name, description=spec.doc, kind=kind
                 )
             named = dict(zip(spec.labels, labels, strict=True))
             options = {"buckets": list(HISTOGRAM_BUCKETS)} if spec.kind == "histogram" else {}

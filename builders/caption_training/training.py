@@ -61,11 +61,11 @@ class TrainingSettings:
         seed: of weights, batches and what is blanked.
     """
 
-    steps: int = 900
+    steps: int = 1500
     batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    token_dropout: float = 0.15
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.2
+    token_dropout: float = 0.1
     channel_dropout: float = 0.5
     label_smoothing: float = 0.05
     seed: int = 0

@@ -55,12 +55,21 @@ def in_process(bundle: Bundle, captioner: CaptionerBundle) -> Captioner:
 
 
 @pytest.fixture
-def name(server: Serving) -> Iterator[str]:
+def name(server: Serving, catalogue: Catalogue) -> Iterator[str]:
     """The id of a test's own product, which is deleted at its end."""
     name = f"described-{uuid.uuid4().hex[:12]}"
-    yield name
     with server.client() as client:
+
+        def products() -> int:
+            count = client.match(texts="a").details["index"]["products"]
+            assert isinstance(count, int)
+            return count
+
+        before = products()
+        yield name
         client.delete(name)
+        # Until then it takes a place among the matches of the photo that it shares.
+        wait_for(lambda: products() == before, "the index has forgotten the product")
 
 
 def pixels_of(data: bytes, captioner: CaptionerBundle) -> npt.NDArray[np.uint8]:
