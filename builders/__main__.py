@@ -10,6 +10,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "build": "builders.build_command",
     "engines": "builders.engine_command",
+    "caption-weight": "builders.caption_weight_command",
     "quality": "builders.quality_command",
 }
 

@@ -1,0 +1,206 @@
+"""What a caption's weight in the query does to first matches, on products new to the captioner."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from bls_models.bundle import TOKENIZER_FILE, Bundle
+from bls_models.captioner import Caption, Captioner
+from bls_models.cpu_engine import CpuEngine
+from bls_models.encoders import Arrays, Encoders
+from bls_models.errors import SetupError
+from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.index import IndexedProduct, IndexQuery, ProductIndex
+from bls_models.product import embedding_text
+from bls_models.settings import Settings
+from bls_models.specs import ENGINE_SPECS, ModelSpec
+from bls_models.vectors import FloatArray
+from builders.catalogue import CatalogueProduct
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class WeightResult:
+    """First matches at one weight.
+
+    Attributes:
+        weight: of the caption's text vector; the photo's is 1.
+        top1: share of the queries whose product comes first.
+        gained: queries that are right now and were wrong without captions.
+        lost: queries that are wrong now and were right without captions.
+    """
+
+    weight: float
+    top1: float
+    gained: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """All weights on one set of queries.
+
+    Attributes:
+        name: of the set.
+        queries: how many.
+        used: share of their captions that are sure enough to be used.
+        results: by weight, the first without captions.
+    """
+
+    name: str
+    queries: int
+    used: float
+    results: tuple[WeightResult, ...]
+
+
+def products_from_grocery(folder: Path) -> list[CatalogueProduct]:
+    """The Grocery Store data set: train pictures as views, val pictures as queries.
+
+    A product's name is its fine class, its category the coarse one, and its description that of
+    ``classes.csv``.
+
+    Raises:
+        SetupError: a list is missing.
+    """
+    classes = folder / "classes.csv"
+    if not classes.is_file():
+        raise SetupError(f"{classes} does not exist; give a folder in the Grocery Store layout")
+    pictures: dict[str, tuple[list[Path], list[Path]]] = {}
+    for number, name in enumerate(("train.txt", "val.txt")):
+        for line in (folder / name).read_text(encoding="utf-8").splitlines():
+            path, fine, *_ = (part.strip() for part in line.split(","))
+            pictures.setdefault(fine, ([], []))[number].append(folder / path)
+    with classes.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    found = []
+    for row in rows:
+        views, queries = pictures.get(row["Class ID (int)"], ([], []))
+        name, category = (row[f"{kind} Name (str)"] for kind in ("Class", "Coarse Class"))
+        text = folder / row["Product Description Path (str)"].lstrip("/")
+        product = {
+            "product_id": name,
+            "name": name.replace("-", " "),
+            "category": category.replace("-", " "),
+            "description": text.read_text(encoding="utf-8") if text.is_file() else "",
+        }
+        found.append(CatalogueProduct(product, tuple(views), tuple(queries)))
+    return found
+
+
+class CaptionedSearch:
+    """A catalogue in a real index, with the built bundle's engines in this process.
+
+    Args:
+        repository: the built model repository.
+        products: the catalogue.
+        report: called with a line on each step.
+    """
+
+    def __init__(
+        self, repository: Path, products: Sequence[CatalogueProduct], report: Callable[[str], None]
+    ) -> None:
+        bundle = Bundle.read(repository)
+        captioner = bundle.require_captioner()
+        engines = {
+            spec.name: CpuEngine(repository / spec.name / "1" / "model.onnx", spec)
+            for spec in ENGINE_SPECS
+        }
+
+        def call(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+            return engines[model.name].infer(inputs)
+
+        self._report = report
+        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._caption_preprocess = Preprocess(captioner.image_size, captioner.resize)
+        self._min_confidence = captioner.min_confidence
+        self._captioner = Captioner.from_repository(call, bundle, repository)
+        tokenizer = Tokenizer.from_file(str(repository / TOKENIZER_FILE))
+        self._encoders = Encoders(call, bundle, tokenizer)
+        self._index = ProductIndex(bundle.image_dim, bundle.text_dim, Settings().max_filter_bytes)
+        views = [path for item in products for path in item.images]
+        report(f"encoding {len(views)} pictures of {len(products)} products")
+        images = self._encoders.encode_images(self._pixels(views, self._preprocess))
+        texts = self._encoders.encode_texts(
+            [embedding_text({"attributes": {}} | item.product) for item in products]
+        )
+        ends = np.cumsum([len(item.images) for item in products])
+        self._index.upsert(
+            [
+                IndexedProduct(str(item.product["product_id"]), "w", {}, block, texts[at : at + 1])
+                for at, (item, block) in enumerate(
+                    zip(products, np.split(images, ends[:-1]), strict=True)
+                )
+            ]
+        )
+
+    def measure(
+        self, name: str, products: Sequence[CatalogueProduct], weights: Sequence[float]
+    ) -> WeightReport:
+        """Search with all queries of products at each weight."""
+        pairs = [(path, str(p.product["product_id"])) for p in products for path in p.queries]
+        paths = [path for path, _ in pairs]
+        self._report(f"{name}: captioning and encoding {len(paths)} queries")
+        images = self._encoders.encode_images(self._pixels(paths, self._preprocess))
+        captions = self._captions(paths)
+        sure = [caption.confidence >= self._min_confidence for caption in captions]
+        words = self._encoders.encode_texts([caption.text or "?" for caption in captions])
+        truth = [product_id for _, product_id in pairs]
+        plain = np.array(self._right(images, words, sure, 0.0, truth))
+        results = [WeightResult(0.0, float(plain.mean()), 0, 0)]
+        for weight in weights:
+            right = np.array(self._right(images, words, sure, weight, truth))
+            results.append(
+                WeightResult(
+                    weight,
+                    float(right.mean()),
+                    int((right & ~plain).sum()),
+                    int((plain & ~right).sum()),
+                )
+            )
+        return WeightReport(name, len(paths), float(np.mean(sure)), tuple(results))
+
+    def _right(
+        self,
+        images: FloatArray,
+        words: FloatArray,
+        sure: Sequence[bool],
+        weight: float,
+        truth: Sequence[str],
+    ) -> list[bool]:
+        queries = [
+            IndexQuery(
+                images[at : at + 1],
+                np.ones(1, np.float32),
+                words[at : at + (1 if use and weight else 0)],
+                np.full(1 if use and weight else 0, weight, np.float32),
+                top_k=1,
+            )
+            for at, use in enumerate(sure)
+        ]
+        found = self._index.search(queries)
+        return [
+            matches[0].product_id == product for matches, product in zip(found, truth, strict=True)
+        ]
+
+    def _captions(self, paths: Sequence[Path]) -> list[Caption]:
+        captions: list[Caption] = []
+        for start in range(0, len(paths), BATCH):
+            pixels = self._pixels(paths[start : start + BATCH], self._caption_preprocess)
+            captions += self._captioner.caption(np.stack(pixels))
+        return captions
+
+    @staticmethod
+    def _pixels(paths: Sequence[Path], preprocess: Preprocess) -> list[npt.NDArray[np.uint8]]:
+        limits = ImageLimits(10**8, 10**8)
+        return [
+            decode_pixels(path.read_bytes(), str(path), limits, preprocess)[0] for path in paths
+        ]
