@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-import numpy as np
 import tritonclient.http as triton_http
 
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.http_load import Address, HttpAnswer
 from loadtest.served import AnswerFacts
-from product_match_client.calls import Call, Tensor, match_call
+from product_match_client.calls import match_call
 from product_match_client.results import MatchResult, match_result_from_outputs
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-CAPTION = "caption"
 
 
-def with_caption(call: Call[MatchResult], mode: str) -> Call[MatchResult]:
-    """A call that says whether its images are captioned, where ``product_match`` takes that.
-
-    Args:
-        call: from ``match_call``.
-        mode: ``never``, ``auto`` or ``always``.
-    """
-    if CAPTION not in {tensor.name for tensor in PRODUCT_MATCH.inputs}:
-        return call
-    value = np.array([[mode.encode()]], np.object_)  # (1, 1)
-    return dataclasses.replace(call, tensors=(*call.tensors, Tensor(CAPTION, "BYTES", value)))
-
-
-def request_from_photo(photo: bytes, address: Address) -> bytes:
-    """The request that a client sends for one photo, without a caption; head and body.
+def request_from_photo(photo: bytes, address: Address, caption: str = "never") -> bytes:
+    """The request that a client sends for one photo, head and body.
 
     Args:
         photo: the encoded file.
         address: the server's host and port.
+        caption: ``never``, ``auto`` or ``always``.
     """
     inputs = []
-    for tensor in with_caption(match_call(photo), "never").tensors:
+    for tensor in match_call(photo, caption=caption).tensors:
         item = triton_http.InferInput(tensor.name, list(tensor.array.shape), tensor.dtype)
         item.set_data_from_numpy(tensor.array)
         inputs.append(item)

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest.match_wire import with_caption
 from product_match_client.calls import Tensor, match_call
 
 
 def write_inputs(photos: Sequence[bytes], path: Path) -> None:
     """Write one request a photo, without captions, as the JSON of ``--input-data``."""
-    calls = (with_caption(match_call(photo), "never") for photo in photos)
+    calls = (match_call(photo, caption="never") for photo in photos)
     data = [
         {tensor.name: bytes_content(tensor) for tensor in call.tensors if tensor.dtype == "BYTES"}
         for call in calls

@@ -26,7 +26,6 @@ from loadtest.traffic.mix import (
     DEFAULT_MIX_TEXT,
     RequestMaker,
     parse_mix,
-    takes_captions,
 )
 from loadtest.traffic.shapes import SHAPES, users_at
 from local_server.options import PROJECT
@@ -77,19 +76,11 @@ class Traffic:
             if isinstance(row, CatalogRow)
         ]
         photos = read_any_photos(Path(options.photos), options.photo_side)
-        self.maker = RequestMaker(photos, products, self._mix(options.mix), seed=0)
+        mix = parse_mix(options.mix) if options.mix else DEFAULT_MIX
+        self.maker = RequestMaker(photos, products, mix, seed=0)
         self.latencies_ms: list[float] = []
         self.errors = 0
         environment.events.request.add_listener(self._count)
-
-    @staticmethod
-    def _mix(text: str) -> dict[str, int]:
-        if text:
-            return parse_mix(text)
-        if takes_captions():
-            return DEFAULT_MIX
-        logger.warning("this product_match takes no `caption`: the mix has no captions")
-        return {kind: weight for kind, weight in DEFAULT_MIX.items() if kind != "captions"}
 
     def _count(self, response_time: float, exception: Exception | None, **_: Any) -> None:
         self.latencies_ms.append(response_time)

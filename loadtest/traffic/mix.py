@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bls_models.errors import SetupError
-from bls_models.specs import PRODUCT_MATCH
-from loadtest.match_wire import CAPTION, with_caption
 from loadtest.photos import with_serial
 from product_match_client.calls import Call, match_call
 from product_match_client.results import MatchResult
@@ -42,11 +40,6 @@ def parse_mix(text: str) -> dict[str, int]:
     return mix
 
 
-def takes_captions() -> bool:
-    """Whether ``product_match`` has an input that asks for captions."""
-    return CAPTION in {tensor.name for tensor in PRODUCT_MATCH.inputs}
-
-
 class RequestMaker:
     """Makes requests at random, as the mix says.
 
@@ -58,7 +51,7 @@ class RequestMaker:
         seed: the same seed gives the same requests.
 
     Raises:
-        SetupError: nothing to send, or captions from a server that makes none.
+        SetupError: nothing to send.
     """
 
     def __init__(
@@ -72,10 +65,6 @@ class RequestMaker:
             raise SetupError(
                 f"there are {len(photos)} photos and {len(products)} products to make requests "
                 "from; expected at least one of each"
-            )
-        if mix.get("captions") and not takes_captions():
-            raise SetupError(
-                "this product_match takes no `caption`: leave `captions` out of the mix"
             )
         self._photos = photos
         self._products = products
@@ -105,17 +94,17 @@ class RequestMaker:
         return self._random.choice(self._products)
 
     def _image(self) -> MatchCall:
-        return with_caption(match_call(self._photo()), "never")
+        return match_call(self._photo(), caption="never")
 
     def _text(self) -> MatchCall:
         return match_call(texts=self._product()["name"])
 
     def _both(self) -> MatchCall:
-        return with_caption(match_call(self._photo(), self._product()["name"]), "never")
+        return match_call(self._photo(), self._product()["name"], caption="never")
 
     def _filtered(self) -> MatchCall:
         chosen = {"category": self._product()["category"]}
-        return with_caption(match_call(self._photo(), filter=chosen), "never")
+        return match_call(self._photo(), filter=chosen, caption="never")
 
     def _captions(self) -> MatchCall:
-        return with_caption(match_call(self._photo()), "always")
+        return match_call(self._photo(), caption="always")

@@ -7,7 +7,6 @@ import pytest
 from serving_support import picture
 
 from bls_models.errors import SetupError
-from loadtest.match_wire import with_caption
 from loadtest.photos import FIRST_SERIAL
 from loadtest.traffic.budget import faults
 from loadtest.traffic.mix import (
@@ -15,14 +14,11 @@ from loadtest.traffic.mix import (
     DEFAULT_MIX_TEXT,
     RequestMaker,
     parse_mix,
-    takes_captions,
 )
 from loadtest.traffic.shapes import users_at
-from product_match_client.calls import match_call
 
 PRODUCTS = [{"name": "Red mug", "category": "mug"}, {"name": "Blue bowl", "category": "bowl"}]
 PHOTOS = [picture(1) + FIRST_SERIAL, picture(2) + FIRST_SERIAL]
-WITHOUT_CAPTIONS = {kind: weight for kind, weight in DEFAULT_MIX.items() if kind != "captions"}
 
 
 def maker(mix: dict[str, int], seed: int = 0) -> RequestMaker:
@@ -56,37 +52,34 @@ def test_requests_come_as_often_as_the_mix_says_and_the_same_for_a_seed() -> Non
     requests = maker({"image": 3, "text": 1})
     kinds = Counter(requests.make()[0] for _ in range(4000))
     assert kinds["image"] / 4000 == pytest.approx(0.75, abs=0.03)
-    again, other = maker(WITHOUT_CAPTIONS, seed=1), maker(WITHOUT_CAPTIONS, seed=1)
+    again, other = maker(DEFAULT_MIX, seed=1), maker(DEFAULT_MIX, seed=1)
     assert [again.make()[0] for _ in range(50)] == [other.make()[0] for _ in range(50)]
 
 
 def test_each_kind_sends_what_its_name_says() -> None:
-    sent = {kind: tensors(kind) for kind in WITHOUT_CAPTIONS}
-    caption = {"caption"} if takes_captions() else set()
-    assert set(sent["image"]) == {"image"} | caption
+    sent = {kind: tensors(kind) for kind in DEFAULT_MIX}
+    assert set(sent["image"]) == set(sent["captions"]) == {"image", "caption"}
     assert set(sent["text"]) == {"text"}
-    assert set(sent["both"]) == {"image", "text"} | caption
-    assert set(sent["filtered"]) == {"image", "filter"} | caption
-    assert sent["image"]["image"][0] in PHOTOS
+    assert set(sent["both"]) == {"image", "text", "caption"}
+    assert set(sent["filtered"]) == {"image", "filter", "caption"}
+    assert sent["image"]["caption"] == sent["both"]["caption"] == [b"never"]
+    assert sent["captions"]["caption"] == [b"always"]
     assert sent["text"]["text"][0] in {b"Red mug", b"Blue bowl"}
     assert sent["filtered"]["filter"][0] in {b'{"category": "mug"}', b'{"category": "bowl"}'}
 
 
-def test_captions_are_asked_for_or_refused_as_the_model_takes_them() -> None:
-    if takes_captions():
-        assert tensors("captions")["caption"] == [b"always"]
-        assert tensors("image")["caption"] == [b"never"]
-    else:
-        with pytest.raises(SetupError, match="leave `captions` out"):
-            maker({"captions": 1})
-        call = match_call(PHOTOS[0])
-        assert with_caption(call, "never") is call
+def test_a_photo_comes_again_now_and_then_and_is_another_otherwise() -> None:
+    requests = maker({"image": 1})
+    sent = [requests.make()[1].tensors[0].array.ravel()[0] for _ in range(1000)]
+    assert sum(photo in PHOTOS for photo in sent) / 1000 == pytest.approx(0.1, abs=0.04)
+    others = [photo for photo in sent if photo not in PHOTOS]
+    assert len(set(others)) == len(others)
 
 
 @pytest.mark.parametrize(("photos", "products"), [([], PRODUCTS), (PHOTOS, [])])
 def test_requests_need_photos_and_products(photos: list[bytes], products: list[Any]) -> None:
     with pytest.raises(SetupError, match="at least one of each"):
-        RequestMaker(photos, products, WITHOUT_CAPTIONS, 0)
+        RequestMaker(photos, products, DEFAULT_MIX, 0)
 
 
 # --- users over time --------------------------------------------------------------------------

@@ -13,3 +13,5 @@ class TritonPythonModel(EngineModel):
 
     spec = CAPTION_DECODER
     graph = Path(__file__).with_name("model.onnx")
+    # The demo captioner's decoder has 3 MB; a general one's has a hundred times that.
+    one_thread_below = 16 * 2**20

@@ -198,12 +198,12 @@ def test_what_is_not_known_of_a_picture_does_not_count() -> None:
     assert accuracies(judged[1:]) == {"pictures": 1, "noun": 0.0}
 
 
-def test_the_threshold_keeps_out_nine_of_ten_foreign_pictures() -> None:
-    found = threshold([0.95, 0.85, 0.99, 0.97], [number / 100 for number in range(100)])
-    assert found["min_confidence"] == 0.89
-    assert found["foreign_captions_kept"] == pytest.approx(0.1, abs=0.02)
-    assert found["right_captions_kept"] == 0.75
-    assert threshold([0.9], [0.1, 0.2])["auroc"] == 1.0
+def test_the_threshold_parts_right_captions_from_foreign_ones() -> None:
+    found = threshold([0.95, 0.85, 0.99, 0.72], [0.3, 0.5, 0.6, 0.74])
+    assert found["min_confidence"] == 0.75
+    assert {"min_confidence": 0.75, "right": 0.75, "foreign": 0.0} in found["kept"]
+    assert {"min_confidence": 0.55, "right": 1.0, "foreign": 0.5} in found["kept"]
+    assert found["auroc"] == pytest.approx(15 / 16, abs=0.001)
 
 
 def test_nothing_is_measured_that_was_not_trained(
