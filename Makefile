@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality run smoke logs import reembed test test-fast test-slow lint format bench loadtest perf docs clean
+.PHONY: help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench loadtest perf docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,19 @@ import: install ## Import a catalogue into the running server: make import CATAL
 reembed: install ## Compute vectors anew for products of another bundle, on the running server
 	@$(BIN)/python -m local_server reembed
 
+# --- containers -------------------------------------------------------------------------------
+# The variables of docker/compose.yaml: PROFILE, BUNDLE, TORCH_PIP_ARGS, GATEWAY_HTTP_PORT and so on.
+
+COMPOSE = PROFILE=$(PROFILE) docker compose -f docker/compose.yaml --profile $(PROFILE)
+up: export TORCH_PIP_ARGS := $(TORCH_PIP_ARGS)
+up: ## Run the whole service in containers, with the sample products (PROFILE=gpu; SAMPLE=no: without them)
+	@docker/make-secrets.sh
+	$(COMPOSE) up --build --detach --wait
+	$(if $(filter no,$(SAMPLE)),,$(COMPOSE) run --rm import)
+
+down: ## Stop the containers; their data stay
+	docker compose -f docker/compose.yaml --profile '*' down
+
 # --- checks -----------------------------------------------------------------------------------
 
 test: $(VENV)/.test-installed models ## Run all tests but the slow ones, against real servers
@@ -121,8 +134,9 @@ loadtest: $(VENV)/.test-installed models ## Many users with locust (USERS, TIME,
 perf: $(VENV)/.test-installed models ## Sweep load with perf_analyzer: CSV and plot (PHOTOS, URL=grpc://host:port)
 	$(BIN)/python -m loadtest.perf $(LOAD_SOURCES)
 
-docs: $(VENV)/.test-installed ## Write docs/configuration.md from the code
+docs: $(VENV)/.test-installed ## Write the references in docs/ from the code and the chart
 	$(BIN)/python -m local_server.reference > docs/configuration.md
+	$(BIN)/python -m local_server.chart_reference
 
 clean: ## Remove built models, local state and the environment
 	rm -rf $(VENV) .state build reports model_repository/bundle.json

@@ -44,6 +44,19 @@ def parse_value(name: str, text: str, kind: type) -> Any:
         ) from None
 
 
+def values_from_environment(kind: type, environ: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a dataclass of settings whose variables are set and not empty.
+
+    Raises:
+        SetupError: a variable does not parse.
+    """
+    return {
+        item.name: parse_value(item.metadata["env"], text, type(item.default))
+        for item in fields(kind)
+        if (text := environ.get(item.metadata["env"], ""))
+    }
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the models read at load time. Sizes in bytes, times in the unit the name says."""

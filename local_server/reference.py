@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bls_models.settings import Settings
+from gateway.options import GatewayOptions
+from local_server.container import ContainerOptions
 from local_server.options import PROJECT, Options
 
 HEAD = """# Configuration
 
-Written by `make docs` from `local_server/options.py` and `bls_models/settings.py`; edit those.
+Written by `make docs` from `local_server/options.py`, `local_server/container.py`,
+`bls_models/settings.py` and `gateway/options.py`; edit those.
 
 ## Local start-up
 
@@ -30,11 +33,24 @@ Read once by each model when Triton loads it. `make run` sets `MONGODB_URI` and
 
 """
 
+CONTAINER = """
+## Containers
+
+What the server's container reads beside the settings above. Each of these and of those may also
+name a file that holds the value, with `_FILE` behind its name (`MONGODB_URI_FILE`).
+
+"""
+
+GATEWAY = """
+## Gateway
+
+"""
+
 
 def _shown(default: object) -> str:
     if default == "":
         return "unset"
-    if isinstance(default, str) and Path(default).is_absolute():
+    if isinstance(default, str) and Path(default).is_relative_to(PROJECT):
         return f"`{Path(default).relative_to(PROJECT)}`"
     return f"`{default}`"
 
@@ -47,19 +63,25 @@ def _row(item: Field[Any], flag: bool) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _table(kind: Any, flag: bool = False) -> str:
+    names = ["variable", *(["flag"] if flag else []), "default", "meaning"]
+    lines = [f"| {' | '.join(names)} |", f"| {' | '.join(['---'] * len(names))} |"]
+    return "\n".join([*lines, *(_row(item, flag) for item in fields(kind))]) + "\n"
+
+
 def configuration_reference() -> str:
     """The whole of ``docs/configuration.md``."""
-    options = [_row(item, flag=True) for item in fields(Options)]
-    settings = [_row(item, flag=False) for item in fields(Settings)]
-    return (
-        HEAD
-        + "\n".join(
-            ["| variable | flag | default | meaning |", "| --- | --- | --- | --- |", *options]
-        )
-        + "\n"
-        + SERVING
-        + "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *settings])
-        + "\n"
+    return "".join(
+        [
+            HEAD,
+            _table(Options, flag=True),
+            SERVING,
+            _table(Settings),
+            CONTAINER,
+            _table(ContainerOptions),
+            GATEWAY,
+            _table(GatewayOptions),
+        ]
     )
 
 

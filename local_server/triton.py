@@ -1,4 +1,4 @@
-"""The real tritonserver, from the nvidia-pytriton wheel."""
+"""The real tritonserver: from the nvidia-pytriton wheel, or as NVIDIA's image has it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ START_SECONDS = 300.0
 STOP_SECONDS = 40.0
 PROBE_SECONDS = 2.0
 SHARED_MEMORY = Path("/dev/shm")
+# Where NVIDIA's image has its tritonserver.
+IMAGE_FOLDER = Path("/opt/tritonserver")
 
 
 @dataclass(frozen=True)
@@ -68,22 +70,44 @@ class TritonServer:
         return f"grpc://{LOOPBACK}:{self.ports.grpc}"
 
 
-def _wheel_folder() -> Path:
-    spec = importlib.util.find_spec("pytriton")
-    if spec is None or not spec.submodule_search_locations:
-        raise SetupError(
-            "tritonserver is missing: install the wheel with `pip install -e '.[local]'`"
-        )
-    return Path(spec.submodule_search_locations[0])
+@dataclass(frozen=True)
+class Installation:
+    """A tritonserver that can be started.
 
-
-def prepare_backends(state: Path) -> Path:
-    """A backend directory with the Python backend and the stub of the running Python.
-
-    The wheel keeps the stubs of all Python versions apart from the backend; Triton wants the one
-    it runs beside it.
+    Attributes:
+        program: its executable.
+        backends: its backend directory.
+        libraries: folders of libraries that it needs beside the system's.
     """
-    server = _wheel_folder() / "tritonserver"
+
+    program: Path
+    backends: Path
+    libraries: tuple[Path, ...] = ()
+
+
+def find_installation(state: Path) -> Installation:
+    """The wheel's server, else that of NVIDIA's image.
+
+    Args:
+        state: folder for the backend directory that the wheel lacks.
+
+    Raises:
+        SetupError: there is neither, or the wheel does not fit this Python.
+    """
+    spec = importlib.util.find_spec("pytriton")
+    if spec is not None and spec.submodule_search_locations:
+        return _wheel_installation(Path(spec.submodule_search_locations[0]), state)
+    if (IMAGE_FOLDER / "bin" / "tritonserver").is_file():
+        return Installation(IMAGE_FOLDER / "bin" / "tritonserver", IMAGE_FOLDER / "backends")
+    raise SetupError("tritonserver is missing: install the wheel with `pip install -e '.[local]'`")
+
+
+def _wheel_installation(package: Path, state: Path) -> Installation:
+    """The wheel keeps the stubs of all Pythons apart from the backend; Triton wants them together.
+
+    This makes a backend directory with the Python backend and the stub of the running Python.
+    """
+    server = package / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
@@ -94,17 +118,48 @@ def prepare_backends(state: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(server / "backends" / "python", folder / "python")
     shutil.copy2(stub, folder / "python")
-    return folder
+    return Installation(
+        server / "bin" / "tritonserver",
+        folder,
+        (package.parent / "nvidia_pytriton.libs", Path(str(sysconfig.get_config_var("LIBDIR")))),
+    )
 
 
-def triton_environment(settings: Mapping[str, str]) -> dict[str, str]:
+def server_flags(
+    models: Path, backends: Path, profile: str, shared_memory: str, ports: Ports, address: str
+) -> list[str]:
+    """The flags that tritonserver has wherever it runs.
+
+    Args:
+        models: the model repository.
+        backends: the backend directory.
+        profile: which ``configs/<profile>.pbtxt`` the engines use.
+        shared_memory: what the names of its shared-memory regions begin with.
+        ports: where it listens, no 0 among them.
+        address: the address that it listens on.
+
+    Raises:
+        BundleError: the repository is not built.
+    """
+    return [
+        f"--model-repository={models}",
+        # Only what the bundle has is loaded; a model whose process died can be loaded again.
+        "--model-control-mode=explicit",
+        *(f"--load-model={model}" for model in Bundle.read(models).models),
+        f"--model-config-name={profile}",
+        f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={shared_memory}",
+        *(f"--{name}-address={address}" for name in ("http", "grpc", "metrics")),
+        f"--http-port={ports.http}",
+        f"--grpc-port={ports.grpc}",
+        f"--metrics-port={ports.metrics}",
+    ]
+
+
+def triton_environment(installation: Installation, settings: Mapping[str, str]) -> dict[str, str]:
     """The server's environment: its libraries, this Python for its stubs, and the settings."""
     environment = dict(os.environ)
-    libraries = [
-        str(_wheel_folder().parent / "nvidia_pytriton.libs"),
-        str(sysconfig.get_config_var("LIBDIR")),
-        environment.get("LD_LIBRARY_PATH", ""),
-    ]
+    libraries = [*map(str, installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
     environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     # The stub takes its packages from the first python3 on the PATH.
     environment["PATH"] = os.pathsep.join(
@@ -116,7 +171,7 @@ def triton_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return environment | dict(settings)
 
 
-def _remove_shared_memory(prefix: str) -> None:
+def remove_shared_memory(prefix: str) -> None:
     """Regions of a server that ended are nobody's; a crash leaves them behind."""
     for region in SHARED_MEMORY.glob(f"{prefix}*"):
         region.unlink(missing_ok=True)
@@ -153,29 +208,21 @@ def running_triton(
         SetupError: a port is taken, or the server does not become ready.
         BundleError: the repository is not built.
     """
-    models = Bundle.read(repository).models
-    server = _wheel_folder() / "tritonserver" / "bin" / "tritonserver"
+    installation = find_installation(state)
     ports = ports.resolved()
     prefix = f"product_match_{uuid.uuid4().hex[:12]}_"
-    with _plain_paths(models=repository, backends=prepare_backends(state)) as paths:
+    with _plain_paths(models=repository, backends=installation.backends) as paths:
         process = ManagedProcess(
             "tritonserver",
             [
-                str(server),
-                f"--model-repository={paths / 'models'}",
-                "--model-control-mode=explicit",
-                *(f"--load-model={model}" for model in models),
-                f"--model-config-name={profile}",
-                f"--backend-directory={paths / 'backends'}",
-                f"--backend-config=python,shm-region-prefix-name={prefix}",
-                *(f"--{name}-address={LOOPBACK}" for name in ("http", "grpc", "metrics")),
-                f"--http-port={ports.http}",
-                f"--grpc-port={ports.grpc}",
-                f"--metrics-port={ports.metrics}",
+                str(installation.program),
+                *server_flags(
+                    paths / "models", paths / "backends", profile, prefix, ports, LOOPBACK
+                ),
                 "--exit-timeout-secs=20",
             ],
             state / "logs" / "triton.log",
-            triton_environment(settings),
+            triton_environment(installation, settings),
             STOP_SECONDS,
         )
         running = TritonServer(process, ports)
@@ -184,7 +231,7 @@ def running_triton(
             yield running
         finally:
             process.stop()
-            _remove_shared_memory(prefix)
+            remove_shared_memory(prefix)
 
 
 @contextlib.contextmanager

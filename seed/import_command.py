@@ -12,6 +12,7 @@ from pathlib import Path
 
 from product_match_client import AsyncProductMatchClient, ClientError
 from product_match_client.client import DEFAULT_URL
+from product_match_client.credentials import headers_from_environment
 from seed.importer import DEFAULT_CONCURRENCY, ImportCounts, import_catalog
 from seed.progress import duration_text, show_progress
 from seed.rows import count_rows, read_catalog
@@ -96,7 +97,8 @@ async def _import(arguments: argparse.Namespace) -> ImportCounts:
     if arguments.limit is not None:
         rows = islice(rows, arguments.limit)
         total = min(total, arguments.limit)
-    async with AsyncProductMatchClient(arguments.url, TIMEOUT_S) as client:
+    headers = headers_from_environment()
+    async with AsyncProductMatchClient(arguments.url, TIMEOUT_S, headers) as client:
         # Asked first, so that a wrong address is told at once and not after every retry.
         if not await client.is_ready():
             raise ClientError(f"no server is ready at {arguments.url}; is it started?")

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES
 from product_match_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, ProductMatchClient
+from product_match_client.credentials import API_KEY_VARIABLE, headers_from_environment
 from product_match_client.documents import attribute_from_text, price_from_text
 from product_match_client.errors import BadRequestError, ClientError
 from product_match_client.tables import print_description, print_matches, print_product
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     command: Command = arguments.command
     try:
-        with ProductMatchClient(arguments.url, arguments.timeout) as client:
+        headers = headers_from_environment()
+        with ProductMatchClient(arguments.url, arguments.timeout, headers) as client:
             return command(arguments, client, Console(highlight=False))
     except ClientError as error:
         sys.stderr.write(f"product-match: {error}\n")
@@ -51,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The command line; what runs is in ``command``."""
     parser = argparse.ArgumentParser(
-        prog="product-match", description="Find products by photos and text, and edit them."
+        prog="product-match",
+        description="Find products by photos and text, and edit them. "
+        f"A gateway's API key is read from ${API_KEY_VARIABLE}.",
     )
     _add_connection_flags(parser)
     parser.set_defaults(

@@ -38,9 +38,11 @@ class FakeClient:
     answer: Any = None
     asked: list[Any]
     opened: tuple[Any, ...]
+    headers: dict[str, str]
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, headers: dict[str, str]) -> None:
         type(self).opened = (url, timeout_s)
+        type(self).headers = headers
 
     def __enter__(self) -> FakeClient:
         return self
@@ -192,6 +194,18 @@ def test_the_url_is_a_flag_before_or_after_the_command_or_the_environment(
     assert fake.opened == ("http://before", 2.0)
     cli.main(["get", "a", "--url", "http://after", "--timeout", "3"])
     assert fake.opened == ("http://after", 3.0)
+
+
+def test_the_api_key_comes_from_the_environment_only(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.answer = {}
+    monkeypatch.delenv("PRODUCT_MATCH_API_KEY", raising=False)
+    cli.main(["get", "a"])
+    assert fake.headers == {}
+    monkeypatch.setenv("PRODUCT_MATCH_API_KEY", "secret\n")
+    cli.main(["get", "a"])
+    assert fake.headers == {"x-api-key": "secret"}
 
 
 def test_add_takes_a_product_by_flags(

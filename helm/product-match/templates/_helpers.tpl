@@ -1,0 +1,138 @@
+{{/* Names leave room for the longest suffix, so that every object's stays within 63 letters. */}}
+{{- define "pm.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "pm.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pm.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "pm.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: product-match
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "pm.selector" -}}
+app.kubernetes.io/name: {{ include "pm.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+
+{{- define "pm.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "pm.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name: name an existing service account, or set serviceAccount.create=true" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An image of the project by its kind: the server's profile, or the gateway. */}}
+{{- define "pm.image" -}}
+{{- $image := .image -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ default (printf "%s-%s" .context.Chart.AppVersion .kind) $image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "pm.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The Secret with the database's address. */}}
+{{- define "pm.databaseSecret" -}}
+{{- if .Values.mongodb.embedded.enabled -}}
+{{- default (printf "%s-mongodb" (include "pm.fullname" .)) .Values.mongodb.embedded.existingSecret -}}
+{{- else -}}
+{{- required "mongodb.existingSecret: name the Secret that holds the URI of a MongoDB replica set (kubectl create secret generic product-match-mongodb --from-literal=uri='mongodb://...'), or set mongodb.embedded.enabled=true for a single-node database of the chart's own, for trials" .Values.mongodb.existingSecret -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pm.keysSecret" -}}
+{{- required "gateway.apiKeys.existingSecret: name the Secret with the file of API keys (docs/kubernetes.md says how to make it), or set gateway.enabled=false to expose Triton itself, which has no authentication" .Values.gateway.apiKeys.existingSecret -}}
+{{- end -}}
+
+{{/* The key that a pod of the release sends to the gateway. */}}
+{{- define "pm.clientKey" -}}
+{{- if .context.Values.gateway.enabled -}}
+env:
+  - name: PRODUCT_MATCH_API_KEY
+    valueFrom:
+      secretKeyRef:
+        name: {{ include "pm.keysSecret" .context }}
+        key: {{ .key }}
+{{- end -}}
+{{- end -}}
+
+{{- define "pm.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end -}}
+
+{{- define "pm.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .user }}
+runAsGroup: {{ .user }}
+fsGroup: {{ .user }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: { type: RuntimeDefault }
+{{- end -}}
+
+{{- define "pm.httpPort" -}}
+{{- ternary "gateway-http" "http" .Values.gateway.enabled -}}
+{{- end -}}
+
+{{- define "pm.grpcPort" -}}
+{{- ternary "gateway-grpc" "grpc" .Values.gateway.enabled -}}
+{{- end -}}
+
+{{/* Where pods of the release reach it. */}}
+{{- define "pm.url" -}}
+{{- $secure := and .Values.gateway.enabled .Values.gateway.tls.existingSecret -}}
+{{ ternary "https" "http" (not (empty $secure)) }}://{{ include "pm.fullname" . }}:{{ .Values.service.httpPort }}
+{{- end -}}
+
+{{/* A probe: its timing, and the command that asks for a real match and gives up in time to say so. */}}
+{{- define "pm.probe" -}}
+{{- $seconds := printf "--timeout=%d" (sub (int .timing.timeoutSeconds) 1) -}}
+exec:
+  command: {{ concat .command (list (printf "--level=%s" .level) $seconds) | toJson }}
+{{ toYaml .timing }}
+{{- end -}}
+
+{{/* Of the server, and of the building of its engines, which takes the same GPU. */}}
+{{- define "pm.serverResources" -}}
+{{- $gpu := ternary (dict .Values.gpu.resourceName .Values.gpu.count) dict (eq .Values.profile "gpu") -}}
+requests: {{- merge (dict) $gpu .Values.resources.requests | toYaml | nindent 2 }}
+limits: {{- merge (dict) $gpu .Values.resources.limits | toYaml | nindent 2 }}
+{{- end -}}
+
+{{/* The volume with compiled engines; they lie there by bundle, TensorRT version and GPU. */}}
+{{- define "pm.engineCache" -}}
+{{- if eq .type "persistentVolumeClaim" -}}
+persistentVolumeClaim:
+  claimName: {{ required "engines.cache.claimName: name the PersistentVolumeClaim that keeps the engines (ReadWriteMany where servers run on several nodes), or set engines.cache.type to hostPath or emptyDir" .claimName }}
+{{- else if eq .type "hostPath" -}}
+hostPath:
+  path: {{ required "engines.cache.hostPath: name the node's folder that keeps the engines, writable by user 10001" .hostPath }}
+  type: Directory
+{{- else -}}
+emptyDir: { sizeLimit: {{ .sizeLimit }} }
+{{- end -}}
+{{- end -}}

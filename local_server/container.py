@@ -1,0 +1,220 @@
+"""``python -m local_server.container``: what a server's container runs.
+
+It makes the model repository ready (with the GPU profile, by compiling engines that are not there
+yet) and then becomes tritonserver, so that the container's signals reach that. The database is
+somebody else's, and so is importing products.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from bls_models.bundle import Bundle
+from bls_models.errors import ProductMatchError, SetupError
+from bls_models.settings import Settings, setting, values_from_environment
+from local_server.options import PROJECT
+from local_server.triton import (
+    Installation,
+    Ports,
+    find_installation,
+    remove_shared_memory,
+    server_flags,
+    triton_environment,
+)
+
+PROFILES = ("cpu", "gpu")
+# Everything but health, metadata and inference. The name of the header is part of the contract
+# with whoever administers a server; over gRPC Triton puts `triton-grpc-protocol-` before it.
+RESTRICTED = "model-repository,model-config,shared-memory,statistics,trace,logging"
+ADMIN_HEADER = "triton-admin-key"
+ADMIN_SECRET = "PRODUCT_MATCH_ADMIN_SECRET"
+# The gateway sets it; the models find it among a request's parameters.
+FORWARDED_HEADERS = "(?i)x-request-id"
+_SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
+FILE_SUFFIX = "_FILE"
+
+
+@dataclass(frozen=True)
+class ContainerOptions:
+    """Options of ``python -m local_server.container``, all by environment variables."""
+
+    profile: str = setting(
+        "cpu", "PRODUCT_MATCH_PROFILE", "`cpu` (OpenVINO) or `gpu` (TensorRT engines)."
+    )
+    address: str = setting("0.0.0.0", "LISTEN_ADDRESS", "Address that Triton listens on.")
+    http_port: int = setting(8000, "HTTP_PORT", "Triton's HTTP port.")
+    grpc_port: int = setting(8001, "GRPC_PORT", "Triton's gRPC port.")
+    metrics_port: int = setting(8002, "METRICS_PORT", "Triton's metrics port.")
+    repository: str = setting(
+        str(PROJECT / "model_repository"), "MODEL_REPOSITORY", "The built model repository."
+    )
+    state: str = setting(
+        str(PROJECT / ".state"),
+        "STATE",
+        "Folder for Triton's backend and, with the GPU profile, for the engines.",
+    )
+    admin_secret: str = setting(
+        "",
+        ADMIN_SECRET,
+        f"What the header `{ADMIN_HEADER}` must hold for Triton's repository, configuration, "
+        "shared-memory, statistics, trace and logging APIs; unset: nobody can use them.",
+    )
+    exit_timeout_s: int = setting(
+        30, "TRITON_EXIT_TIMEOUT_S", "Seconds that requests under way get when the server stops."
+    )
+    triton_flags: str = setting(
+        "", "TRITON_FLAGS", "Further flags of tritonserver, as on a command line."
+    )
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            SetupError: one cannot be used.
+        """
+        if self.profile not in PROFILES:
+            raise SetupError(
+                f"PRODUCT_MATCH_PROFILE={self.profile!r} is unknown; set {' or '.join(PROFILES)}"
+            )
+        if self.admin_secret and not _SECRET.fullmatch(self.admin_secret):
+            raise SetupError(
+                f"{ADMIN_SECRET} cannot be used; set at least 16 letters, digits, - and _"
+            )
+        for name in ("repository", "state"):
+            path = getattr(self, name)
+            # The Python backend starts its stubs through a shell without quoting their paths.
+            if shlex.quote(path) != path:
+                raise SetupError(f"{name} {path!r} has a space or quote; use another path")
+
+    @property
+    def ports(self) -> Ports:
+        """The three ports."""
+        return Ports(self.http_port, self.grpc_port, self.metrics_port)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> ContainerOptions:
+        """Options from the environment; unset variables keep their defaults.
+
+        Raises:
+            SetupError: a variable cannot be used.
+        """
+        return cls(**values_from_environment(cls, environ))
+
+
+def values_from_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """The values of settings whose variable names a file instead, as ``MONGODB_URI_FILE``.
+
+    Raises:
+        SetupError: a file cannot be read, or a setting is given both ways.
+    """
+    names = {item.metadata["env"] for kind in (Settings, ContainerOptions) for item in fields(kind)}
+    values = {}
+    for name in sorted(names):
+        path = environ.get(name + FILE_SUFFIX, "")
+        if not path:
+            continue
+        if environ.get(name):
+            raise SetupError(f"{name} and {name}{FILE_SUFFIX} are both set; unset one")
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SetupError(
+                f"{name}{FILE_SUFFIX}={path} cannot be read: {error.strerror}"
+            ) from error
+    return values
+
+
+def command_line(
+    options: ContainerOptions, installation: Installation, repository: Path, shared_memory: str
+) -> list[str]:
+    """Tritonserver with its flags.
+
+    Args:
+        options: ports, profile and secret.
+        installation: the server to run.
+        repository: the repository to serve.
+        shared_memory: what the names of its shared-memory regions begin with.
+    """
+    secret = options.admin_secret or secrets.token_hex(32)
+    return [
+        str(installation.program),
+        *server_flags(
+            repository,
+            installation.backends,
+            options.profile,
+            shared_memory,
+            options.ports,
+            options.address,
+        ),
+        f"--exit-timeout-secs={options.exit_timeout_s}",
+        f"--http-restricted-api={RESTRICTED}:{ADMIN_HEADER}={secret}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{ADMIN_HEADER}={secret}",
+        f"--http-header-forward-pattern={FORWARDED_HEADERS}",
+        f"--grpc-header-forward-pattern={FORWARDED_HEADERS}",
+        *shlex.split(options.triton_flags),
+    ]
+
+
+def prepare_repository(options: ContainerOptions, report: Callable[[str], None]) -> Path:
+    """The repository to serve, with engines if the profile needs them.
+
+    Raises:
+        ProductMatchError: it is not built, or an engine cannot be compiled.
+    """
+    repository = Path(options.repository)
+    if options.profile == "gpu":
+        # Only here: the CPU profile has neither the package nor what it needs.
+        from builders.engine_repository import compiled_repository
+
+        return compiled_repository(repository, Path(options.state), report)
+    Bundle.read(repository).check_files(repository)
+    return repository
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Become tritonserver; returns only on an error or with ``--prepare-only``."""
+    parser = argparse.ArgumentParser(prog="python -m local_server.container", description=__doc__)
+    parser.add_argument(
+        "--prepare-only",
+        action="store_true",
+        help="make the model repository ready and end, as an init container does",
+    )
+    arguments = parser.parse_args(argv)
+    start = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"[{time.monotonic() - start:6.1f} s] {line}", flush=True)
+
+    try:
+        from_files = values_from_files(os.environ)
+        options = ContainerOptions.from_environment(os.environ | from_files)
+        repository = prepare_repository(options, report)
+        if arguments.prepare_only:
+            report(f"{repository} is ready")
+            return 0
+        installation = find_installation(Path(options.state))
+    except ProductMatchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    # The port tells this server's regions from those of others that share the memory.
+    shared_memory = f"product_match_{options.http_port}_"
+    remove_shared_memory(shared_memory)
+    command = command_line(options, installation, repository, shared_memory)
+    environment = triton_environment(installation, from_files)
+    # The models need no secret of the server's.
+    environment.pop(ADMIN_SECRET, None)
+    report(f"tritonserver: {options.profile} profile, {repository}")
+    os.execve(command[0], command, environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

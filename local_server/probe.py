@@ -1,0 +1,107 @@
+"""``python -m local_server.probe``: ask a server for a match; the exit status says how it is.
+
+A server whose model processes have died still answers that it is live and ready. So this sends a
+real match, of a word and a tiny picture, through the whole pipeline: decoding, both encoders, index
+and database. It needs nothing but Python.
+
+``ready`` (also for start-up): the match was answered. ``live``: it was answered, or refused because
+a part is away that a restart would not bring back, as the database while the index loads (503). A
+server with a dead model process should be restarted, for Triton does not start it again, and so
+should one that fails otherwise or does not answer in time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+
+LIVE = "live"
+READY = "ready"
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_SECONDS = 5.0
+ENDPOINT = "v2/models/product_match/infer"
+UNAVAILABLE = 503
+# How Triton's Python backend words it in every answer of a model whose process is gone.
+DEAD_PROCESS = "is not healthy"
+# product_match has two processes, and Triton gives requests to them in turn.
+REQUESTS = 2
+# Grey, 8 x 8 pixels, as PNG.
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mNsaGhgwAaYGHCAwSkBADAXAZDUexXGAAAA"
+    "AElFTkSuQmCC"
+)
+
+
+def match_request() -> bytes:
+    """The match as JSON of Triton's infer; with words and a picture it asks for no caption."""
+    inputs = [
+        {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["probe"]},
+        {"name": "image", "datatype": "BYTES", "shape": [1, 1], "data": [PICTURE]},
+        {"name": "top_k", "datatype": "INT32", "shape": [1, 1], "data": [1]},
+    ]
+    return json.dumps(
+        {"id": "probe", "inputs": inputs, "outputs": [{"name": "product_id"}]}
+    ).encode()
+
+
+def ask(url: str, seconds: float) -> tuple[int, str]:
+    """Send the match.
+
+    Args:
+        url: Triton's HTTP endpoint.
+        seconds: longest wait for the answer.
+
+    Returns:
+        The HTTP status, 0 if there was no answer, and what was wrong.
+    """
+    request = urllib.request.Request(
+        f"{url.rstrip('/')}/{ENDPOINT}", match_request(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
+            outputs = json.load(answer)["outputs"]
+            return (int(answer.status), "") if outputs else (0, "the answer has no outputs")
+    except urllib.error.HTTPError as error:
+        return error.code, f"HTTP {error.code}: {error.read(500).decode(errors='replace')}"
+    except (OSError, ValueError, KeyError) as error:
+        return 0, f"no answer within {seconds:g} s: {error}"
+
+
+def healthy(level: str, status: int, reason: str) -> bool:
+    """Whether an answer is good enough for a level."""
+    if level == LIVE and status == UNAVAILABLE:
+        return DEAD_PROCESS not in reason
+    return status == 200
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Probe once; returns 0 if the server is as it should be, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local_server.probe",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--url", default=DEFAULT_URL, help="Triton's HTTP endpoint (%(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_SECONDS,
+        metavar="SECONDS",
+        help="longest wait for each of the two answers (%(default)s)",
+    )
+    parser.add_argument("--level", choices=(LIVE, READY), default=READY, help="(%(default)s)")
+    arguments = parser.parse_args(argv)
+    for _ in range(REQUESTS):
+        status, reason = ask(arguments.url, arguments.timeout)
+        if not healthy(arguments.level, status, reason):
+            print(reason, file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

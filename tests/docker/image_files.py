@@ -1,0 +1,64 @@
+"""The Dockerfile as data, and the tree that it copies into an image."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serving_support import ROOT
+
+DOCKER = ROOT / "docker"
+DOCKERFILE = DOCKER / "Dockerfile"
+IMAGES = ("cpu", "gpu", "gateway")
+
+
+@dataclass
+class Stage:
+    """One stage: its base and its instructions, continued lines joined."""
+
+    name: str
+    base: str
+    instructions: list[tuple[str, str]] = field(default_factory=list)
+
+    def values(self, instruction: str) -> list[str]:
+        """The arguments of each instruction of a kind."""
+        return [value for kind, value in self.instructions if kind == instruction]
+
+    def copied(self) -> list[tuple[list[str], str]]:
+        """Sources and target of each COPY from the checkout."""
+        copies = [value.split() for value in self.values("COPY") if "--from" not in value]
+        return [(words[:-1], words[-1]) for words in copies]
+
+    def environment(self) -> dict[str, str]:
+        """The variables that the stage sets."""
+        pairs = [pair for value in self.values("ENV") for pair in value.split()]
+        return dict(pair.split("=", 1) for pair in pairs)
+
+
+def stages() -> dict[str, Stage]:
+    """The Dockerfile's stages by name."""
+    text = re.sub(r"^\s*#.*\n", "", DOCKERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    found: dict[str, Stage] = {}
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        kind, _, value = line.partition(" ")
+        if kind == "FROM":
+            base, _, name = value.partition(" AS ")
+            found[name] = Stage(name, base)
+        elif found and kind:
+            list(found.values())[-1].instructions.append((kind, value))
+    return found
+
+
+def assemble(stage: Stage, folder: Path) -> None:
+    """Copy what a stage copies from the checkout."""
+    for sources, target in stage.copied():
+        for source in sources:
+            place = folder / target
+            if (ROOT / source).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+                shutil.copytree(ROOT / source, place, ignore=ignored, dirs_exist_ok=True)
+            else:
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / source, place)

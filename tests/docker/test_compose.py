@@ -1,0 +1,157 @@
+"""docker/compose.yaml, read by Docker Compose itself, which needs no engine for that."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from image_files import DOCKER, IMAGES
+from serving_support import ROOT
+
+from bls_models.settings import Settings
+from gateway.options import GatewayOptions
+from local_server.container import ContainerOptions, values_from_files
+
+SERVERS = {"cpu": "triton-cpu", "gpu": "triton-gpu"}
+
+
+def compose(profile: str, *files: Path) -> subprocess.CompletedProcess[str]:
+    """``docker compose config``: checks against the specification, and prints all as JSON."""
+    program = Path(sys.executable).with_name("docker-compose")
+    chosen = [word for file in files for word in ("--file", str(file))]
+    profiles = ["--profile", profile, "--profile", "import"]
+    return subprocess.run(
+        [str(program), *chosen, *profiles, "config", "--format", "json"],
+        env={"PATH": "/usr/bin:/bin", "PROFILE": profile},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def configuration(profile: str) -> dict[str, Any]:
+    """The whole configuration for a profile."""
+    done = compose(profile, DOCKER / "compose.yaml")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
+
+
+@pytest.fixture(params=SERVERS, scope="module")
+def profile(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def services(profile: str) -> dict[str, Any]:
+    read: dict[str, Any] = configuration(profile)["services"]
+    return read
+
+
+def test_every_compose_file_fits_the_specification(tmp_path: Path) -> None:
+    for file in DOCKER.glob("*compose.yaml"):
+        done = compose("cpu", file)
+        assert done.returncode == 0, done.stderr
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("services: {a: {image: x, healthcheck: {tests: x}}}", encoding="utf-8")
+    assert "not allowed" in compose("cpu", wrong).stderr
+
+
+def test_a_profile_has_its_server_and_the_rest(profile: str, services: dict[str, Any]) -> None:
+    others = {"mongodb", "gateway", "import", "prometheus", "grafana"}
+    assert services.keys() == {SERVERS[profile], *others}
+    assert services[SERVERS[profile]]["image"] == f"product-match:{profile}"
+    assert services["import"]["image"] == f"product-match:{profile}"
+    for service in services.values():
+        if "build" in service:
+            assert service["build"]["target"] in IMAGES
+            assert (Path(service["build"]["context"]) / service["build"]["dockerfile"]).is_file()
+        else:
+            assert service["image"].startswith("product-match") or any(
+                character.isdigit() for character in service["image"].rpartition(":")[2]
+            )
+
+
+def test_only_the_gateway_is_open_to_other_machines(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        for port in service.get("ports", []):
+            assert name == "gateway" or port["host_ip"] == "127.0.0.1", (name, port)
+        assert ("public" in service["networks"]) is ("ports" in service), name
+    networks = configuration("cpu")["networks"]
+    assert networks["backend"]["internal"]
+
+
+def test_services_have_no_rights_that_they_do_not_need(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert "no-new-privileges:true" in service["security_opt"], name
+        # MongoDB's image starts as root and gives that up.
+        if name != "mongodb":
+            assert service["read_only"], name
+            assert service["cap_drop"] == ["ALL"], name
+
+
+def test_secrets_are_files_that_the_script_makes(tmp_path: Path, profile: str) -> None:
+    whole = configuration(profile)
+    subprocess.run([str(DOCKER / "make-secrets.sh"), str(tmp_path / "secrets")], check=True)
+    made = {path.name for path in (tmp_path / "secrets").iterdir()}
+    assert whole["secrets"].keys() == made
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "docker/secrets/" in ignored
+    for secret in whole["secrets"].values():
+        assert Path(secret["file"]).parent == DOCKER / "secrets"
+    for service in whole["services"].values():
+        text = json.dumps(service)
+        assert "password=" not in text.lower()
+        assert "mongodb://" not in text
+
+
+def test_the_settings_are_ones_that_the_programs_know(
+    tmp_path: Path, profile: str, services: dict[str, Any]
+) -> None:
+    def known(*kinds: type) -> set[str]:
+        from dataclasses import fields
+
+        names = {item.metadata["env"] for kind in kinds for item in fields(kind)}
+        return names | {f"{name}_FILE" for name in names}
+
+    server = services[SERVERS[profile]]["environment"]
+    assert server.keys() <= known(Settings, ContainerOptions)
+    assert services["gateway"]["environment"].keys() <= known(GatewayOptions)
+    secrets = tmp_path / "secrets"
+    subprocess.run([str(DOCKER / "make-secrets.sh"), str(secrets)], check=True)
+    here = {
+        name: str(value).replace("/run/secrets", str(secrets)) for name, value in server.items()
+    }
+    values = values_from_files(here)
+    assert values["MONGODB_URI"].startswith("mongodb://product_match:")
+    assert ContainerOptions.from_environment(here | values).admin_secret
+
+
+def test_the_gpu_server_gets_a_gpu_and_time_to_stop() -> None:
+    service = configuration("gpu")["services"]["triton-gpu"]
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    assert service["stop_grace_period"] == "45s"
+    assert ContainerOptions().exit_timeout_s < 45
+
+
+def test_monitoring_reads_files_that_are_there(services: dict[str, Any]) -> None:
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            if volume["type"] == "bind":
+                assert Path(volume["source"]).exists(), volume
+    prometheus = yaml.safe_load((DOCKER / "prometheus.yaml").read_text(encoding="utf-8"))
+    (job,) = prometheus["scrape_configs"]
+    rules = {volume["target"] for volume in services["prometheus"]["volumes"]}
+    assert str(Path(prometheus["rule_files"][0]).parent) in rules
+    for file in (ROOT / "helm" / "product-match" / "rules").glob("*.yaml"):
+        assert f'job="{job["job_name"]}"' in file.read_text(encoding="utf-8")
+    provider = yaml.safe_load((DOCKER / "grafana" / "dashboards.yaml").read_text(encoding="utf-8"))
+    dashboards = {volume["target"] for volume in services["grafana"]["volumes"]}
+    assert provider["providers"][0]["options"]["path"] in dashboards

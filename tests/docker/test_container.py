@@ -1,0 +1,357 @@
+"""What a server's container runs: its options, its start, its probe and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import tritonclient.grpc as triton_grpc
+from image_files import DOCKER, assemble, stages
+from serving_support import REPOSITORY, ROOT, SAMPLE, Serving, wait_for
+
+from bls_models.bundle import Bundle
+from bls_models.errors import SetupError
+from builders.engine_repository import engines_key, link_repository
+from builders.tensorrt_api import compiler_for_target
+from local_server import probe
+from local_server.container import ADMIN_HEADER, ContainerOptions, main, values_from_files
+from local_server.processes import LOOPBACK, ManagedProcess, free_port
+from local_server.triton import SHARED_MEMORY, remove_shared_memory
+from product_match_client import ProductMatchClient
+
+SECRET = "an-admin-secret-0123456789"
+START_SECONDS = 120.0
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def test_settings_may_come_from_files(tmp_path: Path) -> None:
+    path = tmp_path / "uri"
+    path.write_text("mongodb://a:b@c/\n", encoding="utf-8")
+    assert values_from_files({"MONGODB_URI_FILE": str(path), "PATH": "x"}) == {
+        "MONGODB_URI": "mongodb://a:b@c/"
+    }
+    with pytest.raises(SetupError, match="both set"):
+        values_from_files({"MONGODB_URI_FILE": str(path), "MONGODB_URI": "x"})
+    with pytest.raises(SetupError, match=r"MONGODB_URI_FILE.*No such file"):
+        values_from_files({"MONGODB_URI_FILE": str(tmp_path / "none")})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PRODUCT_MATCH_PROFILE", "tpu", "cpu or gpu"),
+        ("PRODUCT_MATCH_ADMIN_SECRET", "short", "at least 16"),
+        ("PRODUCT_MATCH_ADMIN_SECRET", "with,comma=0123456789", "letters, digits"),
+        ("STATE", "/a b", "space or quote"),
+        ("HTTP_PORT", "http", "not a valid int"),
+    ],
+)
+def test_an_unusable_setting_is_named(variable: str, value: str, message: str) -> None:
+    with pytest.raises(SetupError, match=message):
+        ContainerOptions.from_environment({variable: value})
+
+
+def test_a_repository_without_models_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODEL_REPOSITORY", str(tmp_path))
+    assert main(["--prepare-only"]) == 1
+    assert "bundle.json" in capsys.readouterr().err
+
+
+def test_the_gpu_profile_needs_a_gpu(tmp_path: Path, bundle: Bundle) -> None:
+    environment = os.environ | {
+        "PRODUCT_MATCH_PROFILE": "gpu",
+        "STATE": str(tmp_path),
+        # Also where there is one.
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "local_server.container", "--prepare-only"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "NVIDIA" in done.stderr
+
+
+# --- the repository of the GPU profile ------------------------------------------------------------
+
+
+def test_engines_lie_beside_links_to_the_built_models(tmp_path: Path, bundle: Bundle) -> None:
+    linked = tmp_path / "model_repository"
+    link_repository(REPOSITORY, linked)
+    assert Bundle.read(linked).fingerprint == bundle.fingerprint
+    Bundle.read(linked).check_files(linked)
+    engine = linked / "image_encoder" / "1" / "model.plan"
+    engine.write_bytes(b"an engine")
+    # What the builder writes takes the place of a link, and what is no longer there goes.
+    (linked / "image_encoder" / "configs" / "gpu.pbtxt").unlink()
+    (linked / "image_encoder" / "configs" / "gpu.pbtxt").write_text("of another bundle")
+    (linked / "gone").mkdir()
+    (linked / "gone" / "config.pbtxt").symlink_to(tmp_path / "nowhere")
+    link_repository(REPOSITORY, linked)
+    assert engine.read_bytes() == b"an engine"
+    source = REPOSITORY / "image_encoder" / "configs" / "gpu.pbtxt"
+    config = linked / "image_encoder" / "configs" / "gpu.pbtxt"
+    assert config.read_text(encoding="utf-8") == source.read_text(encoding="utf-8")
+    assert not (linked / "gone").exists()
+
+
+def test_engines_are_kept_by_bundle_tensorrt_and_gpu(bundle: Bundle) -> None:
+    first = engines_key(bundle, compiler_for_target("rtx", ("8.9",)))
+    second = engines_key(bundle, compiler_for_target("rtx", ("12.0",)))
+    assert first.startswith(f"{bundle.fingerprint}-tensorrt-rtx-1.")
+    assert first != second
+
+
+# --- the probe ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """A server that answers everything alike."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with http.server.HTTPServer((LOOPBACK, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://{LOOPBACK}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+DEAD = b'{"error": "text_encoder failed: Stub process \'text_encoder_0_0\' is not healthy."}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "live", "ready"),
+    [
+        (200, b'{"outputs": [{"name": "product_id"}]}', 0, 0),
+        (503, b'{"error": "the index is not loaded yet"}', 0, 1),
+        (503, DEAD, 1, 1),
+        (500, DEAD, 1, 1),
+        (400, b"{}", 1, 1),
+        (200, b"not JSON", 1, 1),
+        (200, b'{"outputs": []}', 1, 1),
+    ],
+)
+def test_a_probe_judges_answers(
+    status: int, body: bytes, live: int, ready: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(status, body) as url:
+        assert probe.main(["--url", url, "--level", "live"]) == live
+        assert probe.main(["--url", url, "--level", "ready"]) == ready
+    assert bool(capsys.readouterr().err) is bool(live or ready)
+
+
+def test_a_probe_of_nothing_fails_in_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert probe.main(["--url", f"http://{LOOPBACK}:{free_port()}", "--timeout", "0.5"]) == 1
+    assert "no answer within 0.5 s" in capsys.readouterr().err
+
+
+@pytest.mark.server
+def test_a_probe_is_a_match_that_the_log_shows(server: Serving) -> None:
+    before = server.database["match_log"].count_documents({"request_id": "probe"})
+    for level in "live", "ready":
+        assert probe.main(["--url", server.triton.http_url, "--level", level]) == 0
+    wait_for(
+        lambda: (
+            server.database["match_log"].count_documents({"request_id": "probe"})
+            == before + 2 * probe.REQUESTS
+        ),
+        "the probes are logged",
+    )
+
+
+# --- a running container --------------------------------------------------------------------------
+
+
+def container(state: Path, uri: str, python: Path, folder: Path, **settings: str) -> ManagedProcess:
+    """What the image's entry point runs, on free ports."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    secret = state / "secret"
+    secret.write_text(SECRET, encoding="utf-8")
+    environment |= {
+        "LISTEN_ADDRESS": LOOPBACK,
+        "MONGODB_URI": uri,
+        "PRODUCT_MATCH_DATABASE": f"container_{uuid.uuid4().hex}",
+        "PRODUCT_MATCH_ADMIN_SECRET_FILE": str(secret),
+        "STATE": str(state),
+        **settings,
+    }
+    return ManagedProcess(
+        "the container",
+        ["env", "-C", str(folder), str(python), "-m", "local_server.container"],
+        state / "container.log",
+        environment,
+        stop_seconds=60.0,
+    )
+
+
+def ports() -> dict[str, str]:
+    """Three free ports as settings."""
+    return {name: str(free_port()) for name in ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")}
+
+
+def is_ready(url: str) -> bool:
+    with contextlib.redirect_stderr(None):
+        return probe.main(["--url", url]) == 0
+
+
+def stub_of(process: ManagedProcess, model: str) -> psutil.Process:
+    """A process of the Python backend, by its model."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if any(f"{model}/1/model.py" in word for word in child.cmdline()):
+            return child
+    pytest.fail(f"no process of {model}")
+
+
+@pytest.mark.server
+def test_a_container_serves_is_probed_and_stops(
+    bundle: Bundle, database_uri: str, tmp_path: Path
+) -> None:
+    chosen = ports()
+    orphan = SHARED_MEMORY / f"product_match_{chosen['HTTP_PORT']}_orphan"
+    orphan.touch()
+    process = container(tmp_path, database_uri, Path(sys.executable), ROOT, **chosen)
+    url = f"http://{LOOPBACK}:{chosen['HTTP_PORT']}"
+    try:
+        process.wait_until(lambda: is_ready(url), START_SECONDS)
+        assert not orphan.exists(), "what a crash left of the shared memory is removed"
+        server = psutil.Process(process.pid)
+        assert server.name() == "tritonserver", "it gets the container's signals"
+        assert SECRET not in str(stub_of(process, "product_match").environ())
+
+        def status(
+            path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+        ) -> int:
+            request = urllib.request.Request(f"{url}{path}", body, headers or {})
+            try:
+                with urllib.request.urlopen(request) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        admin = {ADMIN_HEADER: SECRET}
+        for path, body in (
+            ("/v2/repository/index", b"{}"),
+            ("/v2/models/product_match/config", None),
+            ("/v2/models/product_match/stats", None),
+            ("/v2/systemsharedmemory/status", None),
+            ("/v2/trace/setting", None),
+            ("/v2/logging", None),
+        ):
+            assert status(path, None, body) == 403, path
+            assert status(path, {ADMIN_HEADER: "guess"}, body) == 403, path
+            assert status(path, admin, body) == 200, path
+        address = f"{LOOPBACK}:{chosen['GRPC_PORT']}"
+        with triton_grpc.InferenceServerClient(address) as client:
+            with pytest.raises(triton_grpc.InferenceServerException, match="restricted"):
+                client.get_model_repository_index()
+            allowed = {f"triton-grpc-protocol-{ADMIN_HEADER}": SECRET}
+            names = {item.name for item in client.get_model_repository_index(allowed).models}
+        assert "product_match" in names
+
+        # A dead process of a model is never started again, though Triton says that all is well.
+        stub_of(process, "text_encoder").kill()
+        assert status("/v2/health/ready") == 200
+        for level in "ready", "live":
+            with contextlib.redirect_stderr(None):
+                assert probe.main(["--url", url, "--level", level]) == 1
+    finally:
+        process.stop()
+        # A server whose process was killed leaves some.
+        remove_shared_memory(f"product_match_{chosen['HTTP_PORT']}_")
+
+
+@pytest.mark.server
+def test_a_container_lets_its_server_stop_in_order(
+    bundle: Bundle, database_uri: str, tmp_path: Path
+) -> None:
+    # The chart opens the metrics alone, and relies on the later of two flags to count.
+    chosen = ports() | {"TRITON_FLAGS": "--metrics-address=127.0.0.2 --log-format=ISO8601"}
+    process = container(tmp_path, database_uri, Path(sys.executable), ROOT, **chosen)
+    url = f"http://{LOOPBACK}:{chosen['HTTP_PORT']}"
+    try:
+        process.wait_until(lambda: is_ready(url), START_SECONDS)
+        metrics = f"http://127.0.0.2:{chosen['METRICS_PORT']}/metrics"
+        with urllib.request.urlopen(metrics) as answer:
+            assert b"nv_inference_request_success" in answer.read()
+        os.kill(process.pid, signal.SIGTERM)
+        wait_for(lambda: not process.alive, "the server has stopped")
+        assert "All models are stopped" in process.log.read_text(encoding="utf-8")
+        assert not list(SHARED_MEMORY.glob(f"product_match_{chosen['HTTP_PORT']}_*"))
+    finally:
+        process.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_what_the_cpu_image_holds_serves(bundle: Bundle, database_uri: str, tmp_path: Path) -> None:
+    """The image without Docker: its environment by its script, its files, its settings."""
+    stage, folder, environment = stages()["cpu"], tmp_path / "opt", tmp_path / "venv"
+    (install,) = stages()["cpu-environment"].values("RUN")
+    words = install.split()
+    assert words[:2] == ["docker/install-environment.sh", "/opt/venv"]
+    subprocess.run(
+        [str(DOCKER / "install-environment.sh"), str(environment), *words[2:]],
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        check=True,
+    )
+    assemble(stage, folder)
+    (folder / "model_repository").symlink_to(REPOSITORY)
+    settings = {
+        name: value.replace("/opt/product-match", str(folder))
+        for name, value in stage.environment().items()
+        if name not in ("PATH", "STATE")
+    }
+    chosen = ports()
+    state = tmp_path / "state"
+    state.mkdir()
+    python = environment / "bin" / "python"
+    process = container(state, database_uri, python, folder, **settings, **chosen)
+    url = f"http://{LOOPBACK}:{chosen['HTTP_PORT']}"
+    run = {"cwd": folder, "env": os.environ | settings, "check": True}
+    try:
+        # The image's own probe, and the import of docker/compose.yaml.
+        process.wait_until(lambda: is_ready(url), START_SECONDS)
+        subprocess.run([str(python), "-m", "local_server.probe", "--url", url], **run)
+        imported = [str(python), "-m", "seed", "import", "seed/sample", f"--url={url}"]
+        subprocess.run([*imported, f"--errors={tmp_path / 'errors.jsonl'}"], **run)
+        with ProductMatchClient(url) as client:
+            wait_for(
+                lambda: client.match(texts="mug").details["index"]["products"] == 72,
+                "the sample catalogue is in the index",
+            )
+            photo = SAMPLE / "queries" / "mug-classic-red" / "1.webp"
+            assert client.match(photo).matches[0].product_id == "mug-classic-red"
+    finally:
+        process.stop()

@@ -1,0 +1,142 @@
+"""The Dockerfile and the scripts that it and CI run. CI has no Docker engine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from image_files import DOCKER, DOCKERFILE, IMAGES, Stage, stages
+from pymongo.uri_parser import parse_uri
+from serving_support import ROOT
+
+from gateway.keys import read_keys
+
+SCRIPTS = sorted(DOCKER.glob("**/*.sh"))
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    program = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run(
+        [str(program), str(DOCKERFILE)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_well_formed_and_stop_at_errors(script: Path) -> None:
+    shell = "bash" if "bash" in script.read_text(encoding="utf-8").splitlines()[0] else "sh"
+    subprocess.run([shell, "-n", str(script)], check=True)
+    assert re.search(r"^set -eu", script.read_text(encoding="utf-8"), re.MULTILINE)
+    assert script.stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_run_as_nobody_special_and_say_how_they_are(name: str) -> None:
+    stage = stages()[name]
+    assert stage.values("USER") == ["10001:10001"]
+    (health,) = stage.values("HEALTHCHECK")
+    assert "local_server.probe" in health or "gateway" in health
+    assert stage.values("ENTRYPOINT")
+
+
+def test_base_images_are_named_once_with_their_version() -> None:
+    text = DOCKERFILE.read_text(encoding="utf-8")
+    bases = re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", text, re.MULTILINE)
+    assert [name for name, _ in bases] == ["PYTHON_IMAGE", "TRITON_IMAGE"]
+    for _, image in bases:
+        assert re.search(r":\d+\.\d+", image), f"{image} has no version"
+    used = {base for stage in stages().values() for base in [stage.base] if "$" in base}
+    assert used == {"${PYTHON_IMAGE}", "${TRITON_IMAGE}"}
+
+
+@pytest.mark.parametrize("stage", stages().values(), ids=lambda stage: stage.name)
+def test_what_is_copied_is_in_git(stage: Stage) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for sources, _ in stage.copied():
+        for source in sources:
+            assert any(path == source or path.startswith(f"{source}/") for path in tracked), source
+
+
+def test_requirements_are_pinned_and_of_the_extras_asked_for() -> None:
+    def printed(*extras: str) -> list[str]:
+        command = [sys.executable, str(DOCKER / "requirements.py"), *extras]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == (1 if "none" in extras else 0)
+        return done.stdout.split()
+
+    cpu, ngc = printed("cpu", "triton"), printed("ngc")
+    for line in (*cpu, *ngc):
+        assert "==" in line
+    names = {line.partition("==")[0] for line in cpu}
+    assert {"nvidia-pytriton", "openvino", "faiss-cpu", "pymongo"} <= names
+    assert "SecantusDB" not in names, "the local database is no part of the images"
+    assert "nvidia-pytriton" not in {line.partition("==")[0] for line in ngc}
+    assert printed("none") == []
+
+
+def test_secrets_are_made_once_and_fit_what_reads_them(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    command = ["sh", str(DOCKER / "make-secrets.sh"), str(folder)]
+    subprocess.run(command, check=True)
+    made = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    subprocess.run(command, check=True)
+    assert made == {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert folder.stat().st_mode & 0o077 == 0
+    assert len(set(made.values())) == len(made)
+
+    keys = read_keys(folder / "gateway-keys")
+    assert [(key.client, key.key_class) for key in keys] == [
+        ("shop", "match"),
+        ("loader", "ingest"),
+    ]
+    uri = parse_uri(made["mongodb-uri"].strip())
+    assert (uri["username"], uri["password"]) == ("product_match", made["mongodb-password"].strip())
+    assert uri["options"]["replicaSet"] == "rs0"
+    # MongoDB takes 6 to 1024 characters of base64.
+    assert re.fullmatch(r"[A-Za-z0-9+/=]{6,1024}", made["mongodb-keyfile"].strip())
+
+
+@pytest.mark.slow
+def test_tensorrt_bindings_are_those_of_the_library(tmp_path: Path) -> None:
+    libraries = tmp_path / "lib"
+    libraries.mkdir()
+    (libraries / "libnvinfer.so.11.4.0").touch()
+    (libraries / "libnvinfer_plugin.so.11.3.0").touch()
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    script = str(DOCKER / "install-tensorrt.sh")
+    done = subprocess.run(
+        [script, str(environment), str(libraries)],
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "CUDA_VERSION": "13.4.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (packages,) = environment.glob("lib/python3.*/site-packages")
+    assert list(packages.glob("tensorrt_cu13_bindings-11.4.0.*.dist-info"))
+    # Without the library the bindings cannot be loaded, under either name.
+    tried = subprocess.run(
+        [str(environment / "bin" / "python"), "-c", "import tensorrt"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "libnv" in tried.stderr
+    shutil.rmtree(libraries)
+    libraries.mkdir()
+    failed = subprocess.run(
+        [script, str(environment), str(libraries)], capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 1
+    assert "no libnvinfer.so" in failed.stderr
