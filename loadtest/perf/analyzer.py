@@ -15,7 +15,7 @@ from pathlib import Path
 from bls_models.errors import SetupError
 from bls_models.specs import IMAGE_ENCODER, PRODUCT_INDEX, PRODUCT_MATCH
 from loadtest.measurements import LoadError
-from local_server.triton import triton_environment
+from local_server.triton import find_installation
 
 PROGRAM = "perf_analyzer"
 # The last release whose binary runs with the C library of Debian 12 and Ubuntu 22.04. Its wheel is
@@ -187,8 +187,8 @@ def _download(folder: Path) -> None:
 
 def _link_libraries(folder: Path) -> None:
     """Give the libraries in Triton's wheel the names that the program asks for."""
-    sources = [Path(item) for item in triton_environment({})["LD_LIBRARY_PATH"].split(os.pathsep)]
     folder.mkdir(parents=True, exist_ok=True)
+    sources = find_installation(folder).libraries
     for name, pattern in LIBRARIES.items():
         found = [path for source in sources for path in sorted(source.glob(pattern))]
         if not found:
