@@ -16,14 +16,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from bls_models.bundle import Bundle
 from bls_models.errors import ProductMatchError
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.baselines.running import BASELINES, baseline
+from loadtest.beside_captions import BesideCaptions
+from loadtest.caption_speed import caption_speeds, table_from_speeds
 from loadtest.match_wire import facts_from_answer, request_from_photo
 from loadtest.measurements import (
     Contestant,
@@ -50,6 +54,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 WARM_UP_SECONDS = 2.0
 # All run the same graph on the same pictures, so they hardly ever differ.
 MIN_AGREEMENT = 0.9
+# Caption requests for each other one.
+CAPTION_SHARE = 0.1
 # The row of product_match where one photo in ten comes again; all other rows send none twice.
 REPEATING, REPEAT_EVERY = "product_match_repeats", 10
 OTHERS = ("raw", *BASELINES)
@@ -136,6 +142,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.print("stages, ms: " + ", ".join(f"{k} {v:.1f}" for k, v in stages.items()))
         report |= report_from_summaries(summaries)
         report |= headline(report[PRODUCT_MATCH.name])
+        if Bundle.read(options.repository).captioner is not None:
+            report["captions"] = caption_report(options, photos, contestants, summaries, console)
         for clients in other_clients:
             others = measure(contestants, clients, options.rounds, options.other_seconds)
             console.print(table_from_summaries(clients, others))
@@ -210,6 +218,50 @@ def measure(
     """All contestants at one number of clients."""
     measured = alternating_rounds(contestants, clients, rounds, seconds, WARM_UP_SECONDS)
     return {name: summary_from_rounds(mine, measured) for name, mine in measured.items()}
+
+
+def caption_report(
+    options: argparse.Namespace,
+    photos: Sequence[Photo],
+    contestants: Sequence[Contestant],
+    summaries: Mapping[str, Summary],
+    console: Console,
+) -> dict[str, Any]:
+    """What captions cost, and what they cost the matches beside them.
+
+    Returns:
+        ``batch_1`` and ``batch_8`` (see ``CaptionSpeed``), and ``beside_matches``: the caption
+        requests that were answered, and the other requests' throughput and p99 relative to
+        what they have without.
+    """
+    matches = contestants[-1]
+    assert isinstance(matches, ServedContestant)
+    http_url = "http://{}:{}".format(*matches.address)
+    speeds = caption_speeds(
+        options.repository, http_url, photos, options.rounds, options.other_seconds
+    )
+    console.print(table_from_speeds(speeds))
+    clients = options.clients[0]
+    rate = summaries[matches.name].throughput * CAPTION_SHARE
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as streamer:
+        beside = BesideCaptions(matches, matches.address, photos, rate, streamer)
+        rounds = alternating_rounds(
+            [matches, beside], clients, options.rounds, options.other_seconds, WARM_UP_SECONDS
+        )
+    with_captions = summary_from_rounds(rounds[beside.name], rounds)
+    without = summary_from_rounds(rounds[matches.name], rounds)
+    row = {
+        "caption_requests_per_s": round(rate, 2),
+        "caption_requests": beside.captions,
+        "throughput_ratio": round(with_captions.ratio_to[matches.name], 3),
+        "p99_ratio": round(with_captions.p99_ms / without.p99_ms, 3),
+    }
+    console.print(
+        f"matches beside {rate:.1f} caption requests a second: {row['throughput_ratio']:.2f} of "
+        f"the throughput, {row['p99_ratio']:.2f} times the p99"
+    )
+    batches = {f"batch_{size}": asdict(speed) for size, speed in speeds.items()}
+    return batches | {"beside_matches": row}
 
 
 def headline(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,44 @@ class LoadResult:
     kept: list[HttpAnswer]
 
 
+class PacedLoad:
+    """Requests at a fixed rate over one connection, until it is closed.
+
+    A request whose turn comes while another is under way waits for it.
+
+    Args:
+        address: host and port.
+        requests: whole HTTP requests, each with a photo of ``read_photos``, sent in turn.
+        rate: requests a second.
+    """
+
+    def __init__(self, address: Address, requests: Sequence[bytes], rate: float) -> None:
+        self._client = _Client(address, requests, repeat_every=0)
+        self._rate = rate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        start, count = time.perf_counter(), 0
+        while not self._stop.wait(max(0.0, start + count / self._rate - time.perf_counter())):
+            self._client.run_one()
+            count += 1
+
+    def close(self) -> int:
+        """Stop; returns how many requests were answered.
+
+        Raises:
+            LoadError: one was not.
+        """
+        self._stop.set()
+        self._thread.join()
+        self._client.close()
+        if self._client.error is not None:
+            raise self._client.error
+        return len(self._client.latencies_ms)
+
+
 class HttpConnection:
     """One kept-alive connection.
 
@@ -173,23 +211,30 @@ class _Client:
         self.error: LoadError | None = None
 
     def run(self, end: float) -> None:
-        try:
-            self._loop(end)
-        except LoadError as error:
-            self.error = error
-        finally:
-            self._connection.close()
+        """Send one request after another until the end, or until one fails."""
+        while self.error is None and time.perf_counter() < end:
+            self.run_one()
+        self.close()
 
-    def _loop(self, end: float) -> None:
-        count = 0
-        while (begin := time.perf_counter()) < end:
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def run_one(self) -> None:
+        """Send a request and note its latency, or the error; after an error do nothing."""
+        if self.error is not None:
+            return
+        count, begin = len(self.latencies_ms), time.perf_counter()
+        try:
             received = self._connection.send(self._request(count))
-            self.latencies_ms.append((time.perf_counter() - begin) * 1e3)
             if received[9:12] != b"200":
                 raise LoadError(received[:1000].decode("utf-8", "replace"))
-            if count % KEEP_EVERY == 0:
-                self.kept.append(received)
-            count += 1
+        except LoadError as error:
+            self.error = error
+            return
+        self.latencies_ms.append((time.perf_counter() - begin) * 1e3)
+        if count % KEEP_EVERY == 0:
+            self.kept.append(received)
 
     def _request(self, count: int) -> bytes | bytearray:
         request = self._requests[count % len(self._requests)]

@@ -56,7 +56,7 @@ class ServedContestant:
         repeat_every: int = 0,
     ) -> None:
         self.name = name
-        self._address = address
+        self.address = address
         self._requests = requests
         self._read = read
         self._trees = trees
@@ -70,7 +70,7 @@ class ServedContestant:
             LoadError: a request was not answered.
         """
         found = []
-        with contextlib.closing(HttpConnection(self._address)) as connection:
+        with contextlib.closing(HttpConnection(self.address)) as connection:
             for request in self._requests:
                 answer = answer_from_bytes(connection.send(request))
                 if answer.status != 200:
@@ -84,7 +84,7 @@ class ServedContestant:
         before = self._trees.cpu_ms()
         with peak_memory(self._trees) as memory:
             load: LoadResult = self._generator.submit(
-                run_load, self._address, self._requests, clients, seconds, self._repeat_every
+                run_load, self.address, self._requests, clients, seconds, self._repeat_every
             ).result()
         after = self._trees.cpu_ms()
         return Measurement(

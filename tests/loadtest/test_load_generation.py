@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from bls_models.errors import SetupError
-from loadtest.http_load import Address, answer_from_bytes, run_load
+from loadtest.http_load import Address, PacedLoad, answer_from_bytes, run_load
 from loadtest.match_wire import HEADER_LENGTH, request_from_photo
 from loadtest.measurements import LoadError
 from loadtest.photos import FIRST_SERIAL
@@ -123,3 +124,21 @@ def test_a_grpc_url_gives_the_address() -> None:
 def test_a_url_of_another_form_is_refused(url: str) -> None:
     with pytest.raises(SetupError, match="http://host:port"):
         address_from_url(url)
+
+
+def test_a_paced_load_keeps_its_rate_beside_others() -> None:
+    with http_server(200, b"") as (address, asked):
+        paced = PacedLoad(address, [GET % 1], rate=50)
+        time.sleep(0.5)
+        answered = paced.close()
+    assert answered == len(asked)
+    assert 15 <= answered <= 27
+    assert len(set(asked)) == len(asked)
+
+
+def test_a_paced_load_whose_requests_fail_says_so() -> None:
+    with http_server(503, b"too busy") as (address, _):
+        paced = PacedLoad(address, [GET % 1], rate=50)
+        time.sleep(0.1)
+        with pytest.raises(LoadError, match="too busy"):
+            paced.close()
