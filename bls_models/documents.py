@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from bls_models.errors import DatabaseError
 from bls_models.index import IndexMatch
+from bls_models.metrics import CACHE_HITS, CACHE_MISSES, NO_METRICS, Metrics
 from bls_models.product import client_document, json_bytes
 from bls_models.store import Store
 
@@ -41,9 +42,11 @@ class ClientDocuments:
     Args:
         store: the database.
         size: documents kept at most.
+        metrics: get hits and misses.
     """
 
-    def __init__(self, store: Store, size: int) -> None:
+    def __init__(self, store: Store, size: int, metrics: Metrics = NO_METRICS) -> None:
+        self._metrics = metrics
         self._store = store
         self._kept: LRUCache[str, tuple[int, bytes]] = LRUCache(size)
         self._lock = threading.Lock()
@@ -63,6 +66,8 @@ class ClientDocuments:
             may_read = time.monotonic() >= self._retry_at
         current = {key: text for key, (version, text) in kept.items() if version == versions[key]}
         wanted = [key for key in versions if not following or key not in current]
+        self._metrics.add(CACHE_HITS, len(versions) - len(wanted), "documents")
+        self._metrics.add(CACHE_MISSES, len(wanted), "documents")
         if not wanted:
             return FoundDocuments(current, complete=True)
         if may_read:

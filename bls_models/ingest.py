@@ -19,6 +19,7 @@ from bls_models.errors import ProductError, RequestError
 from bls_models.images import ImageLimits, encoded_bytes
 from bls_models.logs import LogWriter
 from bls_models.match_request import choice, without_batch_dimension
+from bls_models.metrics import INGESTS, NO_METRICS, Metrics
 from bls_models.product import (
     check_product,
     check_product_id,
@@ -111,7 +112,9 @@ class ProductIngester:
         log: LogWriter,
         bundle: Bundle,
         settings: Settings,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._log = log
         self._indexes_ready = False
@@ -132,6 +135,10 @@ class ProductIngester:
         except Exception as error:
             outcomes = [error for _ in requests]
         milliseconds = round((time.perf_counter() - start) * 1e3, 3)
+        for request, outcome in zip(requests, outcomes, strict=True):
+            # What clients send must not become names of series.
+            operation = request.operation if request.operation in OPERATIONS else "unknown"
+            self._metrics.add(INGESTS, 1, operation, _status(outcome))
         now = datetime.now(UTC)
         self._log.write(
             [
@@ -235,6 +242,12 @@ class ProductIngester:
         self._store.delete_embeddings({"write_id": deleted.get("write_id")})
         self._store.delete_unused_images(stored_hashes(deleted))
         return IngestResult(product_id, "deleted", 0)
+
+
+def _status(outcome: Outcome) -> str:
+    if isinstance(outcome, RequestError):
+        return "client_error"
+    return "error" if isinstance(outcome, Exception) else outcome.status
 
 
 def _is_generated(document: Mapping[str, Any]) -> bool:

@@ -32,8 +32,10 @@ from bls_models.match_record import (
     StageClock,
     fail,
     match_log_entry,
+    report_outcome,
 )
 from bls_models.match_request import MatchQuery
+from bls_models.metrics import NO_METRICS, Metrics
 from bls_models.product import json_bytes
 from bls_models.query_captions import (
     ALWAYS,
@@ -77,6 +79,7 @@ class ProductMatcher:
         log: takes ``match_log`` entries.
         bundle: sizes and whether it has a captioner.
         settings: limits, weights and waits.
+        metrics: get outcomes and times.
     """
 
     def __init__(
@@ -88,9 +91,11 @@ class ProductMatcher:
         log: LogWriter,
         bundle: Bundle,
         settings: Settings,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
-        self._documents = ClientDocuments(store, settings.document_cache)
-        self._vectors = VectorCache(settings.vector_cache)
+        self._metrics = metrics
+        self._documents = ClientDocuments(store, settings.document_cache, metrics)
+        self._vectors = VectorCache(settings.vector_cache, metrics)
         self._encoders = encoders
         self._captions = captions
         self._search = search
@@ -159,7 +164,7 @@ class ProductMatcher:
                 logger.exception("the answer of request %s was not sent", request.request_id)
 
     def _decode_images(self, requests: Sequence[MatchRequest]) -> None:
-        clock = StageClock(requests)
+        clock = StageClock(requests, self._metrics)
         jobs = [
             (request, number)
             for request in requests
@@ -221,7 +226,7 @@ class ProductMatcher:
         good = [item for item in requests if item.query is not None and item.error is None]
         if not good:
             return
-        clock = StageClock(good)
+        clock = StageClock(good, self._metrics)
         try:
             queries = self._encode(good)
             clock.lap("encode")
@@ -341,6 +346,7 @@ class ProductMatcher:
                     "degraded": request.degraded,
                     "milliseconds": request.milliseconds,
                 }
+            report_outcome(request, self._metrics)
         now = datetime.now(UTC)
         self._log.write([match_log_entry(request, now) for request in requests])
 

@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from bls_models.caption_queue import Pixels
+from bls_models.errors import RequestError
 from bls_models.index import IndexMatch
 from bls_models.match_request import Crop, MatchQuery
+from bls_models.metrics import CAPTIONS, DEGRADED, NO_METRICS, REQUESTS, STAGE_SECONDS, Metrics
 from bls_models.query_captions import NOT_ASKED, CaptionOutcome, PendingCaption
 from bls_models.store import Document
 from bls_models.vectors import FloatArray
@@ -95,15 +97,22 @@ class MatchRequest:
 
 
 class StageClock:
-    """Writes the milliseconds of each stage into all requests that share it."""
+    """Writes the milliseconds of each stage into all requests that share it.
 
-    def __init__(self, requests: Sequence[MatchRequest]) -> None:
+    Args:
+        requests: that go through the stages together.
+        metrics: get each stage's seconds.
+    """
+
+    def __init__(self, requests: Sequence[MatchRequest], metrics: Metrics = NO_METRICS) -> None:
         self._requests = requests
+        self._metrics = metrics
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         """End a stage."""
         now = time.perf_counter()
+        self._metrics.observe(STAGE_SECONDS, now - self._last, stage)
         for request in self._requests:
             request.milliseconds[stage] = round((now - self._last) * 1e3, 3)
         self._last = now
@@ -113,6 +122,22 @@ def fail(requests: Sequence[MatchRequest], error: Exception) -> None:
     """Fail with the error what has not failed with one of its own."""
     for request in requests:
         request.error = request.error or error
+
+
+def report_outcome(request: MatchRequest, metrics: Metrics) -> None:
+    """Count a request that is answered now."""
+    if request.error is None:
+        outcome = "ok" if request.matches else "empty"
+    else:
+        outcome = "client_error" if isinstance(request.error, RequestError) else "error"
+    metrics.add(REQUESTS, 1, outcome)
+    metrics.observe(STAGE_SECONDS, request.milliseconds["total"] / 1e3, "total")
+    for part in request.degraded:
+        metrics.add(DEGRADED, 1, part)
+    if request.caption.status != NOT_ASKED:
+        metrics.add(CAPTIONS, 1, request.caption.status)
+    if request.caption.milliseconds is not None:
+        metrics.observe(STAGE_SECONDS, request.caption.milliseconds / 1e3, "caption")
 
 
 def match_log_entry(request: MatchRequest, now: datetime) -> Document:

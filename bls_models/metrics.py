@@ -39,7 +39,7 @@ REQUESTS = MetricSpec(
 STAGE_SECONDS = MetricSpec(
     "product_match_stage_seconds",
     "histogram",
-    "Seconds that a batch of match requests spent in each stage.",
+    "Seconds of each stage of a batch of match requests; total: of each request.",
     ("stage",),
 )
 DEGRADED = MetricSpec(

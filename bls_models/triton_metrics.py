@@ -5,39 +5,90 @@ Like ``bls_models.triton`` this is imported by ``model_repository/*/1/model.py``
 
 from __future__ import annotations
 
+import collections
+import logging
+import threading
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
 from bls_models.metrics import HISTOGRAM_BUCKETS, MetricSpec
 
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 1.0
+# Values of histograms that wait at most; more than a busy second has.
+MAX_OBSERVATIONS = 10_000
+
+Key = tuple[MetricSpec, tuple[str, ...]]
+
 
 class TritonMetrics:
-    """Creates families and series as they are first used.
+    """Gathers values and hands them to Triton once a second, from a thread of its own.
 
+    Each update is a message between two processes, so sums are sent and not their parts.
     Instances of one model share their series: what they add sums up.
     """
 
     def __init__(self) -> None:
         self._families: dict[str, Any] = {}
-        self._series: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._series: dict[Key, Any] = {}
+        self._lock = threading.Lock()
+        self._added: collections.Counter[Key] = collections.Counter()
+        self._set: dict[Key, float] = {}
+        self._observed: collections.deque[tuple[Key, float]] = collections.deque(
+            maxlen=MAX_OBSERVATIONS
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
 
     def add(self, spec: MetricSpec, amount: float = 1.0, *labels: str) -> None:
         """See ``bls_models.metrics.Metrics``."""
-        self._get(spec, labels).increment(amount)
+        with self._lock:
+            self._added[spec, labels] += amount  # type: ignore[assignment]
 
     def set(self, spec: MetricSpec, value: float, *labels: str) -> None:
         """See ``bls_models.metrics.Metrics``."""
-        self._get(spec, labels).set(value)
+        with self._lock:
+            self._set[spec, labels] = value
 
     def observe(self, spec: MetricSpec, value: float, *labels: str) -> None:
         """See ``bls_models.metrics.Metrics``."""
-        self._get(spec, labels).observe(value)
+        with self._lock:
+            self._observed.append(((spec, labels), value))
 
-    def _get(self, spec: MetricSpec, labels: tuple[str, ...]) -> Any:
-        key = (spec.name, labels)
+    def close(self) -> None:
+        """Hand over what is left and stop."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        stopped = False
+        while not stopped:
+            stopped = self._stop.wait(FLUSH_SECONDS)
+            try:
+                self._flush()
+            except Exception:
+                logger.exception("metrics were not handed to Triton")
+
+    def _flush(self) -> None:
+        with self._lock:
+            added, self._added = self._added, collections.Counter()
+            values, self._set = self._set, {}
+            observed = list(self._observed)
+            self._observed.clear()
+        for key, amount in added.items():
+            self._get(key).increment(amount)
+        for key, value in values.items():
+            self._get(key).set(value)
+        for key, value in observed:
+            self._get(key).observe(value)
+
+    def _get(self, key: Key) -> Any:
         series = self._series.get(key)
         if series is None:
+            spec, labels = key
             if spec.name not in self._families:
                 # The stub adds the class to the module only after it has imported the model.
                 kind = getattr(pb_utils.MetricFamily, spec.kind.upper())

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 
 from cachetools import LRUCache
 
+from bls_models.metrics import CACHE_HITS, CACHE_MISSES, NO_METRICS, Metrics
 from bls_models.vectors import FloatArray
 
 
@@ -15,9 +16,11 @@ class VectorCache:
 
     Args:
         size: vectors kept at most.
+        metrics: get hits and misses.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, metrics: Metrics = NO_METRICS) -> None:
+        self._metrics = metrics
         self._vectors: LRUCache[Hashable, FloatArray] = LRUCache(size)
         self._lock = threading.Lock()
 
@@ -25,7 +28,8 @@ class VectorCache:
         """The vector (D,) of an input, None where it is not known."""
         with self._lock:
             vector: FloatArray | None = self._vectors.get(key)
-            return vector
+        self._metrics.add(CACHE_MISSES if vector is None else CACHE_HITS, 1, "vectors")
+        return vector
 
     def put(self, key: Hashable, vector: FloatArray) -> None:
         """Keep an input's vector (D,)."""

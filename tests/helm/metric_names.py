@@ -7,24 +7,11 @@ from typing import Any
 
 import promql_parser
 
+from bls_models.metrics import METRICS
+
 # Label names of each metric that the models export, beside those that Prometheus adds.
-MODEL_METRICS: dict[str, set[str]] = {
-    "product_match_requests_total": {"outcome"},
-    "product_match_stage_seconds": {"stage"},
-    "product_match_degraded_total": {"part"},
-    "product_match_cache_hits_total": {"cache"},
-    "product_match_cache_misses_total": {"cache"},
-    "product_match_captions_total": {"status"},
-    "product_match_log_queue_entries": {"log"},
-    "product_match_ingest_total": {"operation", "status"},
-    "product_match_index_products": set(),
-    "product_match_index_vectors": {"kind"},
-    "product_match_index_version": set(),
-    "product_match_index_following": set(),
-    "product_match_index_lag_seconds": set(),
-    "product_match_index_stale_products": set(),
-}
-HISTOGRAMS = {"product_match_stage_seconds"}
+MODEL_METRICS = {spec.name: set(spec.labels) for spec in METRICS}
+HISTOGRAMS = {spec.name for spec in METRICS if spec.kind == "histogram"}
 # What the values of a label may be.
 LABEL_VALUES: dict[str, set[str]] = {
     "outcome": {"ok", "empty", "client_error", "error"},

@@ -38,7 +38,8 @@ class TritonPythonModel:
         bundle = Bundle.read(repository_of(args))
         store = Store(connect(settings), settings.log_days)
         self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
-        self._follower = IndexFollower(self._index, store, bundle, TritonMetrics())
+        self._metrics = TritonMetrics()
+        self._follower = IndexFollower(self._index, store, bundle, self._metrics)
         self._follower.start(LOAD_WAIT_SECONDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -60,3 +61,4 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Stop following the database."""
         self._follower.stop()
+        self._metrics.close()

@@ -24,6 +24,7 @@ from bls_models.triton import (
     set_up_logging,
     tensors_of,
 )
+from bls_models.triton_metrics import TritonMetrics
 
 
 class TritonPythonModel:
@@ -36,7 +37,8 @@ class TritonPythonModel:
         repository = repository_of(args)
         bundle = Bundle.read(repository)
         database = connect(settings)
-        self._log = LogWriter(database[INGEST_LOG], settings.log_queue_size)
+        self._metrics = TritonMetrics()
+        self._log = LogWriter(database[INGEST_LOG], settings.log_queue_size, self._metrics)
         # Products of a batch are all that ever waits.
         self._captions = CaptionQueue(
             call_captioner,
@@ -50,6 +52,7 @@ class TritonPythonModel:
             self._log,
             bundle,
             settings,
+            self._metrics,
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -64,6 +67,7 @@ class TritonPythonModel:
         """Write the log entries that still wait."""
         self._captions.close()
         self._log.close()
+        self._metrics.close()
 
 
 def _answer(outcome: IngestResult | Exception) -> Any:

@@ -28,6 +28,7 @@ from bls_models.triton import (
     set_up_logging,
     tensors_of,
 )
+from bls_models.triton_metrics import TritonMetrics
 
 
 class TritonPythonModel:
@@ -40,7 +41,8 @@ class TritonPythonModel:
         repository = repository_of(args)
         bundle = Bundle.read(repository)
         database = connect(self._settings)
-        self._log = LogWriter(database[MATCH_LOG], self._settings.log_queue_size)
+        self._metrics = TritonMetrics()
+        self._log = LogWriter(database[MATCH_LOG], self._settings.log_queue_size, self._metrics)
         self._captions = CaptionQueue(
             call_captioner,
             self._settings.caption_queue_size,
@@ -54,6 +56,7 @@ class TritonPythonModel:
             self._log,
             bundle,
             self._settings,
+            self._metrics,
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -75,6 +78,7 @@ class TritonPythonModel:
         self._matcher.close()
         self._captions.close()
         self._log.close()
+        self._metrics.close()
 
 
 def _deferred(request: Any) -> Reply:
