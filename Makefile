@@ -65,6 +65,9 @@ SERVED_gpu = --served $(GRPC_URL) --platform tensorrt_plan
 quality: $(VENV)/.test-installed models ## Compare FP32, FP16 and INT8 graphs with their originals (DATASET=folder: on its photos too)
 	@$(BIN)/python -m builders quality $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(DATASET),--dataset "$(DATASET)") $(if $(filter cpu gpu,$(PROFILE)),$(SERVED_$(PROFILE)),$(error PROFILE is cpu or gpu, not '$(PROFILE)'))
 
+caption-weight: $(VENV)/.test-installed models ## Measure what captions in the query do to first matches (DATASET=folder: on its photos too)
+	$(BIN)/python -m builders caption-weight $(if $(DATASET),--dataset "$(DATASET)")
+
 # --- serving ----------------------------------------------------------------------------------
 
 run: install ## Serve locally: models, database, sample products, Triton (CATALOG=folder for others)
