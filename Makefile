@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench loadtest perf docs clean
+.PHONY: help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench scale plots loadtest perf docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,13 @@ format: $(VENV)/.test-installed ## Format the code
 
 bench: $(VENV)/.test-installed models ## Measure product_match against a raw pipeline and two FastAPI services
 	$(BIN)/python -m loadtest.bench
+
+# A BLAS thread a CPU would fight with FAISS's own, as it does not inside Triton.
+scale: $(VENV)/.test-installed models ## Measure what a search costs as the catalogue grows (SIZES="1000 10000")
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m loadtest.catalogue_scale $(if $(SIZES),--sizes $(SIZES))
+
+plots: $(VENV)/.test-installed ## Draw reports/bench.json and reports/catalogue_scale.json
+	$(BIN)/python -m loadtest.bench_plot
 
 # Each with a server of its own on free ports; URL=http://host:port or grpc://host:port names another.
 USERS ?= 8
