@@ -13,6 +13,7 @@ import re
 import secrets
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -89,11 +90,6 @@ class ContainerOptions:
             raise SetupError(
                 f"{ADMIN_SECRET} cannot be used; set at least 16 letters, digits, - and _"
             )
-        for name in ("repository", "state"):
-            path = getattr(self, name)
-            # The Python backend starts its stubs through a shell without quoting their paths.
-            if shlex.quote(path) != path:
-                raise SetupError(f"{name} {path!r} has a space or quote; use another path")
 
     @property
     def ports(self) -> Ports:
@@ -148,8 +144,8 @@ def command_line(
     return [
         str(installation.program),
         *server_flags(
-            repository,
-            installation.backends,
+            plain_path(repository),
+            plain_path(installation.backends),
             options.profile,
             shared_memory,
             options.ports,
@@ -178,6 +174,19 @@ def prepare_repository(options: ContainerOptions, report: Callable[[str], None])
         return compiled_repository(repository, Path(options.state), report)
     Bundle.read(repository).check_files(repository)
     return repository
+
+
+def plain_path(folder: Path) -> Path:
+    """The folder, or a link to it where its path has a space or quote.
+
+    The Python backend starts its stubs through a shell without quoting their paths. The link stays
+    as long as the server, which takes this process's place, and so until the container ends.
+    """
+    if shlex.quote(str(folder)) == str(folder):
+        return folder
+    link = Path(tempfile.mkdtemp(prefix="product-match-")) / "link"
+    link.symlink_to(folder.resolve(), target_is_directory=True)
+    return link
 
 
 def main(argv: Sequence[str] | None = None) -> int:

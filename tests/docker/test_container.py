@@ -26,7 +26,13 @@ from bls_models.errors import SetupError
 from builders.engine_repository import engines_key, link_repository
 from builders.tensorrt_api import compiler_for_target
 from local_server import probe
-from local_server.container import ADMIN_HEADER, ContainerOptions, main, values_from_files
+from local_server.container import (
+    ADMIN_HEADER,
+    ContainerOptions,
+    main,
+    plain_path,
+    values_from_files,
+)
 from local_server.processes import LOOPBACK, ManagedProcess, free_port
 from local_server.triton import SHARED_MEMORY, remove_shared_memory
 from product_match_client import ProductMatchClient
@@ -56,13 +62,22 @@ def test_settings_may_come_from_files(tmp_path: Path) -> None:
         ("PRODUCT_MATCH_PROFILE", "tpu", "cpu or gpu"),
         ("PRODUCT_MATCH_ADMIN_SECRET", "short", "at least 16"),
         ("PRODUCT_MATCH_ADMIN_SECRET", "with,comma=0123456789", "letters, digits"),
-        ("STATE", "/a b", "space or quote"),
         ("HTTP_PORT", "http", "not a valid int"),
     ],
 )
 def test_an_unusable_setting_is_named(variable: str, value: str, message: str) -> None:
     with pytest.raises(SetupError, match=message):
         ContainerOptions.from_environment({variable: value})
+
+
+def test_a_folder_with_a_space_is_served_through_a_link(tmp_path: Path) -> None:
+    spaced = tmp_path / "my models"
+    spaced.mkdir()
+    link = plain_path(spaced)
+    assert " " not in str(link)
+    assert link.resolve() == spaced
+    plain = tmp_path / "models"
+    assert plain_path(plain) == plain
 
 
 def test_a_repository_without_models_is_an_error(

@@ -23,7 +23,7 @@ class FakeClient:
     ready = True
     url = ""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, headers: dict[str, str]) -> None:
         type(self).url = url
 
     async def __aenter__(self) -> FakeClient:
