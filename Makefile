@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 TORCH_PIP_ARGS ?=
 
 # The options of local start-up (docs/configuration.md) may stand on make's command line.
-export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT
+export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench scale plots loadtest perf docs clean
+.PHONY: help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench scale plots loadtest perf docs clean tune
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,6 +129,8 @@ scale: $(VENV)/.test-installed models ## Measure what a search costs as the cata
 
 plots: $(VENV)/.test-installed ## Draw reports/bench.json and reports/catalogue_scale.json
 	$(BIN)/python -m loadtest.bench_plot
+tune: $(VENV)/.test-installed models ## Measure which instance and thread counts are fastest here; make run then uses them
+	$(BIN)/python -m loadtest.tune
 
 # Each with a server of its own on free ports; URL=http://host:port or grpc://host:port names another.
 USERS ?= 8

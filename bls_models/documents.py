@@ -41,14 +41,16 @@ class ClientDocuments:
 
     Args:
         store: the database.
-        size: documents kept at most.
+        size: bytes of JSON kept at most.
         metrics: get hits and misses.
     """
 
     def __init__(self, store: Store, size: int, metrics: Metrics = NO_METRICS) -> None:
         self._metrics = metrics
         self._store = store
-        self._kept: LRUCache[str, tuple[int, bytes]] = LRUCache(size)
+        self._kept: LRUCache[str, tuple[int, bytes]] = LRUCache(
+            size, getsizeof=lambda item: len(item[1])
+        )
         self._lock = threading.Lock()
         self._retry_at = 0.0
 
@@ -78,7 +80,10 @@ class ClientDocuments:
                     self._retry_at = time.monotonic() + RETRY_SECONDS
             else:
                 with self._lock:
-                    self._kept.update({key: (versions[key], text) for key, text in read.items()})
+                    for key, text in read.items():
+                        # The cache refuses what is larger than all of it.
+                        if len(text) <= self._kept.maxsize:
+                            self._kept[key] = (versions[key], text)
                 return FoundDocuments(
                     {key: text for key, text in current.items() if key not in wanted} | read,
                     complete=True,

@@ -59,6 +59,10 @@ class DatabaseError(ServiceError):
     """MongoDB did not answer in time or refused."""
 
 
+class MissingImageError(ServiceError):
+    """A picture that a stored product names is not stored."""
+
+
 class ConflictError(ServiceError):
     """Others changed the same thing at the same time, again and again."""
 

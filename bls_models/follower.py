@@ -216,10 +216,8 @@ class IndexFollower:
             elif document["_id"] in by_hand or write_id != self._index.write_id(document["_id"]):
                 newer.append(document)
             else:
-                # Whoever keeps documents by version must read them again: something by hand may
-                # have changed while nobody followed.
-                unchanged.append(document["_id"])
-        self._index.renew_versions(unchanged)
+                unchanged.append(document)
+        self._refresh(unchanged)
         if not newer:
             return
         by_write: dict[str, list[Document]] = {item["write_id"]: [] for item in newer}
@@ -237,7 +235,7 @@ class IndexFollower:
             if not current:
                 self._leave_out(document)
                 continue
-            fields = {name: document[name] for name in INDEX_FIELDS if name in document}
+            fields = _index_fields(document)
             try:
                 Columns().set(0, fields)
             except ProductError as error:
@@ -255,12 +253,27 @@ class IndexFollower:
             )
         self._index.upsert(products)
 
+    def _refresh(self, documents: list[Document]) -> None:
+        """Take over what may have been changed by hand, without a new ``write_id``."""
+        for document in documents:
+            fields = _index_fields(document)
+            try:
+                Columns().set(0, fields)
+            except ProductError as error:
+                self._leave_out(document, str(error))
+            else:
+                self._index.refresh(document["_id"], fields)
+
     def _leave_out(self, document: Document, reason: str = "") -> None:
         """Do not search a product; a reason is for what was put into the database by hand."""
         self._stale.add(document["_id"])
         self._index.remove(document["_id"])
         if reason:
             logger.warning("product %s is not searched: %s", document["_id"], reason)
+
+
+def _index_fields(document: Document) -> dict[str, Any]:
+    return {name: document[name] for name in INDEX_FIELDS if name in document}
 
 
 def _age(event: Document) -> float:

@@ -174,21 +174,26 @@ class ProductIndex:
         if not products:
             return
         with self._lock:
+            for product in products:
+                # Known again only when all is in place: what fails half-way must be tried again.
+                self._write_ids.pop(product.product_id, None)
             slots = [self._slot(product.product_id) for product in products]
             for slot, product in zip(slots, products, strict=True):
                 self._columns.set(slot, product.fields)
-                self._write_ids[product.product_id] = product.write_id
                 self._renew(product.product_id)
             self._images.replace(slots, [product.image_vectors for product in products])
             self._texts.replace(slots, [product.text_vectors for product in products])
+            for product in products:
+                self._write_ids[product.product_id] = product.write_id
             self._changed(len(products))
 
-    def renew_versions(self, product_ids: Sequence[str]) -> None:
-        """Give products new versions, because what is stored of them may have changed."""
+    def refresh(self, product_id: str, fields: Mapping[str, Any]) -> None:
+        """Give a product new fields and a new version; one that is not there is no error."""
         with self._lock:
-            for product_id in product_ids:
-                if product_id in self._slots:
-                    self._renew(product_id)
+            slot = self._slots.get(product_id)
+            if slot is not None:
+                self._columns.set(slot, fields)
+                self._renew(product_id)
 
     def remove(self, product_id: str) -> None:
         """Take a product out; one that is not there is no error."""
@@ -200,7 +205,7 @@ class ProductIndex:
             self._texts.replace([slot], [np.zeros((0, self._text_dim), np.float32)])
             self._columns.clear(slot)
             self._ids[slot] = None
-            del self._write_ids[product_id]
+            self._write_ids.pop(product_id, None)
             del self._product_versions[product_id]
             self._free.append(slot)
             self._changed(1)

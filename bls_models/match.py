@@ -94,7 +94,7 @@ class ProductMatcher:
         metrics: Metrics = NO_METRICS,
     ) -> None:
         self._metrics = metrics
-        self._documents = ClientDocuments(store, settings.document_cache, metrics)
+        self._documents = ClientDocuments(store, settings.document_cache_bytes, metrics)
         self._vectors = VectorCache(settings.vector_cache, metrics)
         self._encoders = encoders
         self._captions = captions
@@ -135,6 +135,10 @@ class ProductMatcher:
             self._match([item for item in requests if not (item.pending and self._caption_weight)])
         except Exception as error:
             fail(requests, error)
+        for request in requests:
+            if request.error is not None and request.pending:
+                # Nobody will read it.
+                request.pending.future.cancel()
         later = [item for item in requests if item.pending and item.error is None]
         self._conclude([item for item in requests if item not in later])
         for request in later:
@@ -271,7 +275,8 @@ class ProductMatcher:
         encoded, words = self._encoders.encode(list(new.values()), texts)
         fresh = dict(zip(new, encoded, strict=True))
         for key, vector in fresh.items():
-            self._vectors.put(key, vector)
+            # A copy: the row would keep its whole batch in memory.
+            self._vectors.put(key, vector.copy())
         vectors = np.zeros((len(images), self._bundle.image_dim), np.float32)
         for row, image in zip(vectors, images, strict=True):
             row[:] = fresh[image.key] if image.vector is None else image.vector

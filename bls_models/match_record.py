@@ -21,7 +21,8 @@ from bls_models.vectors import FloatArray
 Reply = Callable[["MatchRequest"], None]
 
 
-@dataclass
+# Compared by identity: two requests may carry the same, and arrays have no single truth.
+@dataclass(eq=False)
 class QueryImage:
     """One picture of a request.
 
@@ -45,7 +46,7 @@ class QueryImage:
         return self.sha256, self.crop
 
 
-@dataclass
+@dataclass(eq=False)
 class MatchRequest:
     """One request on its way through a batch.
 

@@ -147,8 +147,11 @@ def embedding_text(product: Mapping[str, Any]) -> str:
 
 
 def json_bytes(value: object) -> bytes:
-    """A JSON document as one element of a BYTES tensor."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    """A JSON document as one element of a BYTES tensor.
+
+    What JSON has no form for, put into the database by hand, becomes text.
+    """
+    return json.dumps(value, separators=(",", ":"), default=str).encode()
 
 
 def client_document(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,11 +122,11 @@ class Settings:
     engine_threads: int = setting(
         0, "PRODUCT_MATCH_ENGINE_THREADS", "Inference threads of a CPU engine; 0: one a CPU."
     )
-    document_cache: int = setting(
-        10_000,
-        "PRODUCT_MATCH_DOCUMENT_CACHE",
-        "Product documents that each instance of product_match keeps; the index tells when one "
-        "has changed.",
+    document_cache_bytes: int = setting(
+        32 * 2**20,
+        "PRODUCT_MATCH_DOCUMENT_CACHE_BYTES",
+        "Bytes of product documents (JSON) that each instance of product_match keeps; the index "
+        "tells when one has changed.",
     )
     vector_cache: int = setting(
         2_000,

@@ -18,7 +18,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.operations import ReplaceOne
 
-from bls_models.errors import DatabaseError
+from bls_models.errors import DatabaseError, MissingImageError
 from bls_models.settings import Settings
 
 Document = dict[str, Any]
@@ -171,9 +171,20 @@ class Store:
                         self.images.upload_from_stream_with_id(sha256, sha256, data)
 
     def read_image(self, sha256: str) -> bytes:
-        """One stored image's encoded bytes."""
+        """One stored image's encoded bytes.
+
+        Raises:
+            MissingImageError: it is not stored.
+            DatabaseError: the database does not answer in time.
+        """
         with database_errors(f"reading image {sha256}"):
-            return bytes(self.images.open_download_stream(sha256).read())
+            try:
+                return bytes(self.images.open_download_stream(sha256).read())
+            except gridfs.errors.NoFile:
+                raise MissingImageError(
+                    f"image {sha256} of the product is not stored any more; "
+                    "send the product again with its images"
+                ) from None
 
     def insert_embeddings(self, documents: list[Document]) -> None:
         """Store embeddings; they count only once a product with their ``write_id`` is stored."""
@@ -205,6 +216,12 @@ class Store:
                     raise
                 return {replacements[failure["index"]].document["_id"] for failure in failures}
         return set()
+
+    def write_id_of(self, product_id: str) -> str | None:
+        """The write that stored a product, None where it is not stored."""
+        with database_errors(f"reading product {product_id}"):
+            found = self.products.find_one({"_id": product_id}, {"write_id": 1})
+            return None if found is None else found.get("write_id")
 
     def delete_product(self, product_id: str) -> Document | None:
         """Remove a product and return what was stored, or None."""

@@ -17,6 +17,7 @@ from bls_models.metrics import HISTOGRAM_BUCKETS, MetricSpec
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
 # Values of histograms that wait at most; more than a busy second has.
 MAX_OBSERVATIONS = 10_000
 
@@ -61,16 +62,13 @@ class TritonMetrics:
     def close(self) -> None:
         """Hand over what is left and stop."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         stopped = False
         while not stopped:
             stopped = self._stop.wait(FLUSH_SECONDS)
-            try:
-                self._flush()
-            except Exception:
-                logger.exception("metrics were not handed to Triton")
+            self._flush()
 
     def _flush(self) -> None:
         with self._lock:
@@ -78,12 +76,16 @@ class TritonMetrics:
             values, self._set = self._set, {}
             observed = list(self._observed)
             self._observed.clear()
-        for key, amount in added.items():
-            self._get(key).increment(amount)
-        for key, value in values.items():
-            self._get(key).set(value)
-        for key, value in observed:
-            self._get(key).observe(value)
+        for method, updates in (
+            ("increment", added.items()),
+            ("set", values.items()),
+            ("observe", observed),
+        ):
+            for key, value in updates:
+                try:
+                    getattr(self._get(key), method)(value)
+                except Exception:
+                    logger.exception("metric %s was not handed to Triton", key[0].name)
 
     def _get(self, key: Key) -> Any:
         series = self._series.get(key)

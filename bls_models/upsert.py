@@ -15,7 +15,7 @@ from bls_models.bundle import Bundle
 from bls_models.caption_queue import Pixels
 from bls_models.descriptions import Describer
 from bls_models.encoders import Encoders
-from bls_models.errors import CaptionerError, ConflictError, RequestError
+from bls_models.errors import CaptionerError, ConflictError, MissingImageError, RequestError
 from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
 from bls_models.product import embedding_text
 from bls_models.query_captions import failed_outcome
@@ -178,10 +178,10 @@ class Upserter:
     def _pixels(self, upsert: Upsert, sha256: str, preprocess: Preprocess) -> Pixels | None:
         """Pixels (S, S, 3) of one picture; an unreadable one fails its own upsert only."""
         tensor = upsert.tensor(sha256)
-        data = upsert.data[sha256] if upsert.data is not None else self._store.read_image(sha256)
         try:
+            data = upsert.data[sha256] if upsert.data else self._store.read_image(sha256)
             image = decode_image(data, tensor, self._limits)
-        except RequestError as error:
+        except (RequestError, MissingImageError) as error:
             upsert.error = error
             return None
         upsert.records[sha256] = {"sha256": sha256, "width": image.width, "height": image.height}
@@ -252,13 +252,18 @@ class Upserter:
         """Remove what the product no longer uses."""
         if upsert.stored is None:
             return
-        self._store.delete_embeddings(
-            {
+        if self._store.write_id_of(upsert.product_id) == upsert.write_id:
+            # Also what a write that was cut off has left.
+            query: Document = {
                 "product_id": upsert.product_id,
                 "revision": {"$lte": upsert.revision},
                 "write_id": {"$ne": upsert.write_id},
             }
-        )
+        else:
+            # Another server has written since; where it deleted the product and created it anew,
+            # revisions count from 1 again and tell nothing.
+            query = {"write_id": upsert.stored.get("write_id")}
+        self._store.delete_embeddings(query)
         self._store.delete_unused_images(
             sha256 for sha256 in stored_hashes(upsert.stored) if sha256 not in upsert.hashes
         )

@@ -78,7 +78,10 @@ class Upsert:
         # Which picture a generated description is of, by which captioner, how sure.
         self.description_source: Document | None = None
         if stored is not None and stored.get("description_generated"):
-            self._keep_description(stored["description"], stored["description_source"])
+            text, source = stored.get("description"), stored.get("description_source")
+            # One of them may have been removed by hand.
+            if text and source:
+                self._keep_description(text, source)
         if self.describe and not self.hashes and "description" not in self.product:
             self.caption = CaptionOutcome(NO_IMAGE)
 

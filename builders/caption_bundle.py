@@ -76,7 +76,11 @@ class CaptionerBuild:
         embeddings = repository / TOKEN_EMBEDDINGS_FILE
         tokenizer.parent.mkdir(parents=True, exist_ok=True)
         tokenizer.write_text(self._modules.tokenizer_json, encoding="utf-8")
-        np.save(embeddings, token_embeddings(self._modules))
+        # A server may have the old file mapped into memory.
+        partial = embeddings.with_name(f"{embeddings.name}.partial")
+        with partial.open("wb") as stream:
+            np.save(stream, token_embeddings(self._modules))
+        partial.replace(embeddings)
         return [tokenizer, embeddings]
 
     def manifest(self) -> CaptionerBundle:

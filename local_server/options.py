@@ -12,6 +12,7 @@ from typing import Any
 from bls_models.settings import parse_value, setting
 
 PROJECT = Path(__file__).resolve().parent.parent
+TUNING_FILE = "tuning.json"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class Options:
         "Catalogue to import at the start: a folder or file in a layout that `python -m seed` "
         "reads. Each catalogue has a database of its own.",
     )
+    tuning: str = setting(
+        "",
+        "TUNING",
+        "File of instance and thread counts that `make tune` writes and `make run` uses; without "
+        "it `tuning.json` in the state folder, if that is there.",
+    )
 
     @property
     def state_folder(self) -> Path:
@@ -57,6 +64,11 @@ class Options:
     def catalog_path(self) -> Path:
         """``catalog`` as a path."""
         return Path(self.catalog).resolve()
+
+    @property
+    def tuning_file(self) -> Path:
+        """``tuning`` as a path, by default in the state folder."""
+        return Path(self.tuning).resolve() if self.tuning else self.state_folder / TUNING_FILE
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

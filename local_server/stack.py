@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from local_server.options import PROJECT, Options
 from local_server.processes import ManagedProcess
 from local_server.running import Running, announced, state_lock
 from local_server.triton import Ports, running_triton
+from local_server.tuning import Tuning, read_tuning, tuned_repository
 from product_match_client import AsyncProductMatchClient
 from seed.importer import ImportCounts, import_catalog
 from seed.progress import show_progress
@@ -28,6 +31,7 @@ from seed.rows import catalog_file, count_rows, read_catalog
 
 Report = Callable[[str], None]
 
+TUNED_REPOSITORY = "tuned_repository"
 IMPORTS = "imports"
 IMPORT_ERRORS = "import-errors.jsonl"
 IMPORT_TIMEOUT_S = 120.0
@@ -58,6 +62,32 @@ def build_models(options: Options, report: Report) -> Bundle:
             "the models could not be built (see above); if packages are missing, run `make install`"
         )
     return Bundle.read(options.repository_folder)
+
+
+def apply_tuning(options: Options, bundle: Bundle, report: Report) -> tuple[Path, dict[str, str]]:
+    """What to serve with the counts that ``make tune`` found, where it has run.
+
+    Returns:
+        The model repository, in the state folder if it is another than the built one; and
+        settings, without those that the environment has.
+
+    Raises:
+        SetupError: the tuning file is damaged, or ``TUNING`` names one that is not there.
+    """
+    path = options.tuning_file
+    if options.tuning and not path.is_file():
+        raise SetupError(
+            f"there is no tuning file {path}; write it with `make tune`, or unset TUNING"
+        )
+    tuning = read_tuning(path, bundle.name, report) or Tuning({}, {})
+    settings = {name: text for name, text in tuning.settings.items() if not os.environ.get(name)}
+    if not tuning.instances:
+        return options.repository_folder, settings
+    folder = options.state_folder / TUNED_REPOSITORY
+    if folder.exists():
+        shutil.rmtree(folder)
+    tuned_repository(options.repository_folder, folder, tuning.instances)
+    return folder, settings
 
 
 @contextlib.contextmanager
@@ -109,15 +139,16 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
     state = options.state_folder
     with state_lock(state), contextlib.ExitStack() as parts:
         bundle = build_models(options, report)
+        repository, settings = apply_tuning(options, bundle, report)
         uri = parts.enter_context(running_database(options, report))
         name = database_name(options, suffix)
         report("tritonserver: loading the models")
         triton = parts.enter_context(
             running_triton(
-                options.repository_folder,
+                repository,
                 state,
                 Ports(options.http_port, options.grpc_port, options.metrics_port),
-                {"MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name},
+                {**settings, "MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name},
             )
         )
         running = Running(

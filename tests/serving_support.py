@@ -189,12 +189,14 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(state: Path, uri: str, name: str, **settings: str) -> Iterator[Serving]:
+def serving(
+    state: Path, uri: str, name: str, repository: Path = REPOSITORY, **settings: str
+) -> Iterator[Serving]:
     """Run Triton on the built models, with a database of that name."""
     client: MongoClient[Document] = MongoClient(uri, tz_aware=True)
     environment = {"MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name, **settings}
     try:
-        with running_triton(REPOSITORY, state, Ports(0, 0, 0), environment) as triton:
+        with running_triton(repository, state, Ports(0, 0, 0), environment) as triton:
             yield Serving(triton, client[name])
     finally:
         client.close()

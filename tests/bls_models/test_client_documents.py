@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ class Database:
         return {key: {"_id": key, "name": self.names[key]} for key in ids if key in self.names}
 
 
-def kept_documents(database: Database, size: int = 10) -> ClientDocuments:
+def kept_documents(database: Database, size: int = 1000) -> ClientDocuments:
     return ClientDocuments(database, size)  # type: ignore[arg-type]
 
 
@@ -108,7 +109,8 @@ def test_a_database_that_is_away_is_asked_again_only_after_a_while(
 
 def test_the_least_used_documents_are_forgotten() -> None:
     database = Database(a="A", b="B", c="C")
-    kept = kept_documents(database, size=2)
+    one = len(kept_documents(database).find([match("a")], following=True).json["a"])
+    kept = kept_documents(database, size=2 * one)
     for key in ("a", "b", "a", "c"):
         kept.find([match(key)], following=True)
     database.reads.clear()
@@ -116,3 +118,18 @@ def test_the_least_used_documents_are_forgotten() -> None:
     assert database.reads == []
     kept.find([match("b")], following=True)
     assert database.reads == [["b"]]
+
+
+def test_a_document_larger_than_the_cache_is_answered_all_the_same() -> None:
+    database = Database(a="A" * 5000)
+    kept = kept_documents(database)
+    for _ in range(2):
+        assert names(kept.find([match("a")], following=True).json) == {"a": "A" * 5000}
+    assert len(database.reads) == 2
+
+
+def test_what_json_has_no_form_for_fails_no_answer() -> None:
+    database = Database(a="A")
+    database.names["a"] = datetime(2026, 1, 2)  # type: ignore[assignment]
+    found = kept_documents(database).find([match("a")], following=True)
+    assert names(found.json) == {"a": "2026-01-02 00:00:00"}

@@ -488,12 +488,40 @@ def test_a_product_has_another_version_after_each_change_and_no_other_product() 
     assert before != untouched
     twin.index.upsert([first])
     changed = version_of(twin, first)
-    twin.index.renew_versions(["a", "no such product"])
+    for name in ("a", "no such product"):
+        twin.index.refresh(name, {"category": "vase"})
     renewed = version_of(twin, first)
     twin.index.remove("a")
     twin.index.upsert([first])
     assert len({before, changed, renewed, version_of(twin, first)}) == 4
     assert version_of(twin, other) == untouched
+
+
+def test_refreshed_fields_count_for_filters() -> None:
+    twin = Twin()
+    random = np.random.default_rng(0)
+    product = IndexedProduct(
+        "a",
+        "w",
+        {"category": "mug"},
+        random_vectors(random, 1, IMAGE_DIM),
+        random_vectors(random, 0, TEXT_DIM),
+    )
+    twin.index.upsert([product])
+    twin.index.refresh("a", {"category": "vase"})
+    for category, found in (("mug", 0), ("vase", 1)):
+        asked = replace(query_for(product), filter=json.dumps({"category": category}).encode())
+        assert len(twin.index.search([asked])[0]) == found
+
+
+def test_a_change_that_fails_half_way_is_not_taken_for_done() -> None:
+    twin = Twin()
+    random = np.random.default_rng(0)
+    wrong = random_vectors(random, 1, TEXT_DIM + 1)
+    product = IndexedProduct("a", "w", {}, random_vectors(random, 1, IMAGE_DIM), wrong)
+    with pytest.raises((AssertionError, ValueError, RuntimeError)):
+        twin.index.upsert([product])
+    assert twin.index.write_id("a") is None
 
 
 def test_two_runs_of_the_index_give_out_different_versions() -> None:

@@ -462,3 +462,37 @@ def test_the_log_has_the_caption_its_confidence_and_its_status(matching: Matchin
     matching.match(images(2))
     assert matching.log.entries[1]["caption"]["status"] == "unavailable"
     assert matching.log.entries[1]["degraded"] == ["caption"]
+
+
+# --- batches ----------------------------------------------------------------------------------
+
+
+def test_the_same_request_twice_in_a_batch_fails_nobody(matching: Matching) -> None:
+    tensors = {name: array[None] for name, array in (images(1, 2) | mode("always")).items()}
+    query = match_query_from_tensors(tensors, matching.settings)
+    twins = [MatchRequest("same", query, defer=lambda: matching.note) for _ in range(2)]
+    matching.matcher.run(twins)
+    with matching.changed:
+        assert matching.changed.wait_for(lambda: len(matching.answered) == 2, 30)
+    assert [request.error for request in twins] == [None, None]
+    assert {request.caption.status for request in twins} == {"ok"}
+
+
+def test_nobody_is_captioned_whose_match_has_failed(
+    matching: Matching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matching.captioner.hold()
+    (first,) = matching.start(images(1) | mode("always"))
+    matching.captioner.wait_for_call()
+
+    def failing(*_: object) -> Any:
+        raise EncoderError("image_encoder failed")
+
+    monkeypatch.setattr(matching.encoders, "encode", failing)
+    failed = matching.start(images(2) | mode("always"))
+    assert isinstance(failed[0].error, EncoderError)
+    matching.captioner.go_on()
+    with matching.changed:
+        assert matching.changed.wait_for(lambda: first in matching.answered, 30)
+    matching.queue.close()
+    assert sum(map(len, matching.captioner.batches)) == 1

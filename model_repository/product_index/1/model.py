@@ -52,10 +52,12 @@ class TritonPythonModel:
                 raise IndexUnavailableError(
                     "the index is not loaded yet; check that MongoDB runs, then try again"
                 )
+            # Before the search: that the index follows must hold for the versions it gives.
+            about = self._follower.info()
             matches = self._index.search(queries_from_tensors(tensors_of(request)))
         except Exception as error:
             return error_response(error)
-        info = {"index_info": np.array([json_bytes(self._follower.info())], np.object_)}
+        info = {"index_info": np.array([json_bytes(about)], np.object_)}
         return response(PRODUCT_INDEX, tensors_from_matches(matches) | info)
 
     def finalize(self) -> None:
