@@ -53,7 +53,7 @@ def plot_bench(report: Mapping[str, Any], path: Path) -> None:
     clients = sorted(rows)
     names = [name for name in COLOURS if name in report]
     picture = Figure(figsize=(13, 3.6), layout="constrained")
-    throughput, latency, stages = picture.subplots(1, 3, width_ratios=(2, 2, 1))
+    throughput, latency, stages = picture.subplots(1, 3, width_ratios=(2, 2, 1.3))
     for axes, key, title in (
         (throughput, "throughput", "requests a second"),
         (latency, "p99_ms", "p99 latency, ms"),
@@ -69,11 +69,11 @@ def plot_bench(report: Mapping[str, Any], path: Path) -> None:
     bottom = 0.0
     parts = {k: v for k, v in report[PRODUCT_MATCH.name]["stages"].items() if k != "total"}
     for (stage, value), colour in zip(parts.items(), STAGE_COLOURS, strict=False):
-        stages.bar([0], [value], 0.5, bottom=bottom, label=f"{stage} {value:.1f}", color=colour)
+        stages.bar([0], [value], 0.6, bottom=bottom, label=f"{stage} {value:.1f}", color=colour)
         bottom += value
-    stages.set(title=f"ms by stage, {report['clients']} clients", xlim=(-0.5, 1.6))
+    stages.set(title=f"ms by stage, {report['clients']} clients", xlim=(-0.4, 1.9))
     stages.set_xticks([])
-    stages.legend(frameon=False, loc="center right", reverse=True)
+    stages.legend(frameon=False, loc="center right", reverse=True, handlelength=1)
     picture.savefig(path, dpi=110)
 
 
