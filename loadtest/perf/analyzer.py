@@ -27,6 +27,8 @@ REQUIREMENT = (
 # Libraries that it needs, and how they are called in Triton's wheel.
 LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
 
+# What it says where a model that product_match calls had no request in the window.
+ALL_KNOWN = "failed to find the requested model version"
 NOT_SETTLED = 2
 MAX_WINDOWS = 6
 
@@ -113,6 +115,11 @@ class Analyzer:
         )
         if result.returncode == NOT_SETTLED and "stable measurement" in result.stdout:
             return None
+        if result.returncode and ALL_KNOWN in result.stdout:
+            raise LoadError(
+                f"{IMAGE_ENCODER.name} had nothing to do, because the server knows the vectors of "
+                "these photos; start it with PRODUCT_MATCH_VECTOR_CACHE=1 for this measurement"
+            )
         if result.returncode or not csv.is_file():
             raise LoadError(
                 f"perf_analyzer ended with status {result.returncode}; it printed:\n"

@@ -178,12 +178,11 @@ def test_a_mix_that_cannot_be_read_fails_the_load_test(server: Serving, tmp_path
 
 
 @pytest.mark.slow
-def test_perf_analyzer_sweeps_both_ways_and_breaks_the_time_down(
-    server: Serving, catalogue: Catalogue, tmp_path: Path
-) -> None:
+def test_perf_analyzer_sweeps_both_ways_and_breaks_the_time_down(tmp_path: Path) -> None:
+    # With a server of its own, which does not keep the vectors of photos.
     status = perf_command.main(
         [
-            *("--url", server.url("grpc"), "--reports", str(tmp_path)),
+            *("--reports", str(tmp_path)),
             *("--concurrency", "1", "3", "--rates", "10"),
             *("--window-seconds", "1", "--stability", "300"),
         ]
@@ -204,6 +203,16 @@ def test_perf_analyzer_sweeps_both_ways_and_breaks_the_time_down(
         assert float(row["p50_ms"]) > float(row["infer_ms"]) * 0.2
         assert float(row["requests_per_s"]) > 0
     assert (tmp_path / "perf.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_server_that_knows_all_photos_is_told_from_a_slow_one(
+    server: Serving, catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--url", server.url("grpc"), "--reports", str(tmp_path)]
+    levels = ["--concurrency", "1", "3", "4", "--window-seconds", "1", "--stability", "300"]
+    assert perf_command.main([*arguments, *levels]) == 1
+    assert "PRODUCT_MATCH_VECTOR_CACHE=1" in capsys.readouterr().err
 
 
 @pytest.mark.slow
