@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class CpuEngine:
                 f"{path}: tensors {sorted(wanted - found)} are missing; "
                 f"it is not the graph of {spec.name}: build the models with `make models`"
             )
-        self._spec = spec
+        self.spec = spec
         threads = threads or cpu_count()
 
         def compiled(streams: int) -> openvino.CompiledModel:
@@ -72,7 +72,7 @@ class CpuEngine:
 
     def infer(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Run one batch; returns copies of the outputs by name."""
-        rows = len(inputs[self._spec.inputs[0].name])
+        rows = len(inputs[self.spec.inputs[0].name])
         if self._rows is None or rows == 1:
             self._request.infer(dict(inputs), share_inputs=True)
             return self._outputs(self._request)
@@ -83,7 +83,7 @@ class CpuEngine:
         outputs = [self._row_outputs.pop(row) for row in range(rows)]
         return {
             name: np.concatenate([output[name] for output in outputs])
-            for name in self._spec.output_names
+            for name in self.spec.output_names
         }
 
     def _keep_row(self, request: Any, row: int) -> None:
@@ -91,4 +91,28 @@ class CpuEngine:
 
     def _outputs(self, request: Any) -> dict[str, npt.NDArray[Any]]:
         # Copies, because the request's own tensors are overwritten by the next inference.
-        return {name: request.get_tensor(name).data.copy() for name in self._spec.output_names}
+        return {name: request.get_tensor(name).data.copy() for name in self.spec.output_names}
+
+
+class CpuEngines:
+    """Engines of this process as a ``bls_models.encoders.Caller``.
+
+    Args:
+        engines: one a model.
+    """
+
+    def __init__(self, engines: Iterable[CpuEngine]) -> None:
+        self._engines = {engine.spec.name: engine for engine in engines}
+
+    @classmethod
+    def from_repository(
+        cls, repository: Path, specs: Iterable[ModelSpec], threads: int = 0
+    ) -> CpuEngines:
+        """The graphs that a model repository serves; see ``CpuEngine``."""
+        return cls(
+            CpuEngine(repository / spec.name / "1" / "model.onnx", spec, threads) for spec in specs
+        )
+
+    def __call__(self, model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run one batch; returns the outputs by name."""
+        return self._engines[model.name].infer(inputs)

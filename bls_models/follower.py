@@ -235,11 +235,8 @@ class IndexFollower:
             if not current:
                 self._leave_out(document)
                 continue
-            fields = _index_fields(document)
-            try:
-                Columns().set(0, fields)
-            except ProductError as error:
-                self._leave_out(document, str(error))
+            fields = self._fields_of(document)
+            if fields is None:
                 continue
             self._stale.discard(document["_id"])
             products.append(
@@ -256,13 +253,19 @@ class IndexFollower:
     def _refresh(self, documents: list[Document]) -> None:
         """Take over what may have been changed by hand, without a new ``write_id``."""
         for document in documents:
-            fields = _index_fields(document)
-            try:
-                Columns().set(0, fields)
-            except ProductError as error:
-                self._leave_out(document, str(error))
-            else:
+            fields = self._fields_of(document)
+            if fields is not None:
                 self._index.refresh(document["_id"], fields)
+
+    def _fields_of(self, document: Document) -> dict[str, Any] | None:
+        """What the index keeps of a product; None, and it is left out, if that cannot be kept."""
+        fields = {name: document[name] for name in INDEX_FIELDS if name in document}
+        try:
+            Columns().set(0, fields)
+        except ProductError as error:
+            self._leave_out(document, str(error))
+            return None
+        return fields
 
     def _leave_out(self, document: Document, reason: str = "") -> None:
         """Do not search a product; a reason is for what was put into the database by hand."""
@@ -270,10 +273,6 @@ class IndexFollower:
         self._index.remove(document["_id"])
         if reason:
             logger.warning("product %s is not searched: %s", document["_id"], reason)
-
-
-def _index_fields(document: Document) -> dict[str, Any]:
-    return {name: document[name] for name in INDEX_FIELDS if name in document}
 
 
 def _age(event: Document) -> float:

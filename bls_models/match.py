@@ -200,12 +200,13 @@ class ProductMatcher:
             picture = decode_image(data, tensor, self._limits, least, crop)
         except RequestError as error:
             return error
-        pixels = prepare_pixels(picture, self._preprocess, crop)
         if image.vector is None:
-            image.pixels = pixels
+            image.pixels = prepare_pixels(picture, self._preprocess, crop)
         if for_caption is not None:
-            same = for_caption == self._preprocess
-            request.caption_pixels = pixels if same else prepare_pixels(picture, for_caption, crop)
+            same = image.pixels if for_caption == self._preprocess else None
+            request.caption_pixels = (
+                prepare_pixels(picture, for_caption, crop) if same is None else same
+            )
         return image
 
     def _ask_for_caption(self, request: MatchRequest) -> None:

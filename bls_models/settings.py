@@ -151,24 +151,20 @@ class Settings:
             SetupError: a variable does not parse or is out of range.
         """
         environ = os.environ if environ is None else environ
-        values: dict[str, Any] = {}
-        for item in fields(cls):
-            text = environ.get(item.metadata["env"])
-            if text is None or text == "":
-                continue
-            value = parse_value(item.metadata["env"], text, type(item.default))
-            minimum = 0 if item.name.endswith("_threads") else 1
+        values = values_from_environment(cls, environ)
+        variables = {item.name: item.metadata["env"] for item in fields(cls)}
+        for name, value in values.items():
+            minimum = 0 if name.endswith("_threads") else 1
             if isinstance(value, int) and value < minimum:
                 raise SetupError(
-                    f"environment variable {item.metadata['env']}={value} is too small; "
+                    f"environment variable {variables[name]}={value} is too small; "
                     f"the least is {minimum}"
                 )
             if isinstance(value, float) and not 0 <= value <= 1:
                 raise SetupError(
-                    f"environment variable {item.metadata['env']}={text} is out of range; "
-                    "expected a number from 0 to 1"
+                    f"environment variable {variables[name]}={environ[variables[name]]} is out of "
+                    "range; expected a number from 0 to 1"
                 )
-            values[item.name] = value
         return cls(**values)
 
 

@@ -6,26 +6,23 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from tokenizers import Tokenizer
 
-from bls_models.bundle import TOKENIZER_FILE, Bundle
+from bls_models.bundle import Bundle
 from bls_models.captioner import Caption, Captioner
-from bls_models.cpu_engine import CpuEngine
-from bls_models.encoders import Arrays, Encoders
+from bls_models.cpu_engine import CpuEngines
+from bls_models.encoders import Encoders
 from bls_models.errors import SetupError
-from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.images import Preprocess
 from bls_models.index import IndexedProduct, IndexQuery, ProductIndex
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
-from bls_models.specs import ENGINE_SPECS, ModelSpec
+from bls_models.specs import ENGINE_SPECS
 from bls_models.vectors import FloatArray
+from builders.calibration import image_feeds
 from builders.catalogue import CatalogueProduct
-
-BATCH = 16
+from builders.quality_sets import listed_pictures
 
 
 @dataclass(frozen=True)
@@ -76,9 +73,8 @@ def products_from_grocery(folder: Path) -> list[CatalogueProduct]:
         raise SetupError(f"{classes} does not exist; give a folder in the Grocery Store layout")
     pictures: dict[str, tuple[list[Path], list[Path]]] = {}
     for number, name in enumerate(("train.txt", "val.txt")):
-        for line in (folder / name).read_text(encoding="utf-8").splitlines():
-            path, fine, *_ = (part.strip() for part in line.split(","))
-            pictures.setdefault(fine, ([], []))[number].append(folder / path)
+        for path, fine in listed_pictures(folder, name):
+            pictures.setdefault(fine, ([], []))[number].append(path)
     with classes.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     found = []
@@ -110,25 +106,17 @@ class CaptionedSearch:
     ) -> None:
         bundle = Bundle.read(repository)
         captioner = bundle.require_captioner()
-        engines = {
-            spec.name: CpuEngine(repository / spec.name / "1" / "model.onnx", spec)
-            for spec in ENGINE_SPECS
-        }
-
-        def call(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-            return engines[model.name].infer(inputs)
-
+        engines = CpuEngines.from_repository(repository, ENGINE_SPECS)
         self._report = report
         self._preprocess = Preprocess(bundle.image_size, bundle.resize)
         self._caption_preprocess = Preprocess(captioner.image_size, captioner.resize)
         self._min_confidence = captioner.min_confidence
-        self._captioner = Captioner.from_repository(call, bundle, repository)
-        tokenizer = Tokenizer.from_file(str(repository / TOKENIZER_FILE))
-        self._encoders = Encoders(call, bundle, tokenizer)
+        self._captioner = Captioner.from_repository(engines, bundle, repository)
+        self._encoders = Encoders.from_repository(engines, bundle, repository)
         self._index = ProductIndex(bundle.image_dim, bundle.text_dim, Settings().max_filter_bytes)
         views = [path for item in products for path in item.images]
         report(f"encoding {len(views)} pictures of {len(products)} products")
-        images = self._encoders.encode_images(self._pixels(views, self._preprocess))
+        images = self._image_vectors(views)
         texts = self._encoders.encode_texts(
             [embedding_text({"attributes": {}} | item.product) for item in products]
         )
@@ -149,7 +137,7 @@ class CaptionedSearch:
         pairs = [(path, str(p.product["product_id"])) for p in products for path in p.queries]
         paths = [path for path, _ in pairs]
         self._report(f"{name}: captioning and encoding {len(paths)} queries")
-        images = self._encoders.encode_images(self._pixels(paths, self._preprocess))
+        images = self._image_vectors(paths)
         captions = self._captions(paths)
         sure = [caption.confidence >= self._min_confidence for caption in captions]
         words = self._encoders.encode_texts([caption.text or "?" for caption in captions])
@@ -192,15 +180,13 @@ class CaptionedSearch:
         ]
 
     def _captions(self, paths: Sequence[Path]) -> list[Caption]:
-        captions: list[Caption] = []
-        for start in range(0, len(paths), BATCH):
-            pixels = self._pixels(paths[start : start + BATCH], self._caption_preprocess)
-            captions += self._captioner.caption(np.stack(pixels))
-        return captions
-
-    @staticmethod
-    def _pixels(paths: Sequence[Path], preprocess: Preprocess) -> list[npt.NDArray[np.uint8]]:
-        limits = ImageLimits(10**8, 10**8)
         return [
-            decode_pixels(path.read_bytes(), str(path), limits, preprocess)[0] for path in paths
+            caption
+            for feed in image_feeds(paths, self._caption_preprocess)
+            for caption in self._captioner.caption(feed["image"])
         ]
+
+    def _image_vectors(self, paths: Sequence[Path]) -> FloatArray:
+        """Vectors (n, image_dim) of picture files."""
+        feeds = image_feeds(paths, self._preprocess)
+        return np.concatenate([self._encoders.encode_images(list(feed["image"])) for feed in feeds])

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 
 from bls_models.errors import BundleError
+from builders.caption_prompt import ImageTokens, prompt_from_checkpoint
 from builders.config import CaptionerConfig, find_checkpoint
+from builders.pixel_module import PixelModule
+from builders.tokenizer import tokenizer_json_from_checkpoint
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,43 @@ def causal_language_model(
     return language.eval()
 
 
-def stop_ids_of(model: Any, folder: Path) -> list[int]:
+def modules_of_checkpoint(
+    config: CaptionerConfig,
+    folder: Path,
+    model: Any,
+    vision: PixelModule,
+    language: Any,
+    image_tokens: ImageTokens,
+    count: int,
+) -> CaptionerModules:
+    """The modules of a transformers checkpoint, with its own tokenizer and prompt.
+
+    Args:
+        config: the bundle's ``[captioner]``.
+        folder: the checkpoint.
+        model: the whole vision-language model.
+        vision: its vision part.
+        language: its language model, from ``causal_language_model``.
+        image_tokens: how its prompts write a picture.
+        count: visual tokens T of a picture.
+
+    Raises:
+        BundleError: a file is missing or does not fit.
+    """
+    image_token_id = model.config.image_token_id
+    return CaptionerModules(
+        vision=vision.eval(),
+        language=language,
+        tokenizer_json=tokenizer_json_from_checkpoint(folder),
+        image_size=vision.pixels.image_size,
+        resize=vision.pixels.resize,
+        prompt_ids=prompt_from_checkpoint(config, folder, image_tokens, count, image_token_id),
+        image_token_id=image_token_id,
+        stop_ids=_stop_ids_of(model, folder),
+    )
+
+
+def _stop_ids_of(model: Any, folder: Path) -> list[int]:
     """The tokens at which a checkpoint's own ``generate()`` ends.
 
     Raises:

@@ -8,13 +8,12 @@ from typing import Any, cast
 import torch
 
 from bls_models.errors import BundleError
-from builders.caption_prompt import ImageTokens, prompt_from_checkpoint
-from builders.captioner import CaptionerModules, causal_language_model, stop_ids_of
+from builders.caption_prompt import ImageTokens
+from builders.captioner import CaptionerModules, causal_language_model, modules_of_checkpoint
 from builders.config import CaptionerConfig
 from builders.pixel_module import PixelModule
 from builders.preprocessing import PixelSettings, whole_picture_settings
 from builders.pretrained import model_from_checkpoint
-from builders.tokenizer import tokenizer_json_from_checkpoint
 
 # A picture that is not split is written like the view of the whole beside the parts of one that is.
 IMAGE_TOKENS = ImageTokens(
@@ -85,15 +84,6 @@ def idefics3_captioner_from_checkpoint(config: CaptionerConfig, folder: Path) ->
             "use config.json of the original repository"
         )
     language = causal_language_model(model.model.text_model, model.lm_head, folder, ["llama"])
-    return CaptionerModules(
-        vision=Idefics3Vision(model.model, pixels).eval(),
-        language=language,
-        tokenizer_json=tokenizer_json_from_checkpoint(folder),
-        image_size=pixels.image_size,
-        resize=pixels.resize,
-        prompt_ids=prompt_from_checkpoint(
-            config, folder, IMAGE_TOKENS, (side // factor) ** 2, model.config.image_token_id
-        ),
-        image_token_id=model.config.image_token_id,
-        stop_ids=stop_ids_of(model, folder),
-    )
+    vision = Idefics3Vision(model.model, pixels)
+    count = (side // factor) ** 2
+    return modules_of_checkpoint(config, folder, model, vision, language, IMAGE_TOKENS, count)

@@ -8,13 +8,12 @@ from typing import Any, cast
 import torch
 
 from bls_models.errors import BundleError
-from builders.caption_prompt import ImageTokens, prompt_from_checkpoint
-from builders.captioner import CaptionerModules, causal_language_model, stop_ids_of
+from builders.caption_prompt import ImageTokens
+from builders.captioner import CaptionerModules, causal_language_model, modules_of_checkpoint
 from builders.config import CaptionerConfig
 from builders.pixel_module import PixelModule
 from builders.preprocessing import PixelSettings, whole_picture_settings
 from builders.pretrained import model_from_checkpoint
-from builders.tokenizer import tokenizer_json_from_checkpoint
 
 IMAGE_TOKENS = ImageTokens(
     placeholder="<IMG_CONTEXT>", before=("<img>",), visual="<IMG_CONTEXT>", after=("</img>",)
@@ -69,15 +68,5 @@ def internvl_captioner_from_checkpoint(config: CaptionerConfig, folder: Path) ->
     pixels = whole_picture_settings(config, folder, width)
     count = int((width // found.vision_config.patch_size[0] * found.downsample_ratio) ** 2)
     language = causal_language_model(model.model.language_model, model.lm_head, folder, LANGUAGES)
-    return CaptionerModules(
-        vision=InternVLVision(model.model, pixels).eval(),
-        language=language,
-        tokenizer_json=tokenizer_json_from_checkpoint(folder),
-        image_size=pixels.image_size,
-        resize=pixels.resize,
-        prompt_ids=prompt_from_checkpoint(
-            config, folder, IMAGE_TOKENS, count, found.image_token_id
-        ),
-        image_token_id=found.image_token_id,
-        stop_ids=stop_ids_of(model, folder),
-    )
+    vision = InternVLVision(model.model, pixels)
+    return modules_of_checkpoint(config, folder, model, vision, language, IMAGE_TOKENS, count)

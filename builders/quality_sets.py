@@ -60,7 +60,7 @@ def photo_set_from_dataset(folder: Path, preprocess: Preprocess) -> RetrievalSet
     Raises:
         SetupError: a list is missing or empty, or a line or picture is wrong.
     """
-    views, photos = (_listed(folder, name) for name in ("train.txt", "val.txt"))
+    views, photos = (listed_pictures(folder, name) for name in ("train.txt", "val.txt"))
     return _photo_set(folder.name, views, photos, preprocess)
 
 
@@ -110,8 +110,12 @@ def _id(item: CatalogueProduct) -> str:
     return str(item.product["product_id"])
 
 
-def _listed(folder: Path, name: str) -> list[tuple[Path, str]]:
-    """Pictures and fine classes that a list names."""
+def listed_pictures(folder: Path, name: str) -> list[tuple[Path, str]]:
+    """Pictures and fine classes that a list of the Grocery Store layout names.
+
+    Raises:
+        SetupError: the list is missing or empty, or a line names no picture with a class.
+    """
     path = folder / name
     if not path.is_file():
         raise SetupError(

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +18,9 @@ from rich.table import Table
 
 from bls_models.bundle import Bundle
 from bls_models.captioner import Captioner
-from bls_models.cpu_engine import CpuEngine
-from bls_models.encoders import Arrays
+from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.images import ImageLimits, Preprocess, decode_pixels
-from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_CAPTIONER, ModelSpec
+from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_CAPTIONER
 from loadtest.measurements import LoadError
 from loadtest.photos import Photo
 
@@ -77,15 +75,11 @@ class RawCaptions:
 
     def __init__(self, repository: Path) -> None:
         # One thread for the decoder: two on steps this short take a quarter longer.
-        engines = {
-            spec.name: CpuEngine(repository / spec.name / "1" / "model.onnx", spec, threads)
+        engines = CpuEngines(
+            CpuEngine(repository / spec.name / "1" / "model.onnx", spec, threads)
             for spec, threads in ((CAPTION_VISION, 0), (CAPTION_DECODER, 1))
-        }
-
-        def call(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-            return engines[model.name].infer(inputs)
-
-        self._captioner = Captioner.from_repository(call, Bundle.read(repository), repository)
+        )
+        self._captioner = Captioner.from_repository(engines, Bundle.read(repository), repository)
 
     def captions(self, pixels: Pixels) -> list[tuple[str, int]]:
         """Text and number of tokens of pictures (n, S, S, 3)."""

@@ -6,16 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
-from bls_models.bundle import TOKENIZER_FILE, Bundle
-from bls_models.cpu_engine import CpuEngine
-from bls_models.encoders import Arrays, Encoders
+from bls_models.bundle import Bundle
+from bls_models.cpu_engine import CpuEngines
+from bls_models.encoders import Encoders
 from bls_models.images import ImageLimits, Preprocess, decode_pixels
 from bls_models.index import IndexedProduct
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
-from bls_models.specs import ENCODER_SPECS, ModelSpec
+from bls_models.specs import ENCODER_SPECS
 from bls_models.vectors import FloatArray
 from seed.records import CatalogRow
 from seed.rows import read_catalog
@@ -32,15 +31,8 @@ CATEGORIES = 100
 def real_vectors(repository: Path, catalog: Path) -> tuple[FloatArray, FloatArray]:
     """The image and text vectors of a catalogue, (n, image_dim) and (m, text_dim)."""
     bundle, settings = Bundle.read(repository), Settings.from_environment()
-    engines = {
-        spec.name: CpuEngine(repository / spec.name / "1" / "model.onnx", spec)
-        for spec in ENCODER_SPECS
-    }
-
-    def call(model: ModelSpec, inputs: Arrays) -> dict[str, FloatArray]:
-        return engines[model.name].infer(inputs)
-
-    encoders = Encoders(call, bundle, Tokenizer.from_file(str(repository / TOKENIZER_FILE)))
+    engines = CpuEngines.from_repository(repository, ENCODER_SPECS)
+    encoders = Encoders.from_repository(engines, bundle, repository)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     preprocess = Preprocess(bundle.image_size, bundle.resize)
     rows = [row for row in read_catalog(catalog) if isinstance(row, CatalogRow)]

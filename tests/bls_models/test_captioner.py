@@ -13,7 +13,7 @@ from serving_support import REPOSITORY, SAMPLE
 
 from bls_models.bundle import Bundle
 from bls_models.captioner import Captioner
-from bls_models.cpu_engine import Arrays, CpuEngine
+from bls_models.cpu_engine import Arrays, CpuEngines
 from bls_models.errors import CaptionerError, RequestError
 from bls_models.images import ImageLimits, Preprocess, decode_pixels
 from bls_models.specs import CAPTION_DECODER, CAPTION_ENGINE_SPECS, CAPTION_VISION, ModelSpec
@@ -25,16 +25,13 @@ class Engines:
     """The real graphs, as a ``Caller`` that remembers the shapes it was called with."""
 
     def __init__(self) -> None:
-        self._engines = {
-            spec.name: CpuEngine(REPOSITORY / spec.name / "1" / "model.onnx", spec, threads=1)
-            for spec in CAPTION_ENGINE_SPECS
-        }
+        self._engines = CpuEngines.from_repository(REPOSITORY, CAPTION_ENGINE_SPECS, threads=1)
         self.shapes: list[tuple[str, dict[str, tuple[int, ...]]]] = []
 
     def __call__(self, model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         shapes = {name: array.shape for name, array in inputs.items()}
         self.shapes.append((model.name, shapes))
-        return self._engines[model.name].infer(inputs)
+        return self._engines(model, inputs)
 
     def called(self, model: ModelSpec) -> list[dict[str, tuple[int, ...]]]:
         return [shapes for name, shapes in self.shapes if name == model.name]

@@ -14,7 +14,7 @@ from serving_support import REPOSITORY, SAMPLE, SMALL_BUNDLE, blocks
 from tokenizers import Tokenizer
 
 from bls_models.bundle import Bundle
-from bls_models.cpu_engine import CpuEngine
+from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.encoders import Encoders
 from bls_models.errors import BundleError, EncoderError
 from bls_models.images import (
@@ -33,15 +33,12 @@ class Engines:
     """The real graphs in this process, as a ``Caller`` that remembers its batches."""
 
     def __init__(self) -> None:
-        self._engines = {
-            spec.name: CpuEngine(REPOSITORY / spec.name / "1" / "model.onnx", spec, threads=1)
-            for spec in ENCODER_SPECS
-        }
+        self._engines = CpuEngines.from_repository(REPOSITORY, ENCODER_SPECS, threads=1)
         self.batches: list[tuple[str, int]] = []
 
     def __call__(self, model: ModelSpec, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
         self.batches.append((model.name, len(inputs[model.inputs[0].name])))
-        return self._engines[model.name].infer(inputs)
+        return self._engines(model, inputs)
 
 
 @pytest.fixture(scope="module")

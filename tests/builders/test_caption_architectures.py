@@ -37,13 +37,12 @@ from transformers import (
 
 from bls_models.bundle import Bundle, CaptionerBundle
 from bls_models.captioner import Captioner
-from bls_models.cpu_engine import CpuEngine
+from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.images import Preprocess, prepare_pixels
 from bls_models.specs import (
     CAPTION_DECODER,
     CAPTION_ENGINE_SPECS,
     CAPTION_VISION,
-    ModelSpec,
 )
 from builders.caption_bundle import CaptionerBuild
 from builders.caption_graphs import token_embeddings
@@ -163,17 +162,12 @@ class Built:
 
     def captioner(self, **changes: Any) -> Captioner:
         """The serving loop over the graphs in OpenVINO."""
-        engines = {
-            spec.name: CpuEngine(self.graphs[spec.name], spec, threads=1)
-            for spec in CAPTION_ENGINE_SPECS
-        }
-
-        def call(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-            return engines[model.name].infer(inputs)
-
+        engines = CpuEngines(
+            CpuEngine(self.graphs[spec.name], spec, threads=1) for spec in CAPTION_ENGINE_SPECS
+        )
         modules = captioner_from_config(self.config)
         return Captioner(
-            call,
+            engines,
             replace(self.bundle, **changes),
             Tokenizer.from_str(modules.tokenizer_json),
             token_embeddings(modules),

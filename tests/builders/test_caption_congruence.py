@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +11,9 @@ from serving_support import REPOSITORY, ROOT
 
 from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.captioner import Caption, Captioner
-from bls_models.cpu_engine import Arrays, CpuEngine
+from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.images import Preprocess
-from bls_models.specs import CAPTION_ENGINE_SPECS, ModelSpec
+from bls_models.specs import CAPTION_ENGINE_SPECS
 from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.calibration import image_feeds
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
@@ -60,15 +59,10 @@ def reference(graphs: BundleGraphs, bundle: Bundle, pixels: npt.NDArray[np.uint8
 def captions(
     paths: dict[str, Path], bundle: Bundle, pixels: npt.NDArray[np.uint8]
 ) -> list[Caption]:
-    engines = {
-        spec.name: CpuEngine(paths[spec.name], spec, split_rows=True)
-        for spec in CAPTION_ENGINE_SPECS
-    }
-
-    def call(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        return engines[model.name].infer(inputs)
-
-    return Captioner.from_repository(call, bundle, REPOSITORY).caption(pixels)
+    engines = CpuEngines(
+        CpuEngine(paths[spec.name], spec, split_rows=True) for spec in CAPTION_ENGINE_SPECS
+    )
+    return Captioner.from_repository(engines, bundle, REPOSITORY).caption(pixels)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from bls_models.bundle import CAPTION_TOKENIZER_FILE, TOKEN_EMBEDDINGS_FILE, Bundle
 from bls_models.captioner import Captioner
-from bls_models.cpu_engine import Arrays, CpuEngine
-from bls_models.specs import CAPTION_ENGINE_SPECS, ENGINE_SPECS, ModelSpec
+from bls_models.cpu_engine import CpuEngines
+from bls_models.specs import CAPTION_ENGINE_SPECS, ENGINE_SPECS
 from builders.bundle import build_bundle, is_built, precisions_of
 from builders.calibration import calibration_from_catalogue
 from builders.config import BundleConfig
@@ -96,17 +96,10 @@ def test_graphs_have_the_sizes_of_the_manifest_and_the_precision_asked_for(built
 
 
 def test_what_was_built_gives_captions(built: Built) -> None:
-    engines = {
-        spec.name: CpuEngine(served_graph(built.repository, spec.name), spec, threads=1)
-        for spec in CAPTION_ENGINE_SPECS
-    }
-
-    def call(model: ModelSpec, inputs: Arrays) -> dict[str, np.ndarray]:
-        return engines[model.name].infer(inputs)
-
+    engines = CpuEngines.from_repository(built.repository, CAPTION_ENGINE_SPECS, threads=1)
     bundle = Bundle.read(built.repository)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    captions = Captioner.from_repository(call, bundle, built.repository).caption(pixels)
+    captions = Captioner.from_repository(engines, bundle, built.repository).caption(pixels)
     tokenizer = Tokenizer.from_file(str(built.repository / CAPTION_TOKENIZER_FILE))
     for caption in captions:
         assert 0 < caption.confidence < 1

@@ -24,9 +24,9 @@ from serving_support import (
 
 from bls_models.bundle import Bundle, CaptionerBundle
 from bls_models.captioner import Caption, Captioner
-from bls_models.cpu_engine import CpuEngine
+from bls_models.cpu_engine import CpuEngines
 from bls_models.images import Preprocess, prepare_pixels
-from bls_models.specs import CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER, PRODUCT_INGEST, ModelSpec
+from bls_models.specs import CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER, PRODUCT_INGEST
 from product_match_client import BadRequestError, ProductMatchClient
 
 pytestmark = pytest.mark.server
@@ -43,15 +43,8 @@ def captioner(bundle: Bundle) -> CaptionerBundle:
 @pytest.fixture(scope="module")
 def in_process(bundle: Bundle, captioner: CaptionerBundle) -> Captioner:
     """The same graphs without Triton."""
-    engines = {
-        spec.name: CpuEngine(REPOSITORY / spec.name / "1" / "model.onnx", spec)
-        for spec in CAPTION_ENGINE_SPECS
-    }
-
-    def call(model: ModelSpec, inputs: Any) -> dict[str, npt.NDArray[Any]]:
-        return engines[model.name].infer(inputs)
-
-    return Captioner.from_repository(call, bundle, REPOSITORY)
+    engines = CpuEngines.from_repository(REPOSITORY, CAPTION_ENGINE_SPECS)
+    return Captioner.from_repository(engines, bundle, REPOSITORY)
 
 
 @pytest.fixture
