@@ -51,6 +51,8 @@ class Captioner:
         bundle: the bundle's captioner.
         tokenizer: of its language model.
         embeddings: its token embedding table (vocabulary or more, hidden), float.
+        arrays: numpy, or another library of Python's array API, such as CuPy, for the decoder's
+            past; ``call`` takes its arrays as ``past_kv`` and returns them as ``new_kv``.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class Captioner:
         bundle: CaptionerBundle,
         tokenizer: Tokenizer,
         embeddings: npt.NDArray[np.floating[Any]],
+        arrays: Any = np,
     ) -> None:
         self._call = call
+        self._arrays = arrays
         self._bundle = bundle
         self._tokenizer = tokenizer
         self._embeddings = embeddings
@@ -68,7 +72,9 @@ class Captioner:
         self._image_slots = np.flatnonzero(self._prompt == bundle.image_token_id)
 
     @classmethod
-    def from_repository(cls, call: Caller, bundle: Bundle, repository: Path) -> Captioner:
+    def from_repository(
+        cls, call: Caller, bundle: Bundle, repository: Path, arrays: Any = np
+    ) -> Captioner:
         """With the tokenizer and the embedding table that the builders wrote.
 
         Raises:
@@ -80,6 +86,7 @@ class Captioner:
             Tokenizer.from_file(str(repository / CAPTION_TOKENIZER_FILE)),
             # Some are large, and a caption needs few of their rows.
             np.load(repository / TOKEN_EMBEDDINGS_FILE, mmap_mode="r"),
+            arrays,
         )
 
     def caption(self, pixels: npt.NDArray[np.uint8]) -> list[Caption]:
@@ -110,7 +117,7 @@ class Captioner:
         visual = self._call(CAPTION_VISION, {"image": pixels})["visual_tokens"]
         prompt = np.repeat(self._embeddings_of(self._prompt)[None], len(pixels), axis=0)
         prompt[:, self._image_slots] = visual
-        decoder = _DecoderState(self._call, bundle, len(pixels))
+        decoder = _DecoderState(self._call, bundle, len(pixels), self._arrays)
         logits = decoder.step(prompt)
         # Rows that still grow; a finished one leaves the batch and costs nothing more.
         rows = np.arange(len(pixels))
@@ -148,12 +155,11 @@ class _DecoderState:
     it would have to prepare its kernels.
     """
 
-    def __init__(self, call: Caller, bundle: CaptionerBundle, rows: int) -> None:
+    def __init__(self, call: Caller, bundle: CaptionerBundle, rows: int, arrays: Any) -> None:
         self._call = call
+        self._arrays = arrays
         # One slot at first, which stays hidden: engines need not take a past of length 0.
-        self._past = np.zeros(
-            (rows, bundle.kv_planes, bundle.kv_heads, 1, bundle.head_dim), np.float32
-        )
+        self._past = self._zeros((rows, bundle.kv_planes, bundle.kv_heads, 1, bundle.head_dim))
         self._length = 0
         self._most = len(bundle.prompt_ids) + bundle.max_new_tokens
         self.new_tokens = -1
@@ -184,20 +190,23 @@ class _DecoderState:
             )
         return logits
 
-    def _append(self, new_kv: FloatArray) -> None:
+    def _zeros(self, shape: tuple[int, ...]) -> Any:
+        return self._arrays.zeros(shape, dtype=self._arrays.float32)
+
+    def _append(self, new_kv: Any) -> None:
         """Add slots (B, planes, heads, N, d) to the past."""
         end = self._length + new_kv.shape[3]
         if end > self._past.shape[3]:
             room = min(-(-end // PAST_BLOCK) * PAST_BLOCK, self._most)
-            longer = np.zeros((*new_kv.shape[:3], room, new_kv.shape[4]), np.float32)
-            longer[:, :, :, : self._length] = self._past[:, :, :, : self._length]
+            longer = self._zeros((*new_kv.shape[:3], room, new_kv.shape[4]))
+            longer[:, :, :, : self._length, :] = self._past[:, :, :, : self._length, :]
             self._past = longer
-        self._past[:, :, :, self._length : end] = new_kv
+        self._past[:, :, :, self._length : end, :] = new_kv
         self._length = end
 
     def keep(self, rows: npt.NDArray[np.bool_]) -> None:
         """Drop the rows that have ended."""
-        self._past = self._past[rows]
+        self._past = self._past[self._arrays.asarray(rows)]
 
 
 def _log_softmax_at(logits: FloatArray, chosen: IntArray) -> npt.NDArray[np.float64]:

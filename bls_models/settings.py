@@ -111,6 +111,12 @@ class Settings:
         "Most photos that wait for a caption in one model instance; further ones are matched "
         "without.",
     )
+    caption_past_on_gpu: bool = setting(
+        False,
+        "PRODUCT_MATCH_CAPTION_PAST_ON_GPU",
+        "Keep the caption decoder's keys and values in GPU memory from step to step (GPU profile, "
+        "needs CuPy), instead of sending them with each.",
+    )
     ingest_caption_timeout_ms: int = setting(
         30_000,
         "PRODUCT_MATCH_INGEST_CAPTION_TIMEOUT_MS",

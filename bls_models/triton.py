@@ -103,6 +103,37 @@ def late_reply(request: Any) -> Callable[[Any], None]:
     return send
 
 
+def run_model(
+    model: ModelSpec, tensors: Sequence[Any], failure: type[ServiceError], memory: Any
+) -> list[Any]:
+    """Run another model of this server on one batch of Triton tensors.
+
+    Args:
+        model: the model.
+        tensors: its inputs.
+        failure: the error to raise.
+        memory: where the outputs should lie, one of ``pb_utils.TRITONSERVER_MEMORY_*``; without
+            a wish, those of a TensorRT engine would stay on the GPU, where numpy cannot go.
+
+    Raises:
+        ServiceError: of type ``failure``; the model failed or is not loaded.
+    """
+    request = pb_utils.InferenceRequest(
+        model_name=model.name,
+        requested_output_names=model.output_names,
+        inputs=list(tensors),
+        preferred_memory=pb_utils.PreferredMemory(memory, 0),
+    )
+    answer = request.exec()
+    if answer.has_error():
+        raise failure(
+            f"{model.name} failed: {answer.error().message()}; "
+            "check that the model is loaded and see the server's log"
+        )
+    outputs: list[Any] = answer.output_tensors()
+    return outputs
+
+
 def call_model(
     model: ModelSpec, inputs: Arrays, failure: type[ServiceError]
 ) -> dict[str, npt.NDArray[Any]]:
@@ -111,18 +142,9 @@ def call_model(
     Raises:
         ServiceError: of type ``failure``; the model failed or is not loaded.
     """
-    request = pb_utils.InferenceRequest(
-        model_name=model.name,
-        requested_output_names=model.output_names,
-        inputs=[pb_utils.Tensor(name, array) for name, array in inputs.items()],
-    )
-    answer = request.exec()
-    if answer.has_error():
-        raise failure(
-            f"{model.name} failed: {answer.error().message()}; "
-            "check that the model is loaded and see the server's log"
-        )
-    return {tensor.name(): tensor.as_numpy() for tensor in answer.output_tensors()}
+    tensors = [pb_utils.Tensor(name, array) for name, array in inputs.items()]
+    outputs = run_model(model, tensors, failure, pb_utils.TRITONSERVER_MEMORY_CPU)
+    return {tensor.name(): tensor.as_numpy() for tensor in outputs}
 
 
 def call_engine(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:

@@ -15,8 +15,8 @@ def gpu_config_from_spec(spec: ModelSpec, bundle: Bundle) -> str:
 
     Batches of the preferred sizes are powers of two from the tuned batch to the largest. The
     caption decoder's requests are whole batches already, and are not batched again. One instance:
-    the backend copies the next batch while this one runs. A model whose inputs have no free size
-    but the batch gets CUDA graphs for small batches.
+    the backend copies the next batch, through pinned memory, while this one runs. A model whose
+    inputs have no free size but the batch gets CUDA graphs for small batches.
 
     Args:
         spec: the engine model.
@@ -37,8 +37,8 @@ def gpu_config_from_spec(spec: ModelSpec, bundle: Bundle) -> str:
         *_batching(spec, tuned),
         f"instance_group [{{ count: 1, kind: KIND_GPU{_profile_choice(profiles)} }}]",
     ]
-    if all(-1 not in bundle_dims(tensor, bundle) for tensor in spec.inputs):
-        lines += _cuda_graphs(spec, bundle, tuned)
+    fixed = all(-1 not in bundle_dims(tensor, bundle) for tensor in spec.inputs)
+    lines += _optimization(_cuda_graphs(spec, bundle, tuned) if fixed else [])
     lines += _warm_up(spec, profiles, sorted({1, tuned}))
     return "\n".join(lines) + "\n"
 
@@ -89,15 +89,23 @@ def _cuda_graphs(spec: ModelSpec, bundle: Bundle, tuned: int) -> list[str]:
         specs.append(f"      {{ batch_size: {size}, {shape}{bound if smallest < size else ''} }}")
         smallest = size + 1
     return [
-        "# Launching the kernels of a small batch takes longer than running them, and a CUDA graph",
-        "# launches them at once. A batch of 3 uses the graph of 4: rows do not affect each other.",
-        "optimization {",
+        "  # Launching the kernels of a small batch takes longer than running them; a CUDA graph",
+        "  # launches them at once. A batch of 3 uses the graph of 4: rows are independent.",
         "  cuda {",
         "    graphs: true",
         "    graph_spec [",
         *",\n".join(specs).splitlines(),
         "    ]",
         "  }",
+    ]
+
+
+def _optimization(cuda_graphs: list[str]) -> list[str]:
+    return [
+        "optimization {",
+        "  input_pinned_memory { enable: true }",
+        "  output_pinned_memory { enable: true }",
+        *cuda_graphs,
         "}",
     ]
 

@@ -9,7 +9,12 @@ import pytest
 from serving_support import ROOT
 
 # Only inside the backend's stub: they import what Triton alone provides.
-INSIDE_TRITON = ("bls_models.triton", "bls_models.triton_metrics", "bls_models.engine_model")
+INSIDE_TRITON = (
+    "bls_models.triton",
+    "bls_models.triton_gpu",
+    "bls_models.triton_metrics",
+    "bls_models.engine_model",
+)
 
 SCRIPT = """
 import importlib, pkgutil, sys

@@ -104,7 +104,13 @@ def test_cuda_graphs_cover_every_small_batch_of_fixed_pixels_once() -> None:
 
 
 def test_texts_of_any_length_get_no_cuda_graphs() -> None:
-    assert not generated(TEXT_ENCODER).HasField("optimization")
+    assert not generated(TEXT_ENCODER).optimization.HasField("cuda")
+
+
+def test_tensors_cross_to_the_gpu_through_pinned_memory(spec: ModelSpec) -> None:
+    optimization = generated(spec).optimization
+    assert optimization.input_pinned_memory.enable
+    assert optimization.output_pinned_memory.enable
 
 
 def test_another_bundle_gives_other_sizes(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 
 from bls_models.bundle import Bundle
 from bls_models.captioner import Caption, Captioner
+from bls_models.gpu_arrays import cupy_for
+from bls_models.settings import Settings
 from bls_models.specs import IMAGE_CAPTIONER
 from bls_models.triton import (
     call_captioner,
@@ -17,6 +19,7 @@ from bls_models.triton import (
     set_up_logging,
     tensors_of,
 )
+from bls_models.triton_gpu import GpuCaptionEngines
 
 
 class TritonPythonModel:
@@ -26,9 +29,14 @@ class TritonPythonModel:
         """Read the tokenizer and the embedding table."""
         set_up_logging()
         repository = repository_of(args)
-        self._captioner = Captioner.from_repository(
-            call_captioner, Bundle.read(repository), repository
-        )
+        bundle = Bundle.read(repository)
+        if Settings.from_environment().caption_past_on_gpu:
+            cupy = cupy_for("PRODUCT_MATCH_CAPTION_PAST_ON_GPU")
+            self._captioner = Captioner.from_repository(
+                GpuCaptionEngines(cupy), bundle, repository, cupy
+            )
+        else:
+            self._captioner = Captioner.from_repository(call_captioner, bundle, repository)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Caption the pictures of all requests together."""
