@@ -34,7 +34,6 @@ from bls_models.match_record import (
     match_log_entry,
     report_outcome,
 )
-from bls_models.match_request import MatchQuery
 from bls_models.metrics import NO_METRICS, Metrics
 from bls_models.product import json_bytes
 from bls_models.query_captions import (
@@ -48,6 +47,7 @@ from bls_models.query_captions import (
 )
 from bls_models.settings import Settings, cpu_count
 from bls_models.store import Store
+from bls_models.variants import Variants
 from bls_models.vector_cache import VectorCache
 from bls_models.vectors import FloatArray
 
@@ -101,11 +101,7 @@ class ProductMatcher:
         self._search = search
         self._log = log
         self._bundle = bundle
-        # Only where text and image vectors can be compared.
-        self._cross_modal_weight = np.float32(
-            settings.cross_modal_weight if bundle.shared_space else 0.0
-        )
-        self._caption_weight = np.float32(settings.caption_weight)
+        self._variants = Variants.from_settings(settings)
         self._caption_seconds = settings.caption_timeout_ms / 1e3
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = Preprocess(bundle.image_size, bundle.resize)
@@ -128,11 +124,13 @@ class ProductMatcher:
         with it when it is answered; it belongs to that thread from then on.
         """
         try:
+            for request in requests:
+                request.variant = self._variants.of(request.request_id)
             self._decode_images(requests)
             for request in requests:
                 self._ask_for_caption(request)
             # With a weight captions are part of the query, so theirs is matched later.
-            self._match([item for item in requests if not (item.pending and self._caption_weight)])
+            self._match([item for item in requests if not _waits_for_caption(item)])
         except Exception as error:
             fail(requests, error)
         for request in requests:
@@ -155,8 +153,7 @@ class ProductMatcher:
                 assert request.pending is not None
                 request.caption = request.pending.outcome()
                 request.milliseconds["caption"] = request.caption.milliseconds or 0.0
-            if self._caption_weight:
-                self._match(requests)
+            self._match([item for item in requests if _waits_for_caption(item)])
             self._conclude(requests)
         except Exception as error:
             fail(requests, error)
@@ -259,7 +256,7 @@ class ProductMatcher:
             text_end = text_at + len(own_texts)
             index_queries.append(
                 self._index_query(
-                    request.query,
+                    request,
                     images[image_at:image_end],
                     words[text_at:text_end],
                     text_weights,
@@ -285,28 +282,34 @@ class ProductMatcher:
 
     def _weighted_texts(self, request: MatchRequest) -> tuple[tuple[str, ...], FloatArray]:
         """A query's texts with their weights; a caption that can be relied on is one of them."""
-        query = request.query
+        query, variant = request.query, request.variant
         assert query is not None
+        weights = query.text_weights * np.float32(variant.text_weight)
         if request.caption.status == OK:
-            weight = query.image_weights[0] * self._caption_weight
+            weight = query.image_weights[0] * np.float32(
+                variant.image_weight * variant.caption_weight
+            )
             if weight:
                 request.caption_used = True
-                weights = np.append(query.text_weights, weight)
-                return (*query.texts, request.caption.text), weights
-        return query.texts, query.text_weights
+                return (*query.texts, request.caption.text), np.append(weights, weight)
+        return query.texts, weights
 
     def _index_query(
-        self, query: MatchQuery, images: FloatArray, words: FloatArray, text_weights: FloatArray
+        self, request: MatchRequest, images: FloatArray, words: FloatArray, text_weights: FloatArray
     ) -> IndexQuery:
         """The query for the index; in a shared space its texts search the pictures too."""
-        image_weights = query.image_weights
-        if self._cross_modal_weight and len(words):
+        query, variant = request.query, request.variant
+        assert query is not None
+        image_weights = query.image_weights * np.float32(variant.image_weight)
+        # Only where text and image vectors can be compared.
+        cross = np.float32(variant.cross_modal_weight if self._bundle.shared_space else 0.0)
+        if cross and len(words):
             # Only proportions count. Of the smallest floats, shares would be 0.
             largest = np.abs(np.append(image_weights, text_weights)).max()
             image_weights, text_weights = image_weights / largest, text_weights / largest
             images = np.concatenate([images, words])
-            image_weights = np.append(image_weights, text_weights * self._cross_modal_weight)
-            text_weights = text_weights * (1 - self._cross_modal_weight)
+            image_weights = np.append(image_weights, text_weights * cross)
+            text_weights = text_weights * (1 - cross)
         return IndexQuery(
             image_vectors=images,
             image_weights=image_weights,
@@ -346,6 +349,7 @@ class ProductMatcher:
                     request.degraded.append("caption")
                 request.details = {
                     "request_id": request.request_id,
+                    "variant": request.variant.name,
                     "bundle": {"name": self._bundle.name, "fingerprint": self._bundle.fingerprint},
                     "index": request.index_info,
                     "caption": request.caption.details(request.caption_used),
@@ -361,3 +365,8 @@ class ProductMatcher:
         assert request.query is not None
         wanted = request.query.caption == ALWAYS or self._bundle.captioner is not None
         return wanted and request.caption.failed
+
+
+def _waits_for_caption(request: MatchRequest) -> bool:
+    """Whether its caption is under way and will be a part of the query."""
+    return request.pending is not None and request.variant.caption_weight > 0

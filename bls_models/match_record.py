@@ -16,6 +16,7 @@ from bls_models.match_request import Crop, MatchQuery
 from bls_models.metrics import CAPTIONS, DEGRADED, NO_METRICS, REQUESTS, STAGE_SECONDS, Metrics
 from bls_models.query_captions import NOT_ASKED, CaptionOutcome, PendingCaption
 from bls_models.store import Document
+from bls_models.variants import DEFAULT, Variant
 from bls_models.vectors import FloatArray
 
 Reply = Callable[["MatchRequest"], None]
@@ -54,6 +55,7 @@ class MatchRequest:
         request_id: the client's id, or one made here.
         query: the checked query; None where checking failed.
         error: what the request fails with.
+        variant: how the parts of its query are weighed.
         defer: prepares an answer after ``ProductMatcher.run`` has returned; what it returns
             sends that answer.
         reply: set by ``run`` where the answer comes later.
@@ -74,6 +76,7 @@ class MatchRequest:
     request_id: str
     query: MatchQuery | None = None
     error: Exception | None = None
+    variant: Variant = field(default_factory=lambda: Variant(DEFAULT))
     defer: Callable[[], Reply] | None = None
     reply: Reply | None = None
     images: list[QueryImage] = field(default_factory=list)
@@ -147,6 +150,7 @@ def match_log_entry(request: MatchRequest, now: datetime) -> Document:
     entry: Document = {
         "time": now,
         "request_id": request.request_id,
+        "variant": request.variant.name,
         "status": "ok" if error is None else "error",
         "milliseconds": request.milliseconds,
     }

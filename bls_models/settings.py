@@ -102,6 +102,14 @@ class Settings:
         "share of the photo's own weight. At 0 captions are only shown, and the search does not "
         "wait for them.",
     )
+    variants: str = setting(
+        "",
+        "PRODUCT_MATCH_VARIANTS",
+        "A/B test: JSON of named variants, each with its share of the requests and the weights in "
+        "which it differs: image_weight and text_weight (factors on the query's own weights), "
+        'caption_weight, cross_modal_weight. Example: `{"words-first": {"share": 0.1, '
+        '"text_weight": 2}}`.',
+    )
     caption_timeout_ms: int = setting(
         2000, "PRODUCT_MATCH_CAPTION_TIMEOUT_MS", "Longest wait of a match for its caption."
     )

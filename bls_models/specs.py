@@ -16,6 +16,8 @@ Dim = int | str
 # The words that the `caption` tensors of product_match and product_ingest take.
 CAPTION_MODES = ("never", "auto", "always")
 DESCRIPTION_MODES = ("never", "missing")
+# What may be said of a match.
+FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
 
 NUMPY_DTYPES: dict[str, type] = {
     "BYTES": np.object_,
@@ -204,10 +206,21 @@ PRODUCT_INGEST = ModelSpec(
     ),
 )
 
+PRODUCT_FEEDBACK = ModelSpec(
+    name="product_feedback",
+    max_batch_size=64,
+    inputs=(
+        TensorSpec("request_id", "BYTES", (1,)),
+        TensorSpec("product_id", "BYTES", (1,)),
+        TensorSpec("event", "BYTES", (1,)),
+    ),
+    outputs=(TensorSpec("status", "BYTES", (1,)),),
+)
+
 ENCODER_SPECS = (IMAGE_ENCODER, TEXT_ENCODER)
 CAPTION_ENGINE_SPECS = (CAPTION_VISION, CAPTION_DECODER)
 ENGINE_SPECS = (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS)
 # What every bundle serves, and what one with a captioner serves beside it.
-BASE_SPECS = (*ENCODER_SPECS, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST)
+BASE_SPECS = (*ENCODER_SPECS, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST, PRODUCT_FEEDBACK)
 CAPTION_SPECS = (*CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER)
 MODEL_SPECS = {spec.name: spec for spec in (*BASE_SPECS, *CAPTION_SPECS)}

@@ -27,6 +27,7 @@ PRODUCTS = "products"
 EMBEDDINGS = "embeddings"
 MATCH_LOG = "match_log"
 INGEST_LOG = "ingest_log"
+FEEDBACK = "feedback"
 IMAGES_BUCKET = "images"
 
 # What the index keeps of a product, beside its vectors.
@@ -107,6 +108,8 @@ class Store:
                 log = self.database[name]
                 self._expire(log)
                 log.create_index([("status", ASCENDING), ("time", DESCENDING)])
+            self._expire(self.database[FEEDBACK])
+            self.database[MATCH_LOG].create_index([("request_id", ASCENDING)])
 
     def _expire(self, log: Collection[Document]) -> None:
         """Let entries expire, also where the collection had another time for it before."""

@@ -2,7 +2,7 @@
 // message, in field 1 of ModelInferRequest, ModelReadyRequest and ModelMetadataRequest. Only calls
 // for public models go on, each to the location with its model's rules.
 
-const PUBLIC_MODELS = ['product_match', 'product_ingest'];
+const PUBLIC_MODELS = ['product_match', 'product_ingest', 'product_feedback'];
 const NAME_FIELD = 1;
 const FRAME_HEADER_BYTES = 5;
 // No message of the protocol has a field number that takes more.

@@ -85,7 +85,7 @@ def test_the_curl_commands_of_the_documents_get_answers(
 ) -> None:
     documents = [README, (ROOT / "docs" / "api.md").read_text(encoding="utf-8")]
     commands = [text for doc in documents for text in fenced("sh", doc) if "curl" in text]
-    assert len(commands) == 2
+    assert len(commands) == 3
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON, and strict parsers refuse it")
@@ -106,6 +106,7 @@ def test_the_curl_commands_of_the_documents_get_answers(
     ]
     assert answers[0]["product_id"][0] == "mug-classic-red"
     assert answers[1]["status"] == "found"
+    assert answers[2]["status"] == "recorded"
 
 
 @pytest.mark.server

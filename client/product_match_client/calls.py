@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, ModelSpec
+from bls_models.specs import PRODUCT_FEEDBACK, PRODUCT_INGEST, PRODUCT_MATCH, ModelSpec
 from product_match_client.errors import BadRequestError
 from product_match_client.images import ImageSource, image_bytes, image_sources
 from product_match_client.results import (
@@ -23,6 +23,7 @@ from product_match_client.results import (
     ingest_result_from_outputs,
     match_result_from_outputs,
     product_from_outputs,
+    status_from_outputs,
 )
 
 Crop = Sequence[float]
@@ -125,6 +126,12 @@ def get_call(product_id: str) -> Call[dict[str, Any] | None]:
 def reembed_call(product_id: str) -> Call[IngestResult]:
     """The call behind `ProductMatchClient.reembed`."""
     return _ingest_call("reembed", {"product_id": product_id}, ingest_result_from_outputs)
+
+
+def feedback_call(request_id: str, product_id: str, event: str) -> Call[str]:
+    """The call behind `ProductMatchClient.feedback`."""
+    given = {"request_id": [request_id], "product_id": [product_id], "event": [event]}
+    return Call(PRODUCT_FEEDBACK, _tensors(PRODUCT_FEEDBACK, given), status_from_outputs)
 
 
 def json_text(value: Mapping[str, Any], name: str) -> str:

@@ -13,6 +13,7 @@ from product_match_client.calls import (
     Crop,
     Result,
     delete_call,
+    feedback_call,
     get_call,
     match_call,
     reembed_call,
@@ -191,6 +192,22 @@ class ProductMatchClient:
         """
         return self._transport.send(get_call(product_id))
 
+    def feedback(self, request_id: str, product_id: str, event: str) -> str:
+        """Tell what became of a match, for reports and evaluations; telling it again is no harm.
+
+        Args:
+            request_id: of the match: ``details["request_id"]`` of its result.
+            product_id: the product it is about.
+            event: ``accepted`` (that was it), ``rejected`` (that was not), or ``clicked``.
+
+        Returns:
+            ``recorded``.
+
+        Raises:
+            ClientError: as for `upsert`.
+        """
+        return self._transport.send(feedback_call(request_id, product_id, event))
+
     def is_ready(self) -> bool:
         """Whether the server says that it answers; False also where it cannot be asked."""
         try:
@@ -311,6 +328,10 @@ class AsyncProductMatchClient:
     async def get(self, product_id: str) -> dict[str, Any] | None:
         """The document of a product, as `ProductMatchClient.get` does."""
         return await self._send(lambda: get_call(product_id))
+
+    async def feedback(self, request_id: str, product_id: str, event: str) -> str:
+        """Tell what became of a match, as `ProductMatchClient.feedback` does."""
+        return await self._send(lambda: feedback_call(request_id, product_id, event))
 
     async def is_ready(self) -> bool:
         """Whether the server says that it answers; False also where it cannot be asked."""

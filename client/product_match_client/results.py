@@ -41,9 +41,9 @@ class MatchResult:
 
     Attributes:
         matches: may be empty, which is an answer and not a failure.
-        details: request_id; bundle (name, fingerprint); index; caption, what became of it;
-            degraded, the parts that could not do their share; milliseconds, by stage and in
-            total.
+        details: request_id; variant, of an A/B test; bundle (name, fingerprint); index; caption,
+            what became of it; degraded, the parts that could not do their share; milliseconds, by
+            stage and in total.
         caption: the first photo in words; empty where there is no caption.
     """
 
@@ -116,6 +116,18 @@ def ingest_result_from_outputs(outputs: Outputs) -> IngestResult:
         revision=int(_single(outputs, "revision")),
         details=_json_object(_single(outputs, "details"), "details"),
     )
+
+
+def status_from_outputs(outputs: Outputs) -> str:
+    """The answer of ``product_feedback``.
+
+    Args:
+        outputs: status BYTES [1,1].
+
+    Raises:
+        ServerError: the tensor is empty.
+    """
+    return _text(_single(outputs, "status"))
 
 
 def product_from_outputs(outputs: Outputs) -> dict[str, Any] | None:

@@ -189,3 +189,23 @@ def test_queries_of_a_batch_keep_their_own_vectors() -> None:
     _, together = Matching(SHARED).match(texts("mug"), texts("vase", "mug"))
     assert [*together] == [*alone]
     assert [match.score for match in together.values()] == [match.score for match in alone.values()]
+
+
+SWAPPED = '{"pictures": {"share": 1, "cross_modal_weight": 1}}'
+DOUBLED = '{"words": {"share": 1, "text_weight": 4, "image_weight": 0.5, "cross_modal_weight": 0}}'
+
+
+def test_a_variant_has_a_cross_modal_weight_of_its_own() -> None:
+    (default,) = Matching(SHARED, cross_modal_weight=1.0).match(texts("mug"))
+    (variant,) = Matching(SHARED, cross_modal_weight=0.0, variants=SWAPPED).match(texts("mug"))
+    assert [match.score for match in variant.values()] == [
+        match.score for match in default.values()
+    ]
+
+
+def test_a_variants_factors_go_on_the_querys_own_weights() -> None:
+    matching = Matching(SHARED, cross_modal_weight=0.5, variants=DOUBLED)
+    matching.match(texts("mug", image=np.array([picture(1)], object), image_weight=np.float32([3])))
+    (query,) = matching.queries
+    assert query.image_weights.tolist() == [1.5]
+    assert query.text_weights.tolist() == [4.0]

@@ -18,12 +18,13 @@ from bls_models.specs import (
     IMAGE_CAPTIONER,
     MODEL_SPECS,
     NUMPY_DTYPES,
+    PRODUCT_FEEDBACK,
     PRODUCT_INGEST,
     PRODUCT_MATCH,
     ModelSpec,
     TensorSpec,
 )
-from product_match_client.calls import delete_call, get_call, match_call, upsert_call
+from product_match_client.calls import delete_call, feedback_call, get_call, match_call, upsert_call
 
 CONFIGURATIONS = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/*.pbtxt")])
 TRITON_TYPES = {dtype: f"TYPE_{dtype}" for dtype in NUMPY_DTYPES} | {"BYTES": "TYPE_STRING"}
@@ -140,6 +141,14 @@ def test_the_ingest_calls_of_the_client_have_the_inputs_of_the_spec() -> None:
         assert [item.name for item in call.tensors] == required
     full = upsert_call({"product_id": "p"}, [picture(1)], "missing")
     assert [item.name for item in full.tensors] == [item.name for item in PRODUCT_INGEST.inputs]
+
+
+def test_the_feedback_call_of_the_client_has_the_inputs_of_the_spec() -> None:
+    call = feedback_call("r", "p", "accepted")
+    assert call.spec is PRODUCT_FEEDBACK
+    assert [(item.name, item.dtype) for item in call.tensors] == [
+        (item.name, item.dtype) for item in PRODUCT_FEEDBACK.inputs
+    ]
 
 
 def test_asking_a_spec_for_an_input_it_lacks_names_the_model_and_the_input() -> None:

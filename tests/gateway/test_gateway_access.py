@@ -37,7 +37,10 @@ def test_a_client_with_a_key_gets_matches(
 ) -> None:
     product = catalogue[0]
     with ProductMatchClient(gateway.url(protocol), headers=headers) as client:
-        assert client.match(product.queries[0]).matches[0].product_id == product.product_id
+        result = client.match(product.queries[0])
+        assert result.matches[0].product_id == product.product_id
+        request_id = result.details["request_id"]
+        assert client.feedback(request_id, product.product_id, "accepted") == "recorded"
 
 
 @pytest.mark.parametrize("key", ["", SHOP_KEY + "0", SHOP_KEY[:-1], "0"])
@@ -80,6 +83,7 @@ def test_health_needs_no_key(gateway: Gateway, path: str) -> None:
         "/v2/models/product_match/ready",
         "/v2/models/product_match/versions/1/ready",
         "/v2/models/product_ingest/ready",
+        "/v2/models/product_feedback",
     ],
 )
 def test_metadata_and_readiness_of_public_models_pass(gateway: Gateway, path: str) -> None:

@@ -31,6 +31,12 @@ def post(server: Serving, model: str, body: dict[str, Any]) -> tuple[int, dict[s
             return error.code, json.load(error)
 
 
+def test_feedback_is_plain_json(server: Serving) -> None:
+    body = {"request_id": "r", "product_id": "mug", "event": "clicked"}
+    status, answer = post(server, "product_feedback", body)
+    assert (status, answer["status"]) == (200, "recorded")
+
+
 def jpeg(product: SampleProduct) -> str:
     with Image.open(product.images[0]) as image:
         return base64.b64encode(encoded(image.convert("RGB"), "JPEG", quality=95)).decode()

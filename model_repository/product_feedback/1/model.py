@@ -1,0 +1,52 @@
+"""``product_feedback``: records what people made of matches."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from bls_models.feedback import RECORDED, feedback_entry, feedback_from_tensors
+from bls_models.logs import LogWriter
+from bls_models.settings import Settings
+from bls_models.specs import PRODUCT_FEEDBACK
+from bls_models.store import FEEDBACK, Document, connect
+from bls_models.triton import error_response, response, set_up_logging, tensors_of
+from bls_models.triton_metrics import TritonMetrics
+
+
+class TritonPythonModel:
+    """Served through the Python backend, one instance."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Connect to the log."""
+        set_up_logging()
+        settings = Settings.from_environment()
+        self._metrics = TritonMetrics()
+        self._log = LogWriter(connect(settings)[FEEDBACK], settings.log_queue_size, self._metrics)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Record a batch; a bad request fails alone."""
+        now = datetime.now(UTC)
+        read = [_read(request, now) for request in requests]
+        self._log.write([item for item in read if not isinstance(item, Exception)])
+        return [_answer(item) for item in read]
+
+    def finalize(self) -> None:
+        """Write what still waits."""
+        self._log.close()
+        self._metrics.close()
+
+
+def _read(request: Any, now: datetime) -> Document | Exception:
+    try:
+        return feedback_entry(feedback_from_tensors(tensors_of(request)), now)
+    except Exception as error:
+        return error
+
+
+def _answer(item: Document | Exception) -> Any:
+    if isinstance(item, Exception):
+        return error_response(item)
+    return response(PRODUCT_FEEDBACK, {"status": np.array([[RECORDED.encode()]], np.object_)})
