@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench scale plots loadtest perf docs clean tune
+.PHONY: feedback help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench scale plots loadtest perf docs clean tune
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ smoke: install ## Serve on free ports, match one photo, stop; fails if the match
 
 logs: install ## Show the latest matches and errors
 	@$(BIN)/python -m local_server logs
+
+feedback: install ## Show how good matches are by the feedback on them
+	@$(BIN)/python -m local_server feedback
 
 import: install ## Import a catalogue into the running server: make import CATALOG=folder
 	@$(BIN)/python -m local_server import

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from bls_models.errors import ProductMatchError
 from local_server import log_tables
+from local_server.feedback_tables import show_feedback
 from local_server.first_match import match_photo, query_photo, show_match
 from local_server.options import Options, add_flags, read_options
 from local_server.running import read_running
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("run", "serve until Ctrl-C"),
         ("smoke", "serve on free ports with a database of its own, match once, stop"),
         ("logs", "show the latest matches and errors"),
+        ("feedback", "show how good matches are by the feedback on them"),
         ("import", "send a catalogue to the running server again"),
         ("reembed", "compute vectors anew for products of another bundle"),
     ):
@@ -64,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "reembed":
             stack = read_running(options.state_folder)
             return int(asyncio.run(reembed_stale(stack.http_url, stack.connect(), report)) > 0)
+        if arguments.command == "feedback":
+            return show_feedback(options, Console())
         return log_tables.show_logs(options, Console())
     except (ProductMatchError, ClientError) as error:
         print(f"error: {error}", file=sys.stderr)

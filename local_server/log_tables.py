@@ -24,7 +24,7 @@ SHOWN_MATCHES = 3
 
 def show_logs(options: Options, console: Console) -> int:
     """Print the tables; returns the exit status."""
-    with _database(options) as database, database_errors("reading the logs"):
+    with reports_database(options) as database, database_errors("reading the logs"):
         matches = queries.recent_matches(database, ROWS)
         console.print(_matches_table(matches))
         for log in (MATCH_LOG, INGEST_LOG):
@@ -42,24 +42,30 @@ def show_logs(options: Options, console: Console) -> int:
 
 
 @contextlib.contextmanager
-def _database(options: Options) -> Iterator[Database[Document]]:
-    """The running server's database, or the stopped one's, started for the moment."""
+def reports_database(options: Options) -> Iterator[Database[Document]]:
+    """The running server's database, or the stopped one's, started for the moment.
+
+    Raises:
+        SetupError: there is none yet.
+    """
     name = database_name(options)
-    running = find_running(options.state_folder)
-    if running is not None:
-        yield running.connect()
-    elif options.mongodb_uri:
-        yield connect_for_reports(options.mongodb_uri, name)
-    elif (options.state_folder / "database").is_dir():
-        with (
-            state_lock(options.state_folder),
-            local_database(options.state_folder, options.mongodb_port) as uri,
-        ):
-            yield connect_for_reports(uri, name)
-    else:
-        raise SetupError(
-            f"there is no database in {options.state_folder} yet; start the server with `make run`"
-        )
+    with contextlib.ExitStack() as stack:
+        running = find_running(options.state_folder)
+        if running is not None:
+            database = running.connect()
+        elif options.mongodb_uri:
+            database = connect_for_reports(options.mongodb_uri, name)
+        elif (options.state_folder / "database").is_dir():
+            stack.enter_context(state_lock(options.state_folder))
+            uri = stack.enter_context(local_database(options.state_folder, options.mongodb_port))
+            database = connect_for_reports(uri, name)
+        else:
+            raise SetupError(
+                f"there is no database in {options.state_folder} yet; start the server with "
+                "`make run`"
+            )
+        stack.callback(database.client.close)
+        yield database
 
 
 def _matches_table(entries: list[Document]) -> Table:
