@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,7 +64,8 @@ class Encoders:
             EncoderError: an engine failed or is not loaded.
         """
         if pixels and texts:
-            text_side = self._pool.submit(self.encode_texts, texts)
+            # With the context, which says what the calls belong to.
+            text_side = self._pool.submit(copy_context().run, self.encode_texts, texts)
             return self.encode_images(pixels), text_side.result()
         return self.encode_images(pixels), self.encode_texts(texts)
 

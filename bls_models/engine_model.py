@@ -31,8 +31,9 @@ class EngineModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the graph."""
-        set_up_logging()
-        threads = Settings.from_environment().engine_threads
+        settings = Settings.from_environment()
+        set_up_logging(args, settings)
+        threads = settings.engine_threads
         if not threads and self.graph.is_file():
             threads = int(self.graph.stat().st_size < self.one_thread_below)
         self._engine = CpuEngine(self.graph, self.spec, threads, self.split_rows)

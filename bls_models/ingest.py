@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from bls_models.product import (
     client_document,
     parse_product_json,
 )
+from bls_models.request_ids import RequestId
 from bls_models.settings import Settings
 from bls_models.specs import DESCRIPTION_MODES, PRODUCT_INGEST
 from bls_models.store import Document, Store
@@ -47,6 +47,8 @@ class IngestRequest:
         images: encoded images, None where the tensor was left out (a stored product then
             keeps its images).
         caption: one of ``DESCRIPTION_MODES``.
+        error: what reading its tensors gave.
+        header_request_id: see ``RequestId.header``.
     """
 
     request_id: str
@@ -55,13 +57,13 @@ class IngestRequest:
     images: tuple[bytes, ...] | None = None
     caption: str = NEVER
     error: RequestError | None = None
+    header_request_id: str = ""
 
 
 def ingest_request_from_tensors(
-    tensors: Mapping[str, npt.NDArray[Any]], request_id: str
+    tensors: Mapping[str, npt.NDArray[Any]], name: RequestId
 ) -> IngestRequest:
     """Read a request's tensors, which carry a batch dimension of 1."""
-    request_id = request_id or uuid.uuid4().hex
     try:
         inputs = {
             spec.name: without_batch_dimension(spec.name, tensors[spec.name], spec.config_dims)
@@ -70,13 +72,14 @@ def ingest_request_from_tensors(
         }
         caption = choice(inputs, "caption", NEVER, DESCRIPTION_MODES)
     except RequestError as error:
-        return IngestRequest(request_id, error=error)
+        return IngestRequest(name.value, error=error, header_request_id=name.header)
     return IngestRequest(
-        request_id,
+        name.value,
         operation=bytes(inputs["operation"][0]).decode(errors="replace"),
         product=bytes(inputs["product"][0]),
         images=tuple(inputs["image"]) if "image" in inputs else None,
         caption=caption,
+        header_request_id=name.header,
     )
 
 
@@ -272,6 +275,7 @@ def _log_entry(
     entry: Document = {
         "time": now,
         "request_id": request.request_id,
+        **({"header_request_id": request.header_request_id} if request.header_request_id else {}),
         "operation": request.operation[:80],
         "images": None if request.images is None else len(request.images),
         "milliseconds": milliseconds,

@@ -162,7 +162,7 @@ class ProductMatcher:
             try:
                 request.reply(request)
             except Exception:
-                logger.exception("the answer of request %s was not sent", request.request_id)
+                logger.exception("an answer was not sent", extra={"request_id": request.request_id})
 
     def _decode_images(self, requests: Sequence[MatchRequest]) -> None:
         clock = StageClock(requests, self._metrics)
@@ -358,7 +358,9 @@ class ProductMatcher:
                 }
             report_outcome(request, self._metrics)
         now = datetime.now(UTC)
-        self._log.write([match_log_entry(request, now) for request in requests])
+        # Answered probes would soon be most of the log.
+        noted = [item for item in requests if not item.is_probe or item.error is not None]
+        self._log.write([match_log_entry(request, now) for request in noted])
 
     def _lacks_caption(self, request: MatchRequest) -> bool:
         """Whether a caption was wanted and failed; ``auto`` wants one where the bundle can."""

@@ -58,6 +58,7 @@ class MatchRequest:
         variant: how the parts of its query are weighed.
         defer: prepares an answer after ``ProductMatcher.run`` has returned; what it returns
             sends that answer.
+        is_probe: whether a health check asks (``bls_models.probes``).
         reply: set by ``run`` where the answer comes later.
         images: its pictures, decoded.
         caption_pixels: of the first picture, for the captioner; (S, S, 3) UINT8.
@@ -71,6 +72,7 @@ class MatchRequest:
         milliseconds: of each stage.
         details: see docs/api.md.
         started: when it was read, by ``time.perf_counter``.
+        header_request_id: see ``RequestId.header``.
     """
 
     request_id: str
@@ -78,6 +80,7 @@ class MatchRequest:
     error: Exception | None = None
     variant: Variant = field(default_factory=lambda: Variant(DEFAULT))
     defer: Callable[[], Reply] | None = None
+    is_probe: bool = False
     reply: Reply | None = None
     images: list[QueryImage] = field(default_factory=list)
     caption_pixels: Pixels | None = None
@@ -91,6 +94,7 @@ class MatchRequest:
     milliseconds: dict[str, float] = field(default_factory=dict)
     details: Document = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
+    header_request_id: str = ""
 
     def __post_init__(self) -> None:
         self.request_id = self.request_id or uuid.uuid4().hex
@@ -154,6 +158,10 @@ def match_log_entry(request: MatchRequest, now: datetime) -> Document:
         "status": "ok" if error is None else "error",
         "milliseconds": request.milliseconds,
     }
+    if request.header_request_id:
+        entry["header_request_id"] = request.header_request_id
+    if request.is_probe:
+        entry["probe"] = True
     if query is not None:
         entry["inputs"] = {
             "images": [{"bytes": item.size, "sha256": item.sha256} for item in request.images],

@@ -15,6 +15,7 @@ from bls_models.errors import SetupError
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
+TEXT, JSON = LOG_FORMATS = ("text", "json")
 
 
 def setting(default: Any, env: str, doc: str) -> Any:
@@ -157,6 +158,12 @@ class Settings:
         "dropped and the loss is logged.",
     )
 
+    log_format: str = setting(
+        "text",
+        "PRODUCT_MATCH_LOG_FORMAT",
+        "Log lines of the models: `text`, in Triton's own form, or `json`, one object a line.",
+    )
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Settings from the environment; unset variables keep their defaults.
@@ -179,6 +186,11 @@ class Settings:
                     f"environment variable {variables[name]}={environ[variables[name]]} is out of "
                     "range; expected a number from 0 to 1"
                 )
+        if values.get("log_format", LOG_FORMATS[0]) not in LOG_FORMATS:
+            raise SetupError(
+                f"environment variable {variables['log_format']}={values['log_format']!r} is "
+                f"unknown; set {' or '.join(LOG_FORMATS)}"
+            )
         return cls(**values)
 
 

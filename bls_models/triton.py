@@ -6,10 +6,13 @@ by ``model_repository/*/1/model.py`` alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,11 +29,18 @@ from bls_models.errors import (
 )
 from bls_models.index import IndexMatch, IndexQuery
 from bls_models.index_wire import matches_from_tensors, tensors_from_queries
+from bls_models.log_lines import JsonHandler, TextFormatter, log_uncaught
+from bls_models.request_ids import RequestId, request_id_from
+from bls_models.settings import JSON, Settings
 from bls_models.specs import PRODUCT_INDEX, ModelSpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 logger = logging.getLogger(__name__)
+
+
+# What says to a call of another model which trace it belongs to; empty where it belongs to none.
+_trace: ContextVar[Mapping[str, Any]] = ContextVar("trace", default=MappingProxyType({}))
 
 
 class _TritonHandler(logging.Handler):
@@ -46,17 +56,55 @@ class _TritonHandler(logging.Handler):
             pb_utils.Logger.log_info(line)
 
 
-def set_up_logging() -> None:
-    """Send this package's log lines to Triton's log."""
-    package_logger = logging.getLogger("bls_models")
-    package_logger.setLevel(logging.INFO)
-    package_logger.addHandler(_TritonHandler())
-    package_logger.propagate = False
+def set_up_logging(args: Mapping[str, str], settings: Settings) -> None:
+    """Send this process's log records to Triton's log, or as lines of JSON beside it.
+
+    Args:
+        args: the arguments of ``initialize``.
+        settings: which of the two.
+    """
+    handler: logging.Handler
+    if settings.log_format == JSON:
+        handler = JsonHandler(args["model_name"])
+    else:
+        handler = _TritonHandler()
+        handler.setFormatter(TextFormatter())
+    # Of other packages what is a warning or worse.
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("bls_models").setLevel(logging.INFO)
+    log_uncaught()
 
 
 def repository_of(args: Mapping[str, str]) -> Path:
     """The model repository, from the arguments of ``initialize``."""
     return Path(args["model_repository"]).parent
+
+
+def parameters_of(request: Any) -> dict[str, Any]:
+    """A request's parameters, forwarded headers among them."""
+    parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+    return parameters
+
+
+def request_id_of(request: Any) -> RequestId:
+    """What a request is called; see ``bls_models.request_ids``."""
+    return request_id_from(request.request_id(), parameters_of(request))
+
+
+@contextlib.contextmanager
+def traced(requests: Sequence[Any]) -> Iterator[None]:
+    """Within the block calls of other models join the trace of the batch's first traced request.
+
+    A batch shares its calls, and a call has one trace. The block must end before the requests are
+    answered, for Triton frees a trace with its request; threads that go on do not inherit it.
+    """
+    traces = (request.trace() for request in requests)
+    trace = next((trace for trace in traces if trace.get_context()), None)
+    token = _trace.set({} if trace is None else {"trace": trace})
+    try:
+        yield
+    finally:
+        _trace.reset(token)
 
 
 def tensors_of(request: Any) -> dict[str, npt.NDArray[Any]]:
@@ -74,19 +122,28 @@ def response(model: ModelSpec, outputs: Arrays) -> Any:
     )
 
 
-def error_response(error: Exception) -> Any:
-    """An error for one request: the client's faults as 400, an absent part as 503, else 500."""
+def error_response(error: Exception, request_id: str = "") -> Any:
+    """An error for one request: the client's faults as 400, an absent part as 503, else 500.
+
+    What is not the client's fault is logged.
+
+    Args:
+        error: what the request fails with.
+        request_id: what it is called, for the log and, with a fault of the server, the answer.
+    """
+    about = {"request_id": request_id}
+    message = str(error)
     if isinstance(error, RequestError):
         code = pb_utils.TritonError.INVALID_ARG
     elif isinstance(error, ServiceError):
         code = pb_utils.TritonError.UNAVAILABLE
+        logger.warning("%s: %s", type(error).__name__, message, extra=about)
     else:
         code = pb_utils.TritonError.INTERNAL
-    if isinstance(error, ProductMatchError):
-        message = str(error)
-    else:
-        logger.error("unexpected %s", type(error).__name__, exc_info=error)
-        message = f"unexpected {type(error).__name__}; the server's log has the details"
+        logger.error("unexpected %s", type(error).__name__, exc_info=error, extra=about)
+        if not isinstance(error, ProductMatchError):
+            message = f"unexpected {type(error).__name__}; the server's log has the details"
+            message += f" under request {request_id}" if request_id else ""
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
 
@@ -123,6 +180,7 @@ def run_model(
         requested_output_names=model.output_names,
         inputs=list(tensors),
         preferred_memory=pb_utils.PreferredMemory(memory, 0),
+        **_trace.get(),
     )
     answer = request.exec()
     if answer.has_error():

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,11 +43,9 @@ def compiled_repository(repository: Path, state: Path, report: Callable[[str], N
     bundle = Bundle.read(repository)
     compiler = compiler_for_target("gpu")
     folder = state / "engines" / engines_key(bundle, compiler)
-    folder.mkdir(parents=True, exist_ok=True)
     report(f"engines: {folder}")
-    with _lock(folder / "lock"):
-        linked = folder / "model_repository"
-        link_repository(repository, linked)
+
+    def build(linked: Path) -> None:
         command = [sys.executable, "-m", "builders", "engines", "--target", "gpu"]
         # A process of its own: its TensorRT and CUDA memory are not the server's.
         done = subprocess.run(
@@ -56,9 +55,40 @@ def compiled_repository(repository: Path, state: Path, report: Callable[[str], N
             env=os.environ | {"PYTHONPATH": str(PROJECT)},
             check=False,
         )
-    if done.returncode:
-        raise SetupError("the engines could not be compiled; see above")
-    return linked
+        if done.returncode:
+            raise SetupError("the engines could not be compiled; see above")
+
+    return repository_with_engines(repository, folder, build)
+
+
+def repository_with_engines(repository: Path, folder: Path, build: Callable[[Path], None]) -> Path:
+    """A repository of this server's own, with the engines of a folder that servers share.
+
+    In the folder a repository is linked and built by one server at a time. None serves from it: the
+    next to come would take the links away while Triton reads them.
+
+    Args:
+        repository: the built model repository; it is only read.
+        folder: where the engines are kept.
+        build: makes those that are missing in the repository that it is given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder / "lock"):
+        linked = folder / "model_repository"
+        link_repository(repository, linked)
+        build(linked)
+        own = Path(tempfile.mkdtemp(prefix="product-match-")) / "model_repository"
+        for source in linked.rglob("*"):
+            if source.is_dir():
+                continue
+            target = own / source.relative_to(linked)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # An engine stays where it is; a new one would be another file under its name.
+            if source.is_symlink() or source.name in ENGINE_FILES:
+                target.symlink_to(source.resolve())
+            else:
+                shutil.copy2(source, target)
+    return own
 
 
 def engines_key(bundle: Bundle, compiler: Compiler) -> str:

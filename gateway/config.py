@@ -115,6 +115,7 @@ def configuration_text(options: GatewayOptions, module: Path, keys: Sequence[Api
         "INGEST_BURST": str(options.ingest_burst),
         "ADDRESS_CONNECTIONS": str(options.address_connections),
         "TIMEOUT": f"{options.timeout_s}s",
+        "LOG_FORMAT": options.log_format,
     }
     return _PLACEHOLDER.sub(
         lambda found: values[found.group(1)], TEMPLATE.read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from bls_models.errors import SetupError
-from bls_models.settings import setting, values_from_environment
+from bls_models.settings import LOG_FORMATS, setting, values_from_environment
 
 # Each of these ends up in nginx's configuration, where a stray quote or brace would be syntax.
 _ADDRESS = re.compile(r"[A-Za-z0-9._-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
@@ -66,6 +66,11 @@ class GatewayOptions:
         "Networks of proxies in front, separated by spaces, whose `X-Forwarded-For` names the "
         "client's address.",
     )
+    log_format: str = setting(
+        "json",
+        "GATEWAY_LOG_FORMAT",
+        "Lines of the access log: `json`, one object a line, or `text`.",
+    )
     folder: str = setting(
         "/tmp/gateway",
         "GATEWAY_FOLDER",
@@ -89,6 +94,8 @@ class GatewayOptions:
         for name in ("keys_file", "folder", "tls_certificate", "tls_key"):
             if getattr(self, name) or name in ("keys_file", "folder"):
                 self._check(name, _PATH, "an absolute path of letters, digits and . _ - /")
+        if self.log_format not in LOG_FORMATS:
+            raise _refusal("GATEWAY_LOG_FORMAT", self.log_format, " or ".join(LOG_FORMATS))
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise SetupError(
                 "TLS takes both GATEWAY_TLS_CERT and GATEWAY_TLS_KEY; set both, or neither"

@@ -23,6 +23,7 @@ from bls_models.bundle import Bundle
 from bls_models.errors import ProductMatchError, SetupError
 from bls_models.settings import Settings, setting, values_from_environment
 from local_server.options import PROJECT
+from local_server.tracing import TraceOptions
 from local_server.triton import (
     Installation,
     Ports,
@@ -38,14 +39,12 @@ PROFILES = ("cpu", "gpu")
 RESTRICTED = "model-repository,model-config,shared-memory,statistics,trace,logging"
 ADMIN_HEADER = "triton-admin-key"
 ADMIN_SECRET = "PRODUCT_MATCH_ADMIN_SECRET"
-# The gateway sets it; the models find it among a request's parameters.
-FORWARDED_HEADERS = "(?i)x-request-id"
 _SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
 FILE_SUFFIX = "_FILE"
 
 
 @dataclass(frozen=True)
-class ContainerOptions:
+class ContainerOptions(TraceOptions):
     """Options of ``python -m local_server.container``, all by environment variables."""
 
     profile: str = setting(
@@ -82,6 +81,7 @@ class ContainerOptions:
         Raises:
             SetupError: one cannot be used.
         """
+        super().__post_init__()
         if self.profile not in PROFILES:
             raise SetupError(
                 f"PRODUCT_MATCH_PROFILE={self.profile!r} is unknown; set {' or '.join(PROFILES)}"
@@ -151,11 +151,10 @@ def command_line(
             options.ports,
             options.address,
         ),
+        *options.trace_flags(),
         f"--exit-timeout-secs={options.exit_timeout_s}",
         f"--http-restricted-api={RESTRICTED}:{ADMIN_HEADER}={secret}",
         f"--grpc-restricted-protocol={RESTRICTED}:{ADMIN_HEADER}={secret}",
-        f"--http-header-forward-pattern={FORWARDED_HEADERS}",
-        f"--grpc-header-forward-pattern={FORWARDED_HEADERS}",
         *shlex.split(options.triton_flags),
     ]
 

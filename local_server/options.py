@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bls_models.settings import parse_value, setting
+from local_server.tracing import TraceOptions
 
 PROJECT = Path(__file__).resolve().parent.parent
 TUNING_FILE = "tuning.json"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(TraceOptions):
     """Options of ``python -m local_server``; each is also a flag (``--http-port`` and so on)."""
 
     http_port: int = setting(8000, "HTTP_PORT", "Triton's HTTP port; 0: any free one.")

@@ -2,7 +2,7 @@
 
 A server whose model processes have died still answers that it is live and ready. So this sends a
 real match, of a word and a tiny picture, through the whole pipeline: decoding, both encoders, index
-and database. It needs nothing but Python.
+and database. It needs nothing but Python. ``match_log`` shows it only where it fails.
 
 ``ready`` (also for start-up): the match was answered. ``live``: it was answered, or refused because
 a part is away that a restart would not bring back, as the database while the index loads (503). A
@@ -19,6 +19,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
+from bls_models.probes import probe_body
+
 LIVE = "live"
 READY = "ready"
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -29,23 +31,6 @@ UNAVAILABLE = 503
 DEAD_PROCESS = "is not healthy"
 # product_match has two processes, and Triton gives requests to them in turn.
 REQUESTS = 2
-# Grey, 8 x 8 pixels, as PNG.
-PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mNsaGhgwAaYGHCAwSkBADAXAZDUexXGAAAA"
-    "AElFTkSuQmCC"
-)
-
-
-def match_request() -> bytes:
-    """The match as JSON of Triton's infer; with words and a picture it asks for no caption."""
-    inputs = [
-        {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["probe"]},
-        {"name": "image", "datatype": "BYTES", "shape": [1, 1], "data": [PICTURE]},
-        {"name": "top_k", "datatype": "INT32", "shape": [1, 1], "data": [1]},
-    ]
-    return json.dumps(
-        {"id": "probe", "inputs": inputs, "outputs": [{"name": "product_id"}]}
-    ).encode()
 
 
 def ask(url: str, seconds: float) -> tuple[int, str]:
@@ -59,7 +44,9 @@ def ask(url: str, seconds: float) -> tuple[int, str]:
         The HTTP status, 0 if there was no answer, and what was wrong.
     """
     request = urllib.request.Request(
-        f"{url.rstrip('/')}/{ENDPOINT}", match_request(), {"Content-Type": "application/json"}
+        f"{url.rstrip('/')}/{ENDPOINT}",
+        json.dumps(probe_body()).encode(),
+        {"Content-Type": "application/json"},
     )
     try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:

@@ -15,7 +15,7 @@ from local_server.options import PROJECT, Options
 HEAD = """# Configuration
 
 Written by `make docs` from `local_server/options.py`, `local_server/container.py`,
-`bls_models/settings.py` and `gateway/options.py`; edit those.
+`local_server/tracing.py`, `bls_models/settings.py` and `gateway/options.py`; edit those.
 
 ## Local start-up
 
@@ -66,7 +66,9 @@ def _row(item: Field[Any], flag: bool) -> str:
 def _table(kind: Any, flag: bool = False) -> str:
     names = ["variable", *(["flag"] if flag else []), "default", "meaning"]
     lines = [f"| {' | '.join(names)} |", f"| {' | '.join(['---'] * len(names))} |"]
-    return "\n".join([*lines, *(_row(item, flag) for item in fields(kind))]) + "\n"
+    # What is shared with others comes last.
+    rows = sorted(fields(kind), key=lambda item: item.name not in kind.__annotations__)
+    return "\n".join([*lines, *(_row(item, flag) for item in rows)]) + "\n"
 
 
 def configuration_reference() -> str:

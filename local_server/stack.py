@@ -149,6 +149,7 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
                 state,
                 Ports(options.http_port, options.grpc_port, options.metrics_port),
                 {**settings, "MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name},
+                flags=options.trace_flags(),
             )
         )
         running = Running(

@@ -12,12 +12,13 @@ import tempfile
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
+from bls_models.request_ids import HEADER
 from local_server.options import PROJECT
 from local_server.processes import LOOPBACK, ManagedProcess, check_port_free, free_port
 
@@ -153,6 +154,9 @@ def server_flags(
         f"--http-port={ports.http}",
         f"--grpc-port={ports.grpc}",
         f"--metrics-port={ports.metrics}",
+        # Its own log lines are text; these times are those of the models' lines of JSON.
+        "--log-format=ISO8601",
+        *(f"--{name}-header-forward-pattern=(?i){HEADER}" for name in ("http", "grpc")),
     ]
 
 
@@ -192,6 +196,7 @@ def running_triton(
     ports: Ports,
     settings: Mapping[str, str],
     profile: str = "cpu",
+    flags: Sequence[str] = (),
 ) -> Iterator[TritonServer]:
     """Run tritonserver with the models of the repository's bundle until the end of the block.
 
@@ -203,6 +208,7 @@ def running_triton(
         ports: where to listen, on loopback only.
         settings: environment variables of ``bls_models.settings``.
         profile: which ``configs/<profile>.pbtxt`` the engines use.
+        flags: further flags of tritonserver.
 
     Raises:
         SetupError: a port is taken, or the server does not become ready.
@@ -220,6 +226,7 @@ def running_triton(
                     paths / "models", paths / "backends", profile, prefix, ports, LOOPBACK
                 ),
                 "--exit-timeout-secs=20",
+                *flags,
             ],
             state / "logs" / "triton.log",
             triton_environment(installation, settings),

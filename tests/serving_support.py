@@ -190,13 +190,19 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(
-    state: Path, uri: str, name: str, repository: Path = REPOSITORY, **settings: str
+    state: Path,
+    uri: str,
+    name: str,
+    repository: Path = REPOSITORY,
+    flags: Sequence[str] = (),
+    **settings: str,
 ) -> Iterator[Serving]:
     """Run Triton on the built models, with a database of that name."""
     client: MongoClient[Document] = MongoClient(uri, tz_aware=True)
     environment = {"MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name, **settings}
     try:
-        with running_triton(repository, state, Ports(0, 0, 0), environment) as triton:
+        ports = Ports(0, 0, 0)
+        with running_triton(repository, state, ports, environment, flags=flags) as triton:
             yield Serving(triton, client[name])
     finally:
         client.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +20,15 @@ import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
 from image_files import DOCKER, assemble, stages
-from serving_support import REPOSITORY, ROOT, SAMPLE, Serving, wait_for
+from serving_support import REPOSITORY, ROOT, SAMPLE, wait_for
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
-from builders.engine_repository import engines_key, link_repository
+from builders.engine_repository import (
+    engines_key,
+    link_repository,
+    repository_with_engines,
+)
 from builders.tensorrt_api import compiler_for_target
 from local_server import probe
 from local_server.container import (
@@ -130,6 +135,72 @@ def test_engines_lie_beside_links_to_the_built_models(tmp_path: Path, bundle: Bu
     assert not (linked / "gone").exists()
 
 
+def test_a_server_serves_from_a_folder_of_its_own(tmp_path: Path, bundle: Bundle) -> None:
+    def build(repository: Path) -> None:
+        (repository / "image_encoder" / "1" / "model.plan").write_bytes(b"an engine")
+        config = repository / "image_encoder" / "configs" / "gpu.pbtxt"
+        config.unlink()
+        config.write_text('name: "image_encoder"', encoding="utf-8")
+
+    shared = tmp_path / "engines"
+    first = repository_with_engines(REPOSITORY, shared, build)
+    second = repository_with_engines(REPOSITORY, shared, build)
+    assert first != second
+    # What others do to the shared folder later does not show.
+    shutil.rmtree(shared / "model_repository" / "text_encoder")
+    (shared / "model_repository" / "image_encoder" / "configs" / "gpu.pbtxt").unlink()
+    for served in first, second:
+        Bundle.read(served).check_files(served)
+        assert (served / "image_encoder" / "1" / "model.plan").read_bytes() == b"an engine"
+        config = served / "image_encoder" / "configs" / "gpu.pbtxt"
+        assert config.read_text(encoding="utf-8") == 'name: "image_encoder"'
+        shutil.rmtree(served.parent)
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from builders.engine_repository import repository_with_engines
+
+def build(repository):
+    # Nobody else may be here meanwhile.
+    busy = repository.parent / "busy"
+    busy.touch(exist_ok=False)
+    plan = repository / "image_encoder" / "1" / "model.plan"
+    if not plan.exists():
+        time.sleep(0.2)
+        plan.write_bytes(b"an engine")
+        (repository.parent / "builds").open("a").write("one\\n")
+    busy.unlink()
+
+for _ in range(10):
+    served = repository_with_engines(Path(sys.argv[1]), Path(sys.argv[2]), build)
+    files = [path for path in served.rglob("*") if not path.is_dir()]
+    assert len(files) == int(sys.argv[3]), len(files)
+    # As a server that loads its models while others start beside it.
+    for _ in range(20):
+        for path in files:
+            path.open("rb").close()
+"""
+
+
+def test_servers_that_share_a_volume_never_take_files_from_each_other(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    link_repository(REPOSITORY, tmp_path / "expected")
+    count = sum(not path.is_dir() for path in (tmp_path / "expected").rglob("*")) + 1
+    shared = tmp_path / "engines"
+    command = [sys.executable, "-c", SERVER, str(REPOSITORY), str(shared), str(count)]
+    servers = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) for _ in range(4)
+    ]
+    errors = [server.communicate()[1] for server in servers]
+    assert [server.returncode for server in servers] == [0] * 4, errors
+    assert (shared / "builds").read_text(encoding="utf-8") == "one\n", "one compiles for all"
+
+
 def test_engines_are_kept_by_bundle_tensorrt_and_gpu(bundle: Bundle) -> None:
     first = engines_key(bundle, compiler_for_target("rtx", ("8.9",)))
     second = engines_key(bundle, compiler_for_target("rtx", ("12.0",)))
@@ -190,20 +261,6 @@ def test_a_probe_judges_answers(
 def test_a_probe_of_nothing_fails_in_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert probe.main(["--url", f"http://{LOOPBACK}:{free_port()}", "--timeout", "0.5"]) == 1
     assert "no answer within 0.5 s" in capsys.readouterr().err
-
-
-@pytest.mark.server
-def test_a_probe_is_a_match_that_the_log_shows(server: Serving) -> None:
-    before = server.database["match_log"].count_documents({"request_id": "probe"})
-    for level in "live", "ready":
-        assert probe.main(["--url", server.triton.http_url, "--level", level]) == 0
-    wait_for(
-        lambda: (
-            server.database["match_log"].count_documents({"request_id": "probe"})
-            == before + 2 * probe.REQUESTS
-        ),
-        "the probes are logged",
-    )
 
 
 # --- a running container --------------------------------------------------------------------------

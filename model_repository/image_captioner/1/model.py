@@ -18,6 +18,7 @@ from bls_models.triton import (
     response,
     set_up_logging,
     tensors_of,
+    traced,
 )
 from bls_models.triton_gpu import GpuCaptionEngines
 
@@ -27,10 +28,11 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the tokenizer and the embedding table."""
-        set_up_logging()
+        settings = Settings.from_environment()
+        set_up_logging(args, settings)
         repository = repository_of(args)
         bundle = Bundle.read(repository)
-        if Settings.from_environment().caption_past_on_gpu:
+        if settings.caption_past_on_gpu:
             cupy = cupy_for("PRODUCT_MATCH_CAPTION_PAST_ON_GPU")
             self._captioner = Captioner.from_repository(
                 GpuCaptionEngines(cupy), bundle, repository, cupy
@@ -43,7 +45,8 @@ class TritonPythonModel:
         batches = [tensors_of(request)["image"] for request in requests]
         try:
             # One after another they have the order of the requests.
-            captions = iter(self._captioner.caption(np.concatenate(batches)))
+            with traced(requests):
+                captions = iter(self._captioner.caption(np.concatenate(batches)))
         except Exception as error:
             return [error_response(error) for _ in requests]
         return [_answer([next(captions) for _ in batch]) for batch in batches]

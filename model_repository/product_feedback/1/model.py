@@ -9,10 +9,17 @@ import numpy as np
 
 from bls_models.feedback import RECORDED, feedback_entry, feedback_from_tensors
 from bls_models.logs import LogWriter
+from bls_models.request_ids import request_id_from
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_FEEDBACK
 from bls_models.store import FEEDBACK, Document, connect
-from bls_models.triton import error_response, response, set_up_logging, tensors_of
+from bls_models.triton import (
+    error_response,
+    parameters_of,
+    response,
+    set_up_logging,
+    tensors_of,
+)
 from bls_models.triton_metrics import TritonMetrics
 
 
@@ -21,8 +28,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect to the log."""
-        set_up_logging()
         settings = Settings.from_environment()
+        set_up_logging(args, settings)
         self._metrics = TritonMetrics()
         self._log = LogWriter(connect(settings)[FEEDBACK], settings.log_queue_size, self._metrics)
 
@@ -31,7 +38,10 @@ class TritonPythonModel:
         now = datetime.now(UTC)
         read = [_read(request, now) for request in requests]
         self._log.write([item for item in read if not isinstance(item, Exception)])
-        return [_answer(item) for item in read]
+        return [
+            _answer(item, request_id_from(request.request_id(), parameters_of(request)).value)
+            for item, request in zip(read, requests, strict=True)
+        ]
 
     def finalize(self) -> None:
         """Write what still waits."""
@@ -46,7 +56,7 @@ def _read(request: Any, now: datetime) -> Document | Exception:
         return error
 
 
-def _answer(item: Document | Exception) -> Any:
+def _answer(item: Document | Exception, request_id: str) -> Any:
     if isinstance(item, Exception):
-        return error_response(item)
+        return error_response(item, request_id)
     return response(PRODUCT_FEEDBACK, {"status": np.array([[RECORDED.encode()]], np.object_)})

@@ -33,8 +33,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the index from the database and start following it."""
-        set_up_logging()
         settings = Settings.from_environment()
+        set_up_logging(args, settings)
         bundle = Bundle.read(repository_of(args))
         store = Store(connect(settings), settings.log_days)
         self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)

@@ -20,9 +20,11 @@ from bls_models.triton import (
     call_engine,
     error_response,
     repository_of,
+    request_id_of,
     response,
     set_up_logging,
     tensors_of,
+    traced,
 )
 from bls_models.triton_metrics import TritonMetrics
 
@@ -32,8 +34,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the parts and see to the database's indexes."""
-        set_up_logging()
         settings = Settings.from_environment()
+        set_up_logging(args, settings)
         repository = repository_of(args)
         bundle = Bundle.read(repository)
         database = connect(settings)
@@ -58,10 +60,15 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Carry out a batch of requests."""
         batch = [
-            ingest_request_from_tensors(tensors_of(request), request.request_id())
+            ingest_request_from_tensors(tensors_of(request), request_id_of(request))
             for request in requests
         ]
-        return [_answer(outcome) for outcome in self._ingester.run(batch)]
+        with traced(requests):
+            outcomes = self._ingester.run(batch)
+        return [
+            _answer(outcome, request.request_id)
+            for outcome, request in zip(outcomes, batch, strict=True)
+        ]
 
     def finalize(self) -> None:
         """Write the log entries that still wait."""
@@ -70,9 +77,9 @@ class TritonPythonModel:
         self._metrics.close()
 
 
-def _answer(outcome: IngestResult | Exception) -> Any:
+def _answer(outcome: IngestResult | Exception, request_id: str) -> Any:
     if isinstance(outcome, Exception):
-        return error_response(outcome)
+        return error_response(outcome, request_id)
     return response(
         PRODUCT_INGEST,
         {

@@ -13,6 +13,7 @@ from bls_models.logs import LogWriter
 from bls_models.match import ProductMatcher
 from bls_models.match_record import MatchRequest, Reply
 from bls_models.match_request import match_query_from_tensors
+from bls_models.probes import is_probe
 from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
@@ -22,11 +23,14 @@ from bls_models.triton import (
     call_engine,
     error_response,
     late_reply,
+    parameters_of,
     repository_of,
+    request_id_of,
     response,
     search_index,
     set_up_logging,
     tensors_of,
+    traced,
 )
 from bls_models.triton_metrics import TritonMetrics
 
@@ -36,8 +40,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the parts."""
-        set_up_logging()
         self._settings = Settings.from_environment()
+        set_up_logging(args, self._settings)
         repository = repository_of(args)
         bundle = Bundle.read(repository)
         database = connect(self._settings)
@@ -62,13 +66,18 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer a batch of requests; those that wait for captions are answered later."""
         batch = [self._read(request) for request in requests]
-        self._matcher.run(batch)
+        with traced(requests):
+            self._matcher.run(batch)
         return [None if item.reply else _answer(item) for item in batch]
 
     def _read(self, request: Any) -> MatchRequest:
-        item = MatchRequest(request.request_id(), defer=lambda: _deferred(request))
+        name = request_id_of(request)
+        item = MatchRequest(
+            name.value, defer=lambda: _deferred(request), header_request_id=name.header
+        )
         try:
             item.query = match_query_from_tensors(tensors_of(request), self._settings)
+            item.is_probe = is_probe(parameters_of(request), item.query)
         except Exception as error:
             item.error = error
         return item
@@ -88,11 +97,11 @@ def _deferred(request: Any) -> Reply:
 
 def _answer(item: MatchRequest) -> Any:
     if item.error is not None:
-        return error_response(item.error)
+        return error_response(item.error, item.request_id)
     try:
         return _response(item)
     except Exception as error:
-        return error_response(error)
+        return error_response(error, item.request_id)
 
 
 def _response(item: MatchRequest) -> Any:
