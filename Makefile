@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 TORCH_PIP_ARGS ?=
 
 # The options of local start-up (docs/configuration.md) may stand on make's command line.
-export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING
+export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
 
 .DEFAULT_GOAL := help
-.PHONY: feedback help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench scale plots loadtest perf docs clean tune
+.PHONY: feedback help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench scale plots loadtest perf docs clean tune alerts
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -154,6 +154,11 @@ loadtest: $(VENV)/.test-installed models ## Many users with locust (USERS, TIME,
 
 perf: $(VENV)/.test-installed models ## Sweep load with perf_analyzer: CSV and plot (PHOTOS, URL=grpc://host:port)
 	$(BIN)/python -m loadtest.perf $(LOAD_SOURCES)
+
+alerts: ## Evaluate the alerts' scenarios (needs promtool, of Debian's package prometheus)
+	promtool check rules helm/product-match/rules/product-match.yaml
+	promtool test rules tests/helm/alert_scenarios.yaml
+	promtool check config --syntax-only docker/prometheus.yaml
 
 docs: $(VENV)/.test-installed ## Write the references in docs/ from the code and the chart
 	$(BIN)/python -m local_server.reference > docs/configuration.md

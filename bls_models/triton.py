@@ -30,7 +30,6 @@ from bls_models.errors import (
 from bls_models.index import IndexMatch, IndexQuery
 from bls_models.index_wire import matches_from_tensors, tensors_from_queries
 from bls_models.log_lines import JsonHandler, TextFormatter, log_uncaught
-from bls_models.request_ids import RequestId, request_id_from
 from bls_models.settings import JSON, Settings
 from bls_models.specs import PRODUCT_INDEX, ModelSpec
 
@@ -84,11 +83,6 @@ def parameters_of(request: Any) -> dict[str, Any]:
     """A request's parameters, forwarded headers among them."""
     parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
     return parameters
-
-
-def request_id_of(request: Any) -> RequestId:
-    """What a request is called; see ``bls_models.request_ids``."""
-    return request_id_from(request.request_id(), parameters_of(request))
 
 
 @contextlib.contextmanager

@@ -24,10 +24,12 @@ CHART_VARIABLES = frozenset(
     {
         "MONGODB_URI",
         "PRODUCT_MATCH_DATABASE",
+        "PRODUCT_MATCH_LOG_FORMAT",
         "GATEWAY_FOLDER",
         "GATEWAY_GRPC_PORT",
         "GATEWAY_HTTP_PORT",
         "GATEWAY_KEYS_FILE",
+        "GATEWAY_LOG_FORMAT",
         "GATEWAY_TLS_CERT",
         "GATEWAY_TLS_KEY",
         "GATEWAY_UPSTREAM_GRPC",

@@ -68,6 +68,7 @@ def test_settings_may_come_from_files(tmp_path: Path) -> None:
         ("PRODUCT_MATCH_ADMIN_SECRET", "short", "at least 16"),
         ("PRODUCT_MATCH_ADMIN_SECRET", "with,comma=0123456789", "letters, digits"),
         ("HTTP_PORT", "http", "not a valid int"),
+        ("TRACE_URL", "collector:4318", "http://collector:4318"),
     ],
 )
 def test_an_unusable_setting_is_named(variable: str, value: str, message: str) -> None:

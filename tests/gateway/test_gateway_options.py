@@ -82,6 +82,7 @@ def test_a_new_key_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("GATEWAY_TLS_CERT", "/tls/cert.pem", "GATEWAY_TLS_KEY"),
         ("GATEWAY_CORS_ORIGINS", "shop.example", "https://shop.example"),
         ("GATEWAY_CORS_ORIGINS", 'https://a"b', "https://shop.example"),
+        ("GATEWAY_LOG_FORMAT", "xml", "json"),
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8", "networks"),
     ],
 )

@@ -41,6 +41,7 @@ ALL_ON = merged(
         "profile": "gpu",
         "import": {"enabled": True},
         "autoscaling": {"enabled": True},
+        "tracing": {"url": "http://collector:4318/v1/traces"},
         "metrics": {
             name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard")
         },
@@ -66,6 +67,9 @@ OTHER: dict[str, Any] = {
     "strategy.maxUnavailable": 1,
     "settings": {"PRODUCT_MATCH_MAX_IMAGES": 4},
     "tritonFlags": ["--log-verbose=1"],
+    "logFormat": "text",
+    "tracing.url": "https://collector.example/v1/traces",
+    "tracing.rate": 7,
     "resources.requests": {"cpu": "7"},
     "resources.limits": {"memory": "7Gi"},
     "sharedMemory": "3Gi",
@@ -154,6 +158,7 @@ OTHER: dict[str, Any] = {
     "networkPolicy.monitoring": [PEER],
     "networkPolicy.database": [PEER],
     "networkPolicy.databasePort": 27018,
+    "networkPolicy.collector": [PEER],
     "metrics.serviceMonitor.enabled": False,
     "metrics.serviceMonitor.interval": "1m",
     "metrics.serviceMonitor.labels": {"a": "b"},
@@ -240,6 +245,41 @@ def test_containers_get_only_variables_that_their_programs_read() -> None:
         for name in ("triton", *(["engines"] if values is not MINIMAL else [])):
             assert environment(container(manifests, name)).keys() <= server
         assert environment(container(manifests, "gateway")).keys() <= names(GatewayOptions)
+
+
+# --- logs and traces --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chosen", ["json", "text"])
+def test_models_and_gateway_log_in_the_same_form(chosen: str) -> None:
+    manifests = render(merged(MINIMAL, {"logFormat": chosen}))
+    assert environment(container(manifests, "triton"))["PRODUCT_MATCH_LOG_FORMAT"] == chosen
+    assert environment(container(manifests, "gateway"))["GATEWAY_LOG_FORMAT"] == chosen
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://collector.monitoring:4318/v1/traces", 4318),
+        ("http://collector/v1/traces", 80),
+        ("https://collector.example/v1/traces", 443),
+    ],
+)
+def test_traces_may_leave_the_pod(url: str, port: int) -> None:
+    manifests = render(merged(MINIMAL, {"tracing": {"url": url, "rate": 5}}))
+    variables = environment(container(manifests, "triton"))
+    assert (variables["TRACE_URL"], variables["TRACE_RATE"]) == (url, "5")
+    assert ContainerOptions(trace_url=url, trace_rate=5).trace_flags()
+    ports = [
+        item["port"]
+        for rule in the(manifests, "NetworkPolicy")["spec"]["egress"]
+        for item in rule["ports"]
+    ]
+    assert port in ports
+
+
+def test_without_a_collector_there_are_no_traces() -> None:
+    assert "TRACE_URL" not in environment(container(render(MINIMAL), "triton"))
 
 
 # --- profiles ---------------------------------------------------------------------------------

@@ -108,6 +108,12 @@ seccompProfile: { type: RuntimeDefault }
 {{ ternary "https" "http" (not (empty $secure)) }}://{{ include "pm.fullname" . }}:{{ .Values.service.httpPort }}
 {{- end -}}
 
+{{/* The port of the collector's URL. */}}
+{{- define "pm.tracePort" -}}
+{{- $url := urlParse .Values.tracing.url -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end -}}
+
 {{/* A probe: its timing, and the command that asks for a real match and gives up in time to say so. */}}
 {{- define "pm.probe" -}}
 {{- $seconds := printf "--timeout=%d" (sub (int .timing.timeoutSeconds) 1) -}}

@@ -12,6 +12,7 @@ from bls_models.encoders import Encoders
 from bls_models.ingest import IngestResult, ProductIngester, ingest_request_from_tensors
 from bls_models.logs import LogWriter
 from bls_models.product import json_bytes
+from bls_models.request_ids import request_id_from
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST
 from bls_models.store import INGEST_LOG, Store, connect
@@ -19,8 +20,8 @@ from bls_models.triton import (
     call_captioner,
     call_engine,
     error_response,
+    parameters_of,
     repository_of,
-    request_id_of,
     response,
     set_up_logging,
     tensors_of,
@@ -60,7 +61,10 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Carry out a batch of requests."""
         batch = [
-            ingest_request_from_tensors(tensors_of(request), request_id_of(request))
+            ingest_request_from_tensors(
+                tensors_of(request),
+                request_id_from(request.request_id(), parameters_of(request)),
+            )
             for request in requests
         ]
         with traced(requests):

@@ -15,6 +15,7 @@ from bls_models.match_record import MatchRequest, Reply
 from bls_models.match_request import match_query_from_tensors
 from bls_models.probes import is_probe
 from bls_models.product import json_bytes
+from bls_models.request_ids import request_id_from
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
 from bls_models.store import MATCH_LOG, Store, connect
@@ -25,7 +26,6 @@ from bls_models.triton import (
     late_reply,
     parameters_of,
     repository_of,
-    request_id_of,
     response,
     search_index,
     set_up_logging,
@@ -71,13 +71,14 @@ class TritonPythonModel:
         return [None if item.reply else _answer(item) for item in batch]
 
     def _read(self, request: Any) -> MatchRequest:
-        name = request_id_of(request)
+        parameters = parameters_of(request)
+        name = request_id_from(request.request_id(), parameters)
         item = MatchRequest(
             name.value, defer=lambda: _deferred(request), header_request_id=name.header
         )
         try:
             item.query = match_query_from_tensors(tensors_of(request), self._settings)
-            item.is_probe = is_probe(parameters_of(request), item.query)
+            item.is_probe = is_probe(parameters, item.query)
         except Exception as error:
             item.error = error
         return item
