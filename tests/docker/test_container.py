@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
+from collector_support import running_collector
 from image_files import DOCKER, assemble, stages
 from serving_support import REPOSITORY, ROOT, SAMPLE, wait_for
 
@@ -370,7 +372,7 @@ def test_a_container_lets_its_server_stop_in_order(
     bundle: Bundle, database_uri: str, tmp_path: Path
 ) -> None:
     # The chart opens the metrics alone, and relies on the later of two flags to count.
-    chosen = ports() | {"TRITON_FLAGS": "--metrics-address=127.0.0.2 --log-format=ISO8601"}
+    chosen = ports() | {"TRITON_FLAGS": "--metrics-address=127.0.0.2 --log-format=default"}
     process = container(tmp_path, database_uri, Path(sys.executable), ROOT, **chosen)
     url = f"http://{LOOPBACK}:{chosen['HTTP_PORT']}"
     try:
@@ -384,6 +386,33 @@ def test_a_container_lets_its_server_stop_in_order(
         assert not list(SHARED_MEMORY.glob(f"product_match_{chosen['HTTP_PORT']}_*"))
     finally:
         process.stop()
+
+
+@pytest.mark.server
+def test_a_container_sends_traces_and_logs_json(
+    bundle: Bundle, database_uri: str, tmp_path: Path
+) -> None:
+    with running_collector() as collector:
+        chosen = ports() | {
+            "TRACE_URL": collector.url,
+            "TRACE_RATE": "1",
+            "PRODUCT_MATCH_LOG_FORMAT": "json",
+        }
+        process = container(tmp_path, database_uri, Path(sys.executable), ROOT, **chosen)
+        url = f"http://{LOOPBACK}:{chosen['HTTP_PORT']}"
+        try:
+            process.wait_until(lambda: is_ready(url), START_SECONDS)
+            # The probe was a match like any other.
+            wanted = {"product_match", "image_encoder", "text_encoder", "product_index"}
+            wait_for(
+                lambda: wanted <= {span["name"] for span in collector.spans},
+                "the spans are with the collector",
+            )
+        finally:
+            process.stop()
+    lines = process.log.read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines if line.startswith("{")]
+    assert "product_index" in {record["model"] for record in records}
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ def test_without_flags_and_environment_all_options_have_their_defaults() -> None
 def test_the_flag_beats_the_environment_which_beats_the_default(name: str) -> None:
     (item,) = (item for item in fields(Options) if item.name == name)
     is_number = isinstance(item.default, int)
-    from_environment, from_flag = ("7", "9") if is_number else ("/seven", "/nine")
+    start = "http://collector" if name.endswith("_url") else ""
+    from_environment, from_flag = ("7", "9") if is_number else (f"{start}/seven", f"{start}/nine")
     variable = item.metadata["env"]
     flag = [f"--{name.replace('_', '-')}", from_flag]
 

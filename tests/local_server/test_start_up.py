@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from collector_support import running_collector
 from PIL import Image
 from serving_support import ROOT, SAMPLE, SampleProduct, wait_for
 
@@ -133,6 +134,20 @@ def test_smoke_ends_with_the_right_match_as_json_and_leaves_nothing_running(
     assert not Path(facts["query"]).is_relative_to(SAMPLE / "images")
     here = str(tmp_path)
     assert [p.pid for p in psutil.process_iter(["cmdline"]) if here in str(p.info["cmdline"])] == []
+
+
+def test_a_local_server_sends_traces_where_it_is_told(bundle: Bundle, tmp_path: Path) -> None:
+    with running_collector() as collector:
+        flags = ("--trace-url", collector.url, "--trace-rate", "1")
+        subprocess.run(
+            command("smoke", tmp_path / "state", *flags),
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+            timeout=START_SECONDS,
+        )
+    names = {span["name"] for span in collector.spans}
+    assert {"product_ingest", "product_match", "image_encoder", "product_index"} <= names
 
 
 def test_run_says_which_port_is_taken_and_how_to_choose_another(
