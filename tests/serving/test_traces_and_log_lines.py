@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -186,6 +187,19 @@ def test_a_failure_is_in_the_log_under_the_requests_id(
         )
         assert (line["level"], line["model"]) == ("warning", "product_match")
         assert "text_encoder failed" in line["message"]
+
+        # Documented: by generate every error of a model is a 400.
+        request = urllib.request.Request(
+            f"{server.triton.http_url}/v2/models/product_match/generate",
+            b'{"text": "mug", "id": "order-10"}',
+            {"Content-Type": "application/json"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(request)
+        with refusal.value as answer:
+            assert answer.code == 400
+            assert "text_encoder failed" in json.load(answer)["error"]
+        assert server.log_entry("order-10")["error"]["type"] == "EncoderError"
 
         # A probe that fails stands in the log, and says what it is.
         assert probe.main(["--url", server.triton.http_url]) == 1
