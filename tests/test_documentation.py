@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 from serving_support import ROOT, SampleProduct, Serving
 
+from loadtest.perf.analyzer import find_analyzer
 from local_server.reference import configuration_reference
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("seed/**/*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND_SECONDS = 120
 
@@ -83,9 +85,9 @@ def photos(tmp_path: Path, catalogue: list[SampleProduct]) -> Path:
 def test_the_curl_commands_of_the_documents_get_answers(
     server: Serving, catalogue: list[SampleProduct]
 ) -> None:
-    documents = [README, (ROOT / "docs" / "api.md").read_text(encoding="utf-8")]
+    documents = [README, API]
     commands = [text for doc in documents for text in fenced("sh", doc) if "curl" in text]
-    assert len(commands) == 3
+    assert len(commands) == 4
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON, and strict parsers refuse it")
@@ -107,6 +109,54 @@ def test_the_curl_commands_of_the_documents_get_answers(
     assert answers[0]["product_id"][0] == "mug-classic-red"
     assert answers[1]["status"] == "found"
     assert answers[2]["status"] == "recorded"
+
+
+def run_python(code: str, server: Serving, folder: Path) -> list[str]:
+    """Lines that a document's Python prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", at_server(code, server)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'client'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.server
+def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> None:
+    project, nvidia = fenced("python", API)
+    (line,) = run_python(project, server, photos)
+    assert line.startswith("order-8 ")
+    assert run_python(nvidia, server, photos)[0].startswith("mug-classic-red ")
+    assert server.log_entry("order-9")["status"] == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_perf_analyzer_command_of_the_api_measures(
+    server: Serving, catalogue: list[SampleProduct], tmp_path: Path
+) -> None:
+    (command,) = [text for text in fenced("sh", API) if "perf_analyzer" in text]
+    analyzer = find_analyzer(ROOT / "build" / "perf_analyzer")
+    environment = dict(os.environ)
+    if analyzer.libraries is not None:
+        environment["PATH"] = f"{analyzer.program.parent}:{environment['PATH']}"
+        environment["LD_LIBRARY_PATH"] = str(analyzer.libraries)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", at_server(command, server)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=COMMAND_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Concurrency: 4, throughput: \d", done.stdout)
 
 
 @pytest.mark.server
@@ -137,16 +187,6 @@ def test_the_command_lines_of_the_readme_run_one_after_another(
 @pytest.mark.server
 def test_the_python_of_the_readme_prints_matches(server: Serving, photos: Path) -> None:
     (code,) = fenced("python")
-    done = subprocess.run(
-        [sys.executable, "-c", at_server(code, server)],
-        cwd=photos,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'client'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=COMMAND_SECONDS,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = run_python(code, server, photos)
     assert len(lines) == 3
     assert lines[0].startswith("mug-classic-red ")
