@@ -67,6 +67,10 @@ class ConflictError(ServiceError):
     """Others changed the same thing at the same time, again and again."""
 
 
+class SnapshotError(ProductMatchError):
+    """A saved index is missing, damaged, or of other vectors than what it should fill."""
+
+
 class BundleError(ProductMatchError):
     """The built models are missing, damaged, or of another bundle than what they meet."""
 

@@ -31,6 +31,7 @@ from bls_models.filters import (
     kind_of,
     shown,
 )
+from bls_models.index_snapshot import SnapshotReader, SnapshotWriter
 
 
 class Columns:
@@ -68,6 +69,42 @@ class Columns:
         """Take all values from a slot, as if it had never been set."""
         for name in self._fields_of_slot.pop(slot, ()):
             self._columns[name].remove(slot)
+
+    def copy(self) -> Columns:
+        """The same values, untouched by later changes here."""
+        copied = Columns()
+        copied._columns = {name: column.copy() for name, column in self._columns.items()}
+        copied._fields_of_slot = dict(self._fields_of_slot)
+        return copied
+
+    def save(self, snapshot: SnapshotWriter) -> list[str]:
+        """Write the values.
+
+        Returns:
+            What ``restored`` needs beside the files: the fields, JSON-compatible.
+        """
+        for number, column in enumerate(self._columns.values()):
+            column.save(snapshot, f"column_{number}")
+        return list(self._columns)
+
+    @classmethod
+    def restored(cls, names: Iterable[str], snapshot: SnapshotReader) -> Columns:
+        """The columns that ``save`` wrote.
+
+        Raises:
+            SnapshotError: a file is missing or damaged.
+        """
+        columns = cls()
+        fields: dict[int, list[str]] = {}
+        for number, name in enumerate(names):
+            column = _Column.restored(snapshot, f"column_{number}")
+            columns._columns[name] = column
+            present = np.zeros(column.size, np.bool_)
+            column.mark_present(present)
+            for slot in np.flatnonzero(present).tolist():
+                fields.setdefault(slot, []).append(name)
+        columns._fields_of_slot = {slot: tuple(held) for slot, held in fields.items()}
+        return columns
 
     def evaluate(self, node: Node, size: int) -> BoolArray:
         """Which of the first ``size`` slots match a filter.
@@ -118,6 +155,49 @@ class _Column:
         self._strings: list[str] = []  # by code
         self._uses: list[int] = []  # by code
         self._free: list[int] = []
+
+    @property
+    def size(self) -> int:
+        """One more than the highest slot that has ever had a value, or above."""
+        return max(len(self.codes), len(self.numbers), len(self.booleans))
+
+    def copy(self) -> _Column:
+        """The same values, untouched by later changes here."""
+        copied = _Column()
+        copied.codes = self.codes.copy()
+        copied.numbers = self.numbers.copy()
+        copied.booleans = self.booleans.copy()
+        copied._set_strings(list(self._strings))
+        return copied
+
+    def save(self, snapshot: SnapshotWriter, name: str) -> None:
+        """Write the arrays and strings into files whose names begin with ``name``."""
+        snapshot.array(f"{name}_codes", self.codes)
+        snapshot.array(f"{name}_numbers", self.numbers)
+        snapshot.array(f"{name}_booleans", self.booleans)
+        snapshot.lines(f"{name}_strings", self._strings)
+
+    @classmethod
+    def restored(cls, snapshot: SnapshotReader, name: str) -> _Column:
+        """The column that ``save`` wrote under this name.
+
+        Raises:
+            SnapshotError: a file is missing or damaged.
+        """
+        column = cls()
+        column.codes = snapshot.array(f"{name}_codes", np.int32, (None,)).copy()
+        column.numbers = snapshot.array(f"{name}_numbers", np.float64, (None,)).copy()
+        column.booleans = snapshot.array(f"{name}_booleans", np.int8, (None,)).copy()
+        column._set_strings(snapshot.lines(f"{name}_strings"))
+        return column
+
+    def _set_strings(self, strings: list[str]) -> None:
+        """Take over the strings by code; those that no slot uses are free."""
+        used = self.codes[self.codes >= 0]
+        self._uses = np.bincount(used, minlength=len(strings)).tolist()
+        self._strings = strings
+        self._code_of = {string: code for code, string in enumerate(strings) if self._uses[code]}
+        self._free = [code for code, uses in enumerate(self._uses) if not uses]
 
     def put(self, slot: int, value: Scalar) -> None:
         """Store a value in a slot that has none."""

@@ -13,13 +13,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bls_models.errors import SnapshotError
 from bls_models.filter_columns import Columns
 from bls_models.filters import Node, parse_filter
+from bls_models.index_snapshot import SnapshotReader, SnapshotWriter
 from bls_models.vector_rows import DEAD, BoolArray, IntArray, VectorRows
 from bls_models.vectors import FloatArray
 
@@ -166,6 +169,87 @@ class ProductIndex:
         """Ids of all products in the index."""
         with self._lock:
             return set(self._slots)
+
+    # --- snapshots ------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """Write the products as they are at one moment; searches and changes go on meanwhile.
+
+        Args:
+            folder: where the files go; made if it is not there. It is a snapshot only when this
+                returns: the caller gives it its name then.
+
+        Raises:
+            OSError: the files cannot be written.
+        """
+        with self._lock:
+            header = {
+                "image_dim": self._image_dim,
+                "text_dim": self._text_dim,
+                "version": self._version,
+                "time": self._time.isoformat(),
+            }
+            ids = list(self._ids)
+            write_ids = dict(self._write_ids)
+            columns = self._columns.copy()
+            vectors = {"image": self._images.living(), "text": self._texts.living()}
+        snapshot = SnapshotWriter(folder)
+        snapshot.lines(
+            "products",
+            (None if item is None else [item, write_ids.get(item)] for item in ids),
+        )
+        for kind, (rows, owners) in vectors.items():
+            snapshot.array(f"{kind}_vectors", rows)
+            snapshot.array(f"{kind}_owners", owners)
+        snapshot.finish(header | {"columns": columns.save(snapshot)})
+
+    def restore(self, folder: Path) -> None:
+        """Fill this empty index with what ``save`` wrote.
+
+        Every product gets a new version: what was given out after the snapshot is not known.
+
+        Raises:
+            SnapshotError: files are missing or damaged, or hold vectors of other lengths. The
+                index is still empty then.
+        """
+        snapshot = SnapshotReader(folder)
+        header = snapshot.header
+        for name, dim in (("image_dim", self._image_dim), ("text_dim", self._text_dim)):
+            if header.get(name) != dim:
+                raise SnapshotError(f"{folder} has {name} {header.get(name)}, expected {dim}")
+        try:
+            version, saved_at = int(header["version"]), datetime.fromisoformat(header["time"])
+            names = [str(name) for name in header["columns"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise SnapshotError(f"{folder} has a damaged header: {error!r}") from error
+        products = snapshot.lines("products")
+        columns = Columns.restored(names, snapshot)
+        images = self._restored_rows(snapshot, "image", self._image_dim, len(products))
+        texts = self._restored_rows(snapshot, "text", self._text_dim, len(products))
+        with self._lock:
+            if self._ids:
+                raise SnapshotError("only an empty index can be filled from a snapshot")
+            self._ids = [None if item is None else item[0] for item in products]
+            self._slots = {item[0]: slot for slot, item in enumerate(products) if item}
+            self._write_ids = {item[0]: item[1] for item in products if item and item[1]}
+            self._free = [slot for slot, item in enumerate(products) if item is None]
+            for product_id in self._slots:
+                self._renew(product_id)
+            self._columns, self._images, self._texts = columns, images, texts
+            self._version, self._time = version, saved_at
+
+    @staticmethod
+    def _restored_rows(
+        snapshot: SnapshotReader, kind: str, dim: int, slot_count: int
+    ) -> VectorRows:
+        vectors = snapshot.array(f"{kind}_vectors", np.float32, (None, dim))
+        owners = snapshot.array(f"{kind}_owners", np.int64, (len(vectors),))
+        if len(owners) and not 0 <= owners.min() <= owners.max() < slot_count:
+            raise SnapshotError(f"the snapshot's {kind} vectors belong to products it has not")
+        rows = VectorRows(dim)
+        starts = np.flatnonzero(np.diff(owners, prepend=DEAD))
+        rows.replace(owners[starts].tolist(), np.split(vectors, starts[1:]) if len(starts) else [])
+        return rows
 
     # --- changes --------------------------------------------------------------------------
 

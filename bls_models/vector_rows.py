@@ -74,6 +74,11 @@ class VectorRows:
         if self._dead > max(MIN_DEAD_ROWS, MAX_DEAD_SHARE * self._index.ntotal):
             self._compact()
 
+    def living(self) -> tuple[FloatArray, IntArray]:
+        """A copy of the vectors (n, dim) and their owners (n,), those of one slot together."""
+        grouped = self._grouped()
+        return self._stored()[grouped.rows], self._owners[grouped.rows]
+
     def have(self, slots: IntArray) -> BoolArray:
         """Which of these slots (m,) have any vector."""
         return np.isin(slots, self._grouped().owners)
