@@ -148,6 +148,31 @@ class Settings:
         "PRODUCT_MATCH_VECTOR_CACHE",
         "Image vectors that each instance of product_match keeps for pictures that come again.",
     )
+    index_flat_rows: int = setting(
+        100_000,
+        "PRODUCT_MATCH_INDEX_FLAT_ROWS",
+        "Vectors of one kind (views, or texts) up to which a search scores all of them. From "
+        "there on inverted lists of 8-bit codes (FAISS IVF, SQ8) propose candidates, which are "
+        "scored exactly.",
+    )
+    index_probed_share: float = setting(
+        0.04,
+        "PRODUCT_MATCH_INDEX_PROBED_SHARE",
+        "Share of the inverted lists, 0 to 1, that a search looks through: more find more and "
+        "take longer (docs/benchmarks.md).",
+    )
+    index_exact_rows: int = setting(
+        20_000,
+        "PRODUCT_MATCH_INDEX_EXACT_ROWS",
+        "A filter that leaves so many vectors or fewer has all of them scored; a wider one is "
+        "applied within the inverted lists.",
+    )
+    index_device: str = setting(
+        "cpu",
+        "PRODUCT_MATCH_INDEX_DEVICE",
+        "Where candidates are searched: `cpu`, or `gpu`, which needs faiss-gpu and a GPU, and "
+        "keeps searches under a filter on the CPU.",
+    )
     log_days: int = setting(
         30, "PRODUCT_MATCH_LOG_DAYS", "Days after which log entries expire (TTL index)."
     )

@@ -1,208 +1,243 @@
-"""The vectors of one modality: a FAISS index whose rows belong to product slots."""
+"""The vectors of one modality: rows in blocks, owned by product slots, and what searches them.
+
+There is one copy of each vector. Rows of changed products are marked dead and given to later
+products when nobody can still read them, so nothing is ever moved.
+
+Small catalogues are scored as a whole. From a number of rows on, ``main`` proposes candidates; the
+rows that it does not know yet (``delta``) are scored one by one. ``RowUpkeep`` moves them over.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-import faiss
 import numpy as np
-import numpy.typing as npt
 
-from bls_models.settings import cpu_count
+from bls_models.candidate_index import CandidateIndex
+from bls_models.leases import Leases
+from bls_models.row_view import BLOCK_BITS, BLOCK_ROWS, NONE, IntArray, RowView
 from bls_models.vectors import FloatArray
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
-# Owner of a row whose product was changed or deleted.
-DEAD = -1
+@dataclass
+class _Table:
+    """Who owns which row; copied before a change while somebody reads it.
 
-# Dead rows are skipped by searches; above this share (and number) they are removed.
-MAX_DEAD_SHARE = 0.25
-MIN_DEAD_ROWS = 256
+    Attributes:
+        owners: (rows or more,) product slot of each row, or ``NONE``.
+        following: (rows or more,) next row of the same slot, or ``NONE``.
+        first: (slots or more,) first row of each slot, or ``NONE``.
+    """
 
-# Above this share of the products, scoring all rows costs less than copying some of them.
-MAX_COPIED_SHARE = 0.25
+    owners: IntArray = field(default_factory=lambda: np.full(0, NONE, np.int32))
+    following: IntArray = field(default_factory=lambda: np.full(0, NONE, np.int32))
+    first: IntArray = field(default_factory=lambda: np.full(0, NONE, np.int32))
 
-# Below this, a search is over before FAISS's threads have started.
-PARALLEL_ROWS = 20_000
+    def copy(self) -> _Table:
+        return _Table(self.owners.copy(), self.following.copy(), self.first.copy())
 
 
 class VectorRows:
-    """Unit vectors with their owners; scores are cosines.
+    """Unit vectors by product slot. Not locked: the caller keeps calls from running together.
 
     Args:
         dim: vector length.
+        leases: of those who hold a ``view``.
+        probed_share: share of main's lists that a search looks through, 0 to 1.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, leases: Leases, probed_share: float) -> None:
         self._dim = dim
-        self._index = faiss.IndexFlatIP(dim)
-        self._owners: IntArray = np.zeros(0, np.int64)
-        self._rows: dict[int, IntArray] = {}
-        self._dead = 0
-        self._by_owner: _RowsByOwner | None = None
+        self._probed_share = probed_share
+        self._leases = leases
+        self._blocks: list[FloatArray] = []
+        self._total = 0
+        self._table = _Table()
+        self._table_lease = 0
+        self._free: list[int] = []
+        self._living = 0
+        # Living rows that main does not hold; none without main.
+        self._delta: set[int] = set()
+        self._main: CandidateIndex | None = None
+        self.building: CandidateIndex | None = None
+        # Rows that nobody reads any more, but that main or building still hold.
+        self.stale: list[int] = []
 
     def __len__(self) -> int:
-        return int(self._index.ntotal) - self._dead
+        return self._living
 
     @property
-    def owner_count(self) -> int:
-        """Slots that have any vector."""
-        return len(self._rows)
+    def dim(self) -> int:
+        """Vector length."""
+        return self._dim
 
-    def replace(self, owners: list[int], vectors: list[FloatArray]) -> None:
+    @property
+    def type(self) -> str:
+        """FAISS's name of what searches them."""
+        return "Flat" if self._main is None else self._main.type
+
+    @property
+    def main(self) -> CandidateIndex | None:
+        """What proposes candidates, if anything does."""
+        return self._main
+
+    @property
+    def delta_count(self) -> int:
+        """Living rows that ``main`` does not hold yet."""
+        return len(self._delta)
+
+    def view(self) -> RowView:
+        """What is there now; the caller holds a lease while it reads."""
+        table = self._table
+        return RowView(
+            self._dim,
+            self._total,
+            tuple(self._blocks),
+            table.owners,
+            table.following,
+            table.first,
+            self._main,
+            np.fromiter(self._delta, np.int32, len(self._delta)),
+            self._probed_share,
+        )
+
+    def replace(self, slots: Iterable[int], vectors: list[FloatArray]) -> None:
         """Give each slot its new vectors, in place of those it had.
 
         Args:
-            owners: product slots, each once.
+            slots: product slots, each once.
             vectors: (views, dim) for each slot; 0 views are allowed.
+
+        Raises:
+            ValueError: vectors of another length; nothing is changed.
         """
-        self._by_owner = None
-        for owner in owners:
-            self._forget(owner)
-        first = int(self._index.ntotal)
-        counts = [len(block) for block in vectors]
-        if sum(counts):
-            self._index.add(np.ascontiguousarray(np.concatenate(vectors), np.float32))
-            self._owners = np.append(self._owners, np.repeat(np.array(owners, np.int64), counts))
-        for owner, count in zip(owners, counts, strict=True):
-            if count:
-                self._rows[owner] = np.arange(first, first + count)
-                first += count
-        if self._dead > max(MIN_DEAD_ROWS, MAX_DEAD_SHARE * self._index.ntotal):
-            self._compact()
+        owners = np.fromiter(slots, np.int32)
+        for block in vectors:
+            if block.ndim != 2 or block.shape[1] != self._dim:
+                raise ValueError(f"vectors of shape {block.shape}, expected (views, {self._dim})")
+        self._before_change(int(owners.max(initial=-1)) + 1)
+        self._forget(owners)
+        counts = np.array([len(block) for block in vectors], np.int32)
+        if counts.sum():
+            self._put(np.repeat(owners, counts), np.concatenate(vectors))
 
-    def living(self) -> tuple[FloatArray, IntArray]:
-        """A copy of the vectors (n, dim) and their owners (n,), those of one slot together."""
-        grouped = self._grouped()
-        return self._stored()[grouped.rows], self._owners[grouped.rows]
-
-    def have(self, slots: IntArray) -> BoolArray:
-        """Which of these slots (m,) have any vector."""
-        return np.isin(slots, self._grouped().owners)
-
-    def _forget(self, owner: int) -> None:
-        rows = self._rows.pop(owner, None)
-        if rows is not None:
-            self._owners[rows] = DEAD
-            self._dead += len(rows)
-
-    def _compact(self) -> None:
-        alive = np.flatnonzero(self._owners != DEAD)
-        vectors = self._stored()[alive].copy()
-        owners = self._owners[alive]
-        self._index.reset()
-        self._index.add(vectors)
-        self._owners = owners
-        # Rows of one slot were added together, so they still stand together.
-        starts = np.flatnonzero(np.diff(owners, prepend=DEAD))
-        self._rows = {
-            int(owners[rows[0]]): rows
-            for rows in np.split(np.arange(len(owners)), starts[1:])
-            if len(rows)
-        }
-        self._dead = 0
-
-    def _stored(self) -> FloatArray:
-        """All rows (ntotal, dim) where FAISS keeps them; invalid after the next ``add``."""
-        total = int(self._index.ntotal)
-        if not total:
-            return np.zeros((0, self._dim), np.float32)
-        view: FloatArray = faiss.rev_swig_ptr(self._index.get_xb(), total * self._dim)
-        return view.reshape(total, self._dim)
-
-    def nearest(
-        self, queries: FloatArray, count: int, slots: BoolArray | None
-    ) -> tuple[FloatArray, IntArray]:
-        """The best rows of each query.
+    def fill(self, owners: IntArray, vectors: FloatArray) -> None:
+        """Take over many rows at once; those of one slot need not stand together.
 
         Args:
-            queries: unit vectors (n, dim).
-            count: rows wanted a query.
-            slots: which product slots may appear (number of slots,); None: all.
-
-        Returns:
-            Cosines (n, count), descending, and owners (n, count); where fewer rows are
-            eligible the rest is -inf and ``DEAD``.
+            owners: (r,) slots.
+            vectors: (r, dim), read block by block; may be mapped from a file.
         """
-        parameters: Any = None
-        if slots is not None or self._dead:
-            eligible = self._owners != DEAD
-            if slots is not None:
-                eligible &= slots[self._owners]
-            parameters = _only_rows(eligible)
-        faiss.omp_set_num_threads(cpu_count() if len(self._owners) > PARALLEL_ROWS else 1)
-        scores, rows = self._index.search(queries, count, params=parameters)
-        if not len(self._owners):
-            return np.full_like(scores, -np.inf), np.full_like(rows, DEAD)
-        found = rows >= 0
-        return (
-            np.where(found, scores, -np.inf).astype(np.float32),
-            np.where(found, self._owners[rows], DEAD),
-        )
+        self._before_change(int(owners.max(initial=-1)) + 1)
+        if len(owners):
+            # The rows are to be the vectors as they come, chained by owner.
+            self._put(owners, vectors, np.argsort(owners, kind="stable"))
 
-    def best_views(self, queries: FloatArray, slots: IntArray) -> FloatArray:
-        """Exact cosine of each product's best view, for every query.
+    def set_main(self, index: CandidateIndex | None) -> None:
+        """Search with this from now on, or score all rows without any."""
+        self._main = index
+        self._delta = set()
+        if index is not None:
+            rows = np.flatnonzero(self._table.owners[: self._total] != NONE).astype(np.int32)
+            self._delta.update(rows[~index.holds(rows)].tolist())
+        self.release_stale()
+
+    def main_grew(self) -> None:
+        """``main`` holds more rows than before."""
+        if self._main is not None:
+            delta = np.fromiter(self._delta, np.int32, len(self._delta))
+            self._delta = set(delta[~self._main.holds(delta)].tolist())
+
+    def release_stale(self) -> None:
+        """Give out those stale rows again that no index holds any more."""
+        rows = np.array(self.stale, np.int32)
+        held = self._held(rows)
+        self._free.extend(rows[~held].tolist())
+        self.stale = rows[held].tolist()
+
+    # --- rows -----------------------------------------------------------------------------
+
+    def _before_change(self, slot_count: int) -> None:
+        """Make room for slots, in arrays that nobody reads."""
+        if self._leases.latest > self._table_lease:
+            self._table = self._table.copy()
+        self._table_lease = self._leases.number
+        table = self._table
+        table.first = _grown(table.first, slot_count)
+
+    def _forget(self, slots: IntArray) -> None:
+        table = self._table
+        rows = table.first[slots]
+        table.first[slots] = NONE
+        dead: list[IntArray] = []
+        while len(rows := rows[rows != NONE]):
+            dead.append(rows)
+            rows = table.following[rows]
+        if dead:
+            gone = np.concatenate(dead)
+            table.owners[gone] = NONE
+            self._living -= len(gone)
+            self._delta.difference_update(gone.tolist())
+            self._leases.retire(lambda: self._give_back(gone))
+
+    def _give_back(self, rows: IntArray) -> None:
+        held = self._held(rows)
+        self.stale.extend(rows[held].tolist())
+        self._free.extend(rows[~held].tolist())
+
+    def _held(self, rows: IntArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        held = np.zeros(len(rows), np.bool_)
+        for index in (self._main, self.building):
+            if index is not None:
+                held |= index.holds(rows)
+        return held
+
+    def _put(self, owners: IntArray, vectors: FloatArray, order: IntArray | None = None) -> None:
+        """Store vectors (r, dim) for their slots (r,).
 
         Args:
-            queries: unit vectors (n, dim).
-            slots: product slots (m,).
-
-        Returns:
-            (n, m) FP32; NaN for a slot without vectors.
+            owners: slots without rows, those of one slot together in ``order``.
+            vectors: in the order of ``owners``.
+            order: (r,) places in ``owners``, sorted by slot; None: it is sorted already.
         """
-        if len(slots) > MAX_COPIED_SHARE * len(self._rows):
-            return self._best_of_all(queries, int(slots.max(initial=-1)) + 1)[:, slots]
-        best = np.full((len(queries), len(slots)), np.nan, np.float32)
-        positions = [at for at, slot in enumerate(slots) if int(slot) in self._rows]
-        if not positions:
-            return best
-        rows = [self._rows[int(slots[at])] for at in positions]
-        starts = np.cumsum([0] + [len(item) for item in rows[:-1]])
-        cosines = queries @ self._stored()[np.concatenate(rows)].T  # (n, rows)
-        best[:, positions] = np.maximum.reduceat(cosines, starts, axis=1)
-        return best
+        rows = self._take_rows(len(owners))
+        numbers = rows >> BLOCK_BITS
+        for number in np.unique(numbers):
+            places = np.flatnonzero(numbers == number)
+            self._blocks[number][rows[places] & (BLOCK_ROWS - 1)] = vectors[places]
+        table = self._table
+        table.owners[rows] = owners
+        chained, of = (rows, owners) if order is None else (rows[order], owners[order])
+        same = of[1:] == of[:-1]
+        table.following[chained] = NONE
+        table.following[chained[:-1][same]] = chained[1:][same]
+        starts = np.flatnonzero(np.concatenate([[True], ~same]))
+        table.first[of[starts]] = chained[starts]
+        self._living += len(rows)
+        if self._main is not None:
+            self._delta.update(rows.tolist())
 
-    def _best_of_all(self, queries: FloatArray, slots: int) -> FloatArray:
-        """``best_views`` of the slots below ``slots``, without copying any vector."""
-        grouped = self._grouped()
-        count = int(np.searchsorted(grouped.owners, slots))
-        best = np.full((len(queries), slots), np.nan, np.float32)
-        if count:
-            cosines = queries @ self._stored().T  # (n, rows)
-            groups = np.maximum.reduceat(cosines[:, grouped.rows], grouped.starts, axis=1)
-            best[:, grouped.owners[:count]] = groups[:, :count]
-        return best
-
-    def _grouped(self) -> _RowsByOwner:
-        if self._by_owner is None:
-            alive = np.flatnonzero(self._owners != DEAD)
-            rows = alive[np.argsort(self._owners[alive], kind="stable")]
-            owners, starts = np.unique(self._owners[rows], return_index=True)
-            self._by_owner = _RowsByOwner(rows, owners, starts)
-        return self._by_owner
-
-
-@dataclass(frozen=True)
-class _RowsByOwner:
-    """All living rows, those of one slot beside each other.
-
-    Attributes:
-        rows: (r,) row numbers.
-        owners: (s,) slots, ascending.
-        starts: (s,) where the rows of each slot begin in ``rows``.
-    """
-
-    rows: IntArray
-    owners: IntArray
-    starts: IntArray
+    def _take_rows(self, count: int) -> IntArray:
+        """Rows that nobody uses, those that were given back first."""
+        reused = min(count, len(self._free))
+        rows = self._free[len(self._free) - reused :]
+        del self._free[len(self._free) - reused :]
+        new = np.arange(self._total, self._total + count - reused, dtype=np.int32)
+        self._total += len(new)
+        while len(self._blocks) * BLOCK_ROWS < self._total:
+            # Memory comes from the system when rows are written, not before.
+            self._blocks.append(np.empty((BLOCK_ROWS, self._dim), np.float32))
+        table = self._table
+        table.owners = _grown(table.owners, self._total)
+        table.following = _grown(table.following, self._total)
+        return np.concatenate([np.array(rows, np.int32), new])
 
 
-def _only_rows(eligible: BoolArray) -> Any:
-    """FAISS search parameters that skip all other rows."""
-    # FAISS's own annotations are those of its C++ constructors, not of the Python ones.
-    selectors: Any = faiss
-    bitmap = np.packbits(eligible, bitorder="little")
-    return selectors.SearchParameters(sel=selectors.IDSelectorBitmap(bitmap))
+def _grown(array: IntArray, length: int) -> IntArray:
+    """The array, or a copy at least twice as long, of this length or more."""
+    if length <= len(array):
+        return array
+    longer = np.full(max(length, 2 * len(array), 64), NONE, np.int32)
+    longer[: len(array)] = array
+    return longer

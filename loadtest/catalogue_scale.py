@@ -7,11 +7,14 @@ sample catalogue; no server, so that nothing but the search is measured.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +23,26 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bls_models.bundle import Bundle
 from bls_models.errors import ProductMatchError
-from bls_models.index import IndexedProduct, IndexQuery, ProductIndex
+from bls_models.index import IndexedProduct, IndexOptions, IndexQuery, ProductIndex
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 from loadtest.report import machine
 from loadtest.synthetic_catalogue import (
     VIEWS_PER_PRODUCT,
-    queries_near,
-    real_vectors,
-    synthetic_products,
+    RealCatalogue,
+    SyntheticCatalogue,
+    real_catalogue,
 )
 
 PROJECT = Path(__file__).resolve().parent.parent
 SIZES = (1_000, 10_000, 100_000)
 BLOCK = 2_000
 TOP_K = 10
-FILTER = b'{"category": "c7"}'
+FILTER = b'{"attributes.section": 7}'
 BATCHES = (1, 8)
+QUERIES = 96
+RECALL_BATCH = 32
 # A kind of query is measured until both are reached, or the longest time.
 MIN_SEARCHES, MIN_SECONDS, MAX_SECONDS = 10, 0.5, 20.0
 
@@ -52,19 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.catalogue_scale", description=__doc__)
     add = parser.add_argument
     add("--sizes", type=int, nargs="+", default=SIZES, metavar="VIEWS", help="catalogue sizes in "
-        "views; a million takes 8 GB of memory (default: %(default)s)")  # fmt: skip
+        "views; a million takes 9 GB and some minutes (default: %(default)s)")  # fmt: skip
     add("--catalog", type=Path, default=PROJECT / "seed" / "sample", help="real products")
     add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
     add("--report", type=Path, default=PROJECT / "reports" / "catalogue_scale.json",
         help="JSON to write")  # fmt: skip
     options = parser.parse_args(arguments)
-    console = Console()
+    # Wide enough for the table where the output goes to a file.
+    console = Console(width=None if sys.stdout.isatty() else 140)
     try:
-        images, texts = real_vectors(options.repository, options.catalog)
+        real = real_catalogue(options.repository, options.catalog)
         rows = []
         for views in options.sizes:
             console.print(f"{views:,} views: filling the index")
-            rows.append(measured_size(views, images, texts, options.repository))
+            rows.append(measured_size(views, real))
     except ProductMatchError as error:
         sys.stderr.write(f"catalogue_scale: {error}\n")
         return 1
@@ -76,55 +81,137 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measured_size(
-    views: int, images: FloatArray, texts: FloatArray, repository: Path
-) -> dict[str, Any]:
+def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None) -> dict[str, Any]:
     """Fill an index and search it.
 
     Args:
         views: views of the catalogue.
-        images: real image vectors (n, image_dim).
-        texts: real text vectors (m, text_dim).
-        repository: the built model repository, for the bundle's sizes.
+        real: what the made-up products look like.
+        flat_rows: vectors up to which all are scored; None: as the settings have it.
 
     Returns:
-        ``views``, ``products``, ``type`` (the index type), ``build_seconds``,
-        ``bytes_per_view``, and ``ms_per_query`` by kind of query and batch size.
+        ``views``, ``products``, ``type`` (the index type), ``fill_seconds``, ``lists_seconds``
+        (after filling, in the background), ``bytes_per_view`` and ``peak_bytes_per_view``, and by
+        kind of query ``ms_per_query``, the same without lists ``flat_ms_per_query`` (both by batch
+        size), and ``recall_at_10``.
     """
-    bundle = Bundle.read(repository)
-    index = ProductIndex(bundle.image_dim, bundle.text_dim, Settings().max_filter_bytes)
-    process = psutil.Process()
-    memory, build_seconds = process.memory_info().rss, 0.0
+    options = IndexOptions() if flat_rows is None else IndexOptions(flat_rows=flat_rows)
+    index = ProductIndex(
+        real.images.shape[1], real.texts.shape[1], Settings().max_filter_bytes, options
+    )
+    catalogue = SyntheticCatalogue(real)
     some: list[IndexedProduct] = []
-    for block in synthetic_products(views, images, texts, BLOCK):
+    fill_seconds = 0.0
+    stride = max(1, views // VIEWS_PER_PRODUCT // QUERIES)
+    with MemoryWatch() as memory:
+        for block in catalogue.products(views, BLOCK):
+            start = time.perf_counter()
+            index.upsert(block)
+            fill_seconds += time.perf_counter() - start
+            some += [_copied(item) for item in block[::stride][: QUERIES - len(some)]]
+        del block
         start = time.perf_counter()
-        index.upsert(block)
-        build_seconds += time.perf_counter() - start
-        some += block[:: max(1, views // VIEWS_PER_PRODUCT // 64)][: 64 - len(some)]
-    memory = process.memory_info().rss - memory
-    vectors = queries_near(some)
+        while not index.settle(1.0):
+            pass
+        lists_seconds = time.perf_counter() - start
+        gc.collect()
+        grown = memory.grown()
     info = index.info()
-    return {
+    row: dict[str, Any] = {
         "views": info["image_vectors"],
         "products": info["products"],
         "type": info["type"],
-        "build_seconds": round(build_seconds, 2),
-        "bytes_per_view": round(memory / info["image_vectors"]),
-        "ms_per_query": {
-            kind: {
-                f"batch_{batch}": round(_milliseconds(index, queries, batch), 3)
+        "fill_seconds": round(fill_seconds, 2),
+        "lists_seconds": round(lists_seconds, 2),
+        "bytes_per_view": round(grown / info["image_vectors"]),
+        "peak_bytes_per_view": round(memory.peak / info["image_vectors"]),
+        "ms_per_query": {},
+        "flat_ms_per_query": {},
+        "recall_at_10": {},
+    }
+    for kind, queries in queries_by_kind(catalogue.queries_near(some), some).items():
+        for key, exact in (("ms_per_query", False), ("flat_ms_per_query", True)):
+            row[key][kind] = {
+                f"batch_{batch}": round(_milliseconds(index, queries, batch, exact), 3)
                 for batch in BATCHES
             }
-            for kind, queries in {
-                "image": [_query(image, text[:0]) for image, text in vectors],
-                "text": [_query(image[:0], text) for image, text in vectors],
-                "both": [_query(image, text) for image, text in vectors],
-                "image, filter keeps 1%": [
-                    _query(image, text[:0], FILTER) for image, text in vectors
-                ],
-            }.items()
-        },
+        row["recall_at_10"][kind] = round(recall(index, queries), 4)
+    index.close()
+    return row
+
+
+def queries_by_kind(
+    vectors: Sequence[tuple[FloatArray, FloatArray]], products: Sequence[IndexedProduct]
+) -> dict[str, list[IndexQuery]]:
+    """The queries to measure.
+
+    Args:
+        vectors: a photo's and a text's vector for each product.
+        products: the products.
+    """
+    kinds = {"image": (1, 0), "text": (0, 1), "both": (1, 1)}
+    found = {
+        f"{kind}{name}": [
+            _query(image[:images], text[:texts], filter_json) for image, text in vectors
+        ]
+        for name, filter_json in (("", b""), (", filter keeps 1%", FILTER))
+        for kind, (images, texts) in kinds.items()
     }
+    # Another category than the photo's: what it keeps lies far from the query.
+    categories = [str(product.fields["category"]) for product in products]
+    found["image, another category"] = [
+        _query(image, text[:0], json.dumps({"category": other}).encode())
+        for (image, text), other in zip(vectors, categories[1:] + categories[:1], strict=True)
+    ]
+    return found
+
+
+def recall(index: ProductIndex, queries: Sequence[IndexQuery]) -> float:
+    """The share of the best ten by exact search that is found, over all queries."""
+    found = expected = 0
+    for at in range(0, len(queries), RECALL_BATCH):
+        batch = queries[at : at + RECALL_BATCH]
+        for got, best in zip(index.search(batch), index.search(batch, exact=True), strict=True):
+            wanted = {match.product_id for match in best}
+            expected += len(wanted)
+            found += len(wanted & {match.product_id for match in got})
+    return found / max(1, expected)
+
+
+class MemoryWatch:
+    """How far this process's memory grows, looked at a few times a second."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._begin = self._process.memory_info().rss
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.peak = 0
+
+    def grown(self) -> int:
+        """Bytes more than at the start."""
+        return int(self._process.memory_info().rss - self._begin)
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.1):
+            self.peak = max(self.peak, self.grown())
+
+
+def _copied(product: IndexedProduct) -> IndexedProduct:
+    """The product with vectors of its own, so that it does not keep those of its whole block."""
+    return replace(
+        product,
+        image_vectors=product.image_vectors.copy(),
+        text_vectors=product.text_vectors.copy(),
+    )
 
 
 def _query(image: FloatArray, text: FloatArray, filter_json: bytes = b"") -> IndexQuery:
@@ -138,7 +225,9 @@ def _query(image: FloatArray, text: FloatArray, filter_json: bytes = b"") -> Ind
     )
 
 
-def _milliseconds(index: ProductIndex, queries: Sequence[IndexQuery], batch: int) -> float:
+def _milliseconds(
+    index: ProductIndex, queries: Sequence[IndexQuery], batch: int, exact: bool
+) -> float:
     """Median milliseconds a query."""
     times: list[float] = []
     begin = time.perf_counter()
@@ -148,7 +237,7 @@ def _milliseconds(index: ProductIndex, queries: Sequence[IndexQuery], batch: int
         at = len(times) * batch % len(queries)
         chosen = [queries[(at + offset) % len(queries)] for offset in range(batch)]
         start = time.perf_counter()
-        index.search(chosen)
+        index.search(chosen, exact)
         times.append((time.perf_counter() - start) * 1e3 / batch)
     return statistics.median(times)
 
@@ -156,20 +245,30 @@ def _milliseconds(index: ProductIndex, queries: Sequence[IndexQuery], batch: int
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     """One line a size and kind of query."""
     table = Table(box=None, pad_edge=False)
-    for column in ("views", "index", "build s", "bytes/view"):
-        table.add_column(column, justify="right")
-    table.add_column("query")
+    for column in ("views", "index", "fill s", "lists s", "bytes/view"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("query", no_wrap=True)
     for batch in BATCHES:
         table.add_column(f"ms, batch {batch}", justify="right")
+    for batch in BATCHES:
+        table.add_column(f"Flat, batch {batch}", justify="right")
+    table.add_column("recall@10", justify="right")
     for row in rows:
+        kinds = row["type"]
         size: tuple[str, ...] = (
             f"{row['views']:,}",
-            row["type"],
-            f"{row['build_seconds']:.1f}",
+            kinds if isinstance(kinds, str) else " / ".join(kinds.values()),
+            f"{row['fill_seconds']:.1f}",
+            f"{row['lists_seconds']:.1f}",
             f"{row['bytes_per_view']:,}",
         )
-        for kind, milliseconds in row["ms_per_query"].items():
-            table.add_row(*size, kind, *(f"{milliseconds[f'batch_{n}']:.2f}" for n in BATCHES))
+        for kind in row["ms_per_query"]:
+            times = [
+                f"{row[key][kind][f'batch_{batch}']:.2f}"
+                for key in ("ms_per_query", "flat_ms_per_query")
+                for batch in BATCHES
+            ]
+            table.add_row(*size, kind, *times, f"{row['recall_at_10'][kind]:.4f}")
             size = ("",) * len(size)
     return table
 

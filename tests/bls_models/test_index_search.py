@@ -16,8 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from serving_support import unit
 
-from bls_models import index as index_module
-from bls_models import vector_rows
+from bls_models import index_search, row_view, vector_rows
 from bls_models.errors import FilterError
 from bls_models.index import IndexedProduct, IndexMatch, IndexQuery, ProductIndex
 from bls_models.vectors import FloatArray
@@ -133,15 +132,16 @@ class Twin:
 
 
 @contextlib.contextmanager
-def small_constants(first: int = 2, growth: int = 2, most: int = 16) -> Iterator[None]:
-    """So few candidates at first that going deeper is the rule."""
+def few_at_once() -> Iterator[None]:
+    """So small blocks and steps that crossing from one to the next is the rule."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index_module, "FIRST_CANDIDATES", first)
-        patch.setattr(index_module, "GROWTH", growth)
-        patch.setattr(index_module, "MAX_CANDIDATES", most)
-        patch.setattr(index_module, "MAX_CANDIDATE_SHARE", 1.0)
-        patch.setattr(vector_rows, "MAX_COPIED_SHARE", 0.5)
-        patch.setattr(vector_rows, "MIN_DEAD_ROWS", 3)
+        patch.setattr(row_view, "BLOCK_BITS", 2)
+        patch.setattr(row_view, "BLOCK_ROWS", 4)
+        patch.setattr(vector_rows, "BLOCK_BITS", 2)
+        patch.setattr(vector_rows, "BLOCK_ROWS", 4)
+        patch.setattr(row_view, "GATHERED_ROWS", 3)
+        patch.setattr(row_view, "PARALLEL_ROWS", 20)
+        patch.setattr(index_search, "VECTORS_AT_ONCE", 2)
         yield
 
 
@@ -197,7 +197,7 @@ def test_any_search_equals_scoring_by_hand(
     few: bool,
 ) -> None:
     assume(any(image_weights) or any(text_weights))
-    with small_constants() if few else contextlib.nullcontext():
+    with few_at_once() if few else contextlib.nullcontext():
         random, twin = filled(seed, count)
         text, keep = FILTERS[filter_number]
         asked = query(
@@ -220,7 +220,7 @@ def test_weights_of_any_sign_equal_scoring_by_hand(
     seed: int, count: int, image_weights: list[float], text_weights: list[float]
 ) -> None:
     assume(any(image_weights) or any(text_weights))
-    with small_constants():
+    with few_at_once():
         random, twin = filled(seed, count)
         twin.check(query(random, image_weights, text_weights))
 
@@ -228,7 +228,7 @@ def test_weights_of_any_sign_equal_scoring_by_hand(
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(seed=seeds, steps=st.integers(1, 40))
 def test_after_any_changes_searches_equal_scoring_by_hand(seed: int, steps: int) -> None:
-    with small_constants():
+    with few_at_once():
         random, twin = filled(seed, 12)
         for _ in range(steps):
             number = int(random.integers(0, 20))
@@ -259,7 +259,7 @@ def test_after_any_changes_searches_equal_scoring_by_hand(seed: int, steps: int)
 def test_pages_together_hold_every_product_once(
     seed: int, count: int, page: int, image_weights: list[float], alike: bool
 ) -> None:
-    with small_constants():
+    with few_at_once():
         random, twin = filled(seed, count)
         if alike:
             # Shops list one thing many times: whole pages of equal scores.
@@ -304,19 +304,17 @@ def test_the_best_of_both_is_found_though_each_list_alone_hides_it() -> None:
     image, text = axis(IMAGE_DIM, 0), axis(TEXT_DIM, 0)
     both_image = unit(image + axis(IMAGE_DIM, 1))
     both_text = unit(text + axis(TEXT_DIM, 1))
-    for most in (1000, 3):  # by going deeper, and by scoring all
-        with small_constants(first=2, growth=2, most=most):
-            twin = Twin()
-            for number in range(10):
-                twin.upsert(
-                    IndexedProduct(f"image{number}", "w", {}, image, -text),
-                    IndexedProduct(f"text{number}", "w", {}, -image, text),
-                )
-            twin.upsert(IndexedProduct("both", "w", {}, both_image, both_text))
-            one = np.ones(1, np.float32)
-            (found,) = twin.check(IndexQuery(image, one, text, one, top_k=1))
-            assert found.product_id == "both"
-            assert found.score == pytest.approx(np.sqrt(0.5), abs=1e-6)
+    twin = Twin()
+    for number in range(10):
+        twin.upsert(
+            IndexedProduct(f"image{number}", "w", {}, image, -text),
+            IndexedProduct(f"text{number}", "w", {}, -image, text),
+        )
+    twin.upsert(IndexedProduct("both", "w", {}, both_image, both_text))
+    one = np.ones(1, np.float32)
+    (found,) = twin.check(IndexQuery(image, one, text, one, top_k=1))
+    assert found.product_id == "both"
+    assert found.score == pytest.approx(np.sqrt(0.5), abs=1e-6)
 
 
 def test_a_product_counts_by_its_best_view() -> None:
@@ -376,7 +374,7 @@ def test_an_empty_index_answers_with_nothing() -> None:
 
 
 def test_an_index_from_which_all_was_removed_answers_with_nothing() -> None:
-    with small_constants():
+    with few_at_once():
         random, twin = filled(7, 30)
         for product_id in list(twin.products):
             twin.remove(product_id)
@@ -386,16 +384,14 @@ def test_an_index_from_which_all_was_removed_answers_with_nothing() -> None:
         twin.check(query(random, [1.0], [1.0]))
 
 
-def test_compaction_frees_the_rows_of_replaced_products() -> None:
-    with small_constants():
-        random, twin = filled(2, 10)
-        for _ in range(20):
-            for number in range(10):
-                twin.upsert(random_product(random, number))
-        rows = twin.index._images._index.ntotal
-        alive = twin.index.info()["image_vectors"]
-        assert rows <= alive / (1 - vector_rows.MAX_DEAD_SHARE) + vector_rows.MIN_DEAD_ROWS + 3
+def test_rows_of_replaced_products_are_used_again() -> None:
+    random, twin = filled(2, 10)
+    for _ in range(20):
+        for number in range(10):
+            twin.upsert(random_product(random, number))
         twin.check(query(random, [1.0, 0.5], [1.0], top_k=20))
+    # Ten products with three views each at most, and one more while its rows are replaced.
+    assert twin.index._images.view().total <= 33
 
 
 def test_changes_count_up_the_version_and_removing_nothing_does_not() -> None:

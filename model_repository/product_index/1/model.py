@@ -9,7 +9,7 @@ import numpy as np
 from bls_models.bundle import Bundle
 from bls_models.errors import IndexUnavailableError
 from bls_models.follower import IndexFollower
-from bls_models.index import ProductIndex
+from bls_models.index import IndexOptions, ProductIndex
 from bls_models.index_wire import queries_from_tensors, tensors_from_matches
 from bls_models.product import json_bytes
 from bls_models.settings import Settings
@@ -37,7 +37,12 @@ class TritonPythonModel:
         set_up_logging(args, settings)
         bundle = Bundle.read(repository_of(args))
         store = Store(connect(settings), settings.log_days)
-        self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
+        self._index = ProductIndex(
+            bundle.image_dim,
+            bundle.text_dim,
+            settings.max_filter_bytes,
+            IndexOptions.of(settings),
+        )
         self._metrics = TritonMetrics()
         self._follower = IndexFollower(self._index, store, bundle, self._metrics)
         self._follower.start(LOAD_WAIT_SECONDS)
@@ -63,4 +68,5 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Stop following the database."""
         self._follower.stop()
+        self._index.close()
         self._metrics.close()
