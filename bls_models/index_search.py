@@ -19,6 +19,7 @@ from bls_models.vectors import FloatArray
 
 # Cosines that differ by less are equal: they round differently in different sums.
 SCORE_DECIMALS = 6
+EQUAL = 10.0**-SCORE_DECIMALS
 
 # Query vectors scored together over all products: more would only need more memory.
 VECTORS_AT_ONCE = 32
@@ -29,6 +30,8 @@ MIN_CANDIDATES = 128
 CANDIDATES_PER_MATCH = 12
 # With several vectors the best product may be far down in each list.
 MIN_JOINT_CANDIDATES = 1024
+# A list is made longer where its end is among equals, up to here.
+MAX_CANDIDATES = 8192
 # More matches than this, offset included, and all products are scored.
 MAX_WANTED = 500
 # Products scored exactly at a time, best first by what the lists say.
@@ -84,6 +87,12 @@ class IndexView:
                 listed.append(number)
             else:
                 whole.append(number)
+        for number in listed:
+            found = self._listed(asked[number], eligible[number])
+            if found is None:
+                whole.append(number)
+            else:
+                results[number] = found
         for number, best in zip(
             whole, _best_of_all([asked[n] for n in whole], self.slot_count), strict=True
         ):
@@ -93,8 +102,6 @@ class IndexView:
                 some = np.flatnonzero(mask).astype(np.int32)
                 best = [part[:, some] for part in best]
             results[number] = self._ranked(asked[number], some, best)
-        for number in listed:
-            results[number] = self._listed(asked[number], eligible[number])
         return results
 
     def _few(self, query: _Query, slots: BoolArray) -> bool:
@@ -107,13 +114,19 @@ class IndexView:
         # Gathering rows costs about four times as much as running through all.
         return bool(4 * eligible <= products)
 
-    def _listed(self, query: _Query, slots: BoolArray | None) -> list[IndexMatch]:
-        """Score what the lists propose, best first, until nothing better can follow."""
-        candidates, expected = query.proposed(slots)
+    def _listed(self, query: _Query, slots: BoolArray | None) -> list[IndexMatch] | None:
+        """Score what the lists propose, best first, until nothing better can follow.
+
+        Returns:
+            The page that is wanted; None if lists cannot tell it.
+        """
+        proposed = query.proposed(slots)
+        if proposed is None:
+            return None
+        candidates, expected = proposed
         if slots is not None and len(candidates) < query.wanted:
             # The lists that were looked through hold little of what the filter leaves.
-            candidates = np.flatnonzero(slots).astype(np.int32)
-            expected = np.full(len(candidates), np.inf, np.float32)
+            return None
         order = np.argsort(-expected, kind="stable")
         candidates, expected = candidates[order], expected[order]
         best = [np.empty((len(part.vectors), 0), np.float32) for part in query.parts]
@@ -130,23 +143,20 @@ class IndexView:
             if np.count_nonzero(~np.isnan(scores)) >= query.wanted:
                 least = float(-np.sort(-scores)[query.wanted - 1])
             step *= 2
-        # Slots ascending, so that equals stand as they do elsewhere.
-        some = candidates[:scored]
-        order = np.argsort(some)
-        return self._ranked(query, some[order], [part[:, order] for part in best])
+        return self._ranked(query, candidates[:scored], best)
 
     def _ranked(
         self, query: _Query, slots: IntArray, best: Sequence[FloatArray]
     ) -> list[IndexMatch]:
         """The page that is wanted of these slots (m,), whose best views are known."""
         scores, image_scores, text_scores = query.scores(best)
-        # Equal scores stand in the order of slots, on every page alike.
         rounded = scores.round(SCORE_DECIMALS)
         places = np.flatnonzero(~np.isnan(scores) & (scores >= query.asked.min_score))
         if len(places) > query.wanted:
             least = np.partition(rounded[places], -query.wanted)[-query.wanted]
             places = places[rounded[places] >= least]
-        order = places[np.argsort(-rounded[places], kind="stable")]
+        # Equal scores stand in the order of product ids, on every page and every server alike.
+        order = sorted(places.tolist(), key=lambda at: (-rounded[at], self.ids[int(slots[at])]))
         return [
             IndexMatch(
                 self.ids[slots[at]],
@@ -239,19 +249,26 @@ class _Query:
         np.divide(weighted, weights, out=fused, where=weights > 0)
         return fused.astype(np.float32), single[0], single[1]
 
-    def proposed(self, slots: BoolArray | None) -> tuple[IntArray, FloatArray]:
+    def proposed(self, slots: BoolArray | None) -> tuple[IntArray, FloatArray] | None:
         """Slots (m,) from the lists, and the scores (m,) that these promise at most.
 
         A product that is missing from one vector's list has there at most the cosine of the
         list's last row.
+
+        Returns:
+            None if so many rows are equal that no list of bearable length holds them all.
         """
         several = sum(len(part.vectors) for part in self.parts) > 1
         least = MIN_JOINT_CANDIDATES if several else MIN_CANDIDATES
         count = max(least, CANDIDATES_PER_MATCH * self.wanted)
-        lists = []
+        lists: list[tuple[_Part, FloatArray, IntArray]] = []
         for part in self.parts:
             cosines, rows = part.rows.nearest(part.vectors, count, slots)
-            owners = np.where(rows == NONE, NONE, part.rows.owners[rows])
+            while _cut_among_equals(cosines, self.wanted):
+                if cosines.shape[1] >= MAX_CANDIDATES:
+                    return None
+                cosines, rows = part.rows.nearest(part.vectors, 8 * cosines.shape[1], slots)
+            owners = np.where(rows == NONE, NONE, part.rows.owners[rows]).astype(np.int32)
             lists.append((part, cosines, owners))
         found = np.unique(np.concatenate([owners.ravel() for _, _, owners in lists]))
         found = found[found != NONE]
@@ -266,6 +283,18 @@ class _Query:
             best[:, ~part.rows.have(found)] = np.nan
             promised.append(best)
         return found.astype(np.int32), self.scores(promised)[0]
+
+
+def _cut_among_equals(cosines: FloatArray, wanted: int) -> bool:
+    """Whether the last rows of a list (n, k) are as good as one that is wanted.
+
+    Then others that are left out are as good, too, and the next page would not have them.
+    """
+    if cosines.shape[1] < wanted:
+        return False
+    ranked = -np.sort(-cosines, axis=1)
+    last = ranked[:, -1]
+    return bool((~np.isneginf(last) & (ranked[:, wanted - 1] - last < EQUAL)).any())
 
 
 def _best_of_all(queries: Sequence[_Query], slot_count: int) -> list[list[FloatArray]]:

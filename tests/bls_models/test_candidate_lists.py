@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,26 @@ def test_pushing_weights_and_deep_pages_are_answered_exactly() -> None:
     index.close()
 
 
+@pytest.mark.parametrize("count", [300, 9500], ids=["some", "thousands"])
+def test_pages_of_equal_products_have_no_gaps_and_no_repeats(count: int) -> None:
+    random, index = filled(1000)
+    shared = product(random, 0)
+    copies = [replace(shared, product_id=f"copy{number:04}") for number in range(count)]
+    random.shuffle(copies)
+    index.upsert(copies)
+    assert index.settle(SETTLED)
+    assert index.info()["type"] != "Flat"
+    (found,) = index.search([exactly(shared.image_vectors[:1])])
+    assert found[0].score == pytest.approx(1, abs=1e-5)
+    pages = [
+        match.product_id
+        for offset in range(0, 250, 25)
+        for match in index.search([exactly(shared.image_vectors[:1], top_k=25, offset=offset)])[0]
+    ]
+    assert pages == [f"copy{number:04}" for number in range(250)]
+    index.close()
+
+
 def test_changes_are_found_at_once_and_what_is_gone_is_not() -> None:
     random, index = filled(1500)
     assert index.settle(SETTLED)
@@ -172,9 +193,9 @@ def test_changes_are_found_at_once_and_what_is_gone_is_not() -> None:
     index.close()
 
 
-def exactly(vector: FloatArray) -> IndexQuery:
+def exactly(vector: FloatArray, top_k: int = 5, offset: int = 0) -> IndexQuery:
     none = np.zeros((0, TEXT_DIM), np.float32)
-    return IndexQuery(vector, np.ones(1, np.float32), none, np.ones(0, np.float32), top_k=5)
+    return IndexQuery(vector, np.ones(1, np.float32), none, np.ones(0, np.float32), top_k, offset)
 
 
 def test_searches_and_changes_go_on_while_lists_are_trained(
