@@ -71,9 +71,9 @@ class CpuDevice:
         parameters = selectors.SearchParametersIVF(nprobe=probes)
         if eligible is not None:
             bitmap = np.packbits(eligible, bitorder="little")
-            parameters.sel = selector = selectors.IDSelectorBitmap(bitmap)
-            # The parameters only point to it.
-            parameters.held = selector
+            parameters = selectors.SearchParametersIVF(
+                nprobe=probes, sel=selectors.IDSelectorBitmap(bitmap)
+            )
         scores, ids = index.search(queries, count, params=parameters)
         return scores, ids
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import logging
 import statistics
 import sys
 import threading
@@ -62,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--report", type=Path, default=PROJECT / "reports" / "catalogue_scale.json",
         help="JSON to write")  # fmt: skip
     options = parser.parse_args(arguments)
+    # What the index tells of its progress.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # Wide enough for the table where the output goes to a file.
     console = Console(width=None if sys.stdout.isatty() else 140)
     try:
