@@ -70,26 +70,13 @@ class Columns:
         for name in self._fields_of_slot.pop(slot, ()):
             self._columns[name].remove(slot)
 
-    def copy(self) -> Columns:
-        """The same values, untouched by later changes here."""
-        copied = Columns()
-        copied._columns = {name: column.copy() for name, column in self._columns.items()}
-        copied._fields_of_slot = dict(self._fields_of_slot)
-        return copied
-
-    def save(self, snapshot: SnapshotWriter) -> list[str]:
-        """Write the values.
-
-        Returns:
-            What ``restored`` needs beside the files: the fields, JSON-compatible.
-        """
-        for number, column in enumerate(self._columns.values()):
-            column.save(snapshot, f"column_{number}")
-        return list(self._columns)
+    def to_save(self) -> ColumnsToSave:
+        """The values as they are now, untouched by later changes here."""
+        return ColumnsToSave({name: column.to_save() for name, column in self._columns.items()})
 
     @classmethod
     def restored(cls, names: Iterable[str], snapshot: SnapshotReader) -> Columns:
-        """The columns that ``save`` wrote.
+        """The columns that ``ColumnsToSave.save`` wrote.
 
         Raises:
             SnapshotError: a file is missing or damaged.
@@ -141,6 +128,29 @@ class Columns:
         return mask
 
 
+class ColumnsToSave:
+    """What ``Columns`` held at one moment.
+
+    Args:
+        columns: arrays by name, and strings, of each field.
+    """
+
+    def __init__(self, columns: dict[str, tuple[dict[str, npt.NDArray[Any]], list[str]]]) -> None:
+        self._columns = columns
+
+    def save(self, snapshot: SnapshotWriter) -> list[str]:
+        """Write the values.
+
+        Returns:
+            What ``Columns.restored`` needs beside the files: the fields.
+        """
+        for number, (arrays, strings) in enumerate(self._columns.values()):
+            for name, array in arrays.items():
+                snapshot.array(f"column_{number}_{name}", array)
+            snapshot.lines(f"column_{number}_strings", strings)
+        return list(self._columns)
+
+
 class _Column:
     """One field: an array for each kind of value, as long as its highest slot demands.
 
@@ -161,25 +171,18 @@ class _Column:
         """One more than the highest slot that has ever had a value, or above."""
         return max(len(self.codes), len(self.numbers), len(self.booleans))
 
-    def copy(self) -> _Column:
-        """The same values, untouched by later changes here."""
-        copied = _Column()
-        copied.codes = self.codes.copy()
-        copied.numbers = self.numbers.copy()
-        copied.booleans = self.booleans.copy()
-        copied._set_strings(list(self._strings))
-        return copied
-
-    def save(self, snapshot: SnapshotWriter, name: str) -> None:
-        """Write the arrays and strings into files whose names begin with ``name``."""
-        snapshot.array(f"{name}_codes", self.codes)
-        snapshot.array(f"{name}_numbers", self.numbers)
-        snapshot.array(f"{name}_booleans", self.booleans)
-        snapshot.lines(f"{name}_strings", self._strings)
+    def to_save(self) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+        """Copies of the arrays by name, and of the strings."""
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "codes": self.codes,
+            "numbers": self.numbers,
+            "booleans": self.booleans,
+        }
+        return {name: array.copy() for name, array in arrays.items()}, list(self._strings)
 
     @classmethod
     def restored(cls, snapshot: SnapshotReader, name: str) -> _Column:
-        """The column that ``save`` wrote under this name.
+        """The column that ``ColumnsToSave.save`` wrote under this name.
 
         Raises:
             SnapshotError: a file is missing or damaged.

@@ -201,7 +201,7 @@ class ProductIndex:
                 "time": self._time.isoformat(),
             }
             slots, write_ids = dict(self._slots), dict(self._write_ids)
-            columns = self._columns.copy()
+            columns = self._columns.to_save()
             lease, view = self._leases.take(), self._view()
         try:
             snapshot = SnapshotWriter(folder)
