@@ -152,11 +152,20 @@ class IndexView:
         scores, image_scores, text_scores = query.scores(best)
         rounded = scores.round(SCORE_DECIMALS)
         places = np.flatnonzero(~np.isnan(scores) & (scores >= query.asked.min_score))
-        if len(places) > query.wanted:
-            least = np.partition(rounded[places], -query.wanted)[-query.wanted]
-            places = places[rounded[places] >= least]
+        first, end = query.asked.offset, min(query.wanted, len(places))
+        if first >= end:
+            return []
+        least = np.partition(rounded[places], len(places) - end)[len(places) - end]
+        places = places[rounded[places] >= least]
+        places = places[np.argsort(-rounded[places], kind="stable")]
         # Equal scores stand in the order of product ids, on every page and every server alike.
-        order = sorted(places.tolist(), key=lambda at: (-rounded[at], self.ids[int(slots[at])]))
+        falling = -rounded[places]
+        begin = int(np.searchsorted(falling, falling[first], "left"))
+        equals_end = int(np.searchsorted(falling, falling[end - 1], "right"))
+        order = sorted(
+            places[begin:equals_end].tolist(),
+            key=lambda at: (-rounded[at], self.ids[int(slots[at])]),
+        )
         return [
             IndexMatch(
                 self.ids[slots[at]],
@@ -165,7 +174,7 @@ class IndexView:
                 float(image_scores[at]),
                 float(text_scores[at]),
             )
-            for at in order[query.asked.offset : query.wanted]
+            for at in order[first - begin : end - begin]
         ]
 
 

@@ -78,7 +78,7 @@ def plot_bench(report: Mapping[str, Any], path: Path) -> None:
 
 
 def plot_scale(report: Mapping[str, Any], path: Path) -> None:
-    """Milliseconds of a search by the size of the catalogue.
+    """Milliseconds of a search by the size of the catalogue, dashed where all is scored.
 
     Args:
         report: of ``loadtest.catalogue_scale``.
@@ -91,8 +91,11 @@ def plot_scale(report: Mapping[str, Any], path: Path) -> None:
     axes = picture.subplots()
     for kind in sizes[0]["ms_per_query"]:
         values = [row["ms_per_query"][kind]["batch_1"] for row in sizes]
-        axes.loglog([row["views"] for row in sizes], values, marker="o", label=kind)
-    axes.set(title="ms a search", xlabel="views in the catalogue")
+        views = [row["views"] for row in sizes]
+        (line,) = axes.loglog(views, values, marker="o", label=kind)
+        flat = [row["flat_ms_per_query"][kind]["batch_1"] for row in sizes]
+        axes.loglog(views, flat, linestyle="--", linewidth=1, color=line.get_color())
+    axes.set(title="ms a search (dashed: Flat)", xlabel="views in the catalogue")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     picture.savefig(path, dpi=110)

@@ -15,7 +15,11 @@ CONTESTANTS = {"raw": ROW, "product_match": ROW}
 BENCH = {"clients": 8, **CONTESTANTS, "one_client": CONTESTANTS, "clients_16": CONTESTANTS}
 SCALE = {
     "sizes": [
-        {"views": views, "ms_per_query": {"image": {"batch_1": views / 1000}}}
+        {
+            "views": views,
+            "ms_per_query": {"image": {"batch_1": views / 1000}},
+            "flat_ms_per_query": {"image": {"batch_1": views / 500}},
+        }
         for views in (1000, 10_000)
     ]
 }
