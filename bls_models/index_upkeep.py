@@ -36,6 +36,7 @@ RETRAIN_GROWTH = 4
 # Lists are given up when the rows are fewer than this share of what makes them worthwhile.
 KEEP_SHARE = 0.5
 PROGRESS_SECONDS = 10.0
+STOP_SECONDS = 5.0
 
 
 class IndexUpkeep:
@@ -85,11 +86,11 @@ class IndexUpkeep:
         return self._idle.wait(seconds)
 
     def stop(self) -> None:
-        """End the thread after the step that it is at."""
+        """End the thread after the step that it is at; a training is not waited for."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         while not self._stop.is_set():
