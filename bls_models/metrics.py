@@ -96,6 +96,16 @@ INDEX_STALE = MetricSpec(
     "gauge",
     "Products with vectors of another bundle, stored but not searched.",
 )
+INDEX_RESYNCS = MetricSpec(
+    "product_match_index_resyncs_total",
+    "counter",
+    "Full reads of the catalogue because the change stream could not be resumed.",
+)
+INDEX_SNAPSHOT_AGE_SECONDS = MetricSpec(
+    "product_match_index_snapshot_age_seconds",
+    "gauge",
+    "Seconds since the newest snapshot of the index on disk was up to date; absent without one.",
+)
 
 METRICS = (
     REQUESTS,
@@ -112,6 +122,8 @@ METRICS = (
     INDEX_FOLLOWING,
     INDEX_LAG_SECONDS,
     INDEX_STALE,
+    INDEX_RESYNCS,
+    INDEX_SNAPSHOT_AGE_SECONDS,
 )
 
 

@@ -6,6 +6,7 @@ Queries for people and reports are in ``bls_models.queries``.
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import gridfs.errors
 from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.operations import ReplaceOne
 
 from bls_models.errors import DatabaseError, MissingImageError
@@ -28,6 +29,8 @@ EMBEDDINGS = "embeddings"
 MATCH_LOG = "match_log"
 INGEST_LOG = "ingest_log"
 FEEDBACK = "feedback"
+CATALOGUE = "catalogue"
+IDENTITY = "identity"
 IMAGES_BUCKET = "images"
 
 # What the index keeps of a product, beside its vectors.
@@ -85,6 +88,9 @@ class Replacement:
 class Store:
     """Products, embeddings and images, as ingest and match use them."""
 
+    # Products read at a time, with their vectors.
+    PAGE = 64
+
     def __init__(self, database: Database[Document], log_days: int) -> None:
         self.database = database
         self.products = database[PRODUCTS]
@@ -122,14 +128,41 @@ class Store:
             index = {"keyPattern": {"time": 1}, "expireAfterSeconds": seconds}
             self.database.command("collMod", log.name, index=index)
 
-    def find_products(self, ids: Sequence[str]) -> dict[str, Document]:
+    def identity(self) -> str:
+        """What tells this catalogue from every other, also from a later one of the same name.
+
+        Made up of the database's name, an id that is generated at the first call, and the
+        server's own id of the products collection, which a restored or new one does not share.
+
+        Raises:
+            DatabaseError: the database does not answer in time.
+        """
+        with database_errors("reading the catalogue's identity"):
+            catalogue = self.database[CATALOGUE]
+            found = catalogue.find_one({"_id": IDENTITY})
+            if found is None:
+                with contextlib.suppress(DuplicateKeyError):
+                    catalogue.insert_one({"_id": IDENTITY, "id": uuid.uuid4().hex})
+                found = catalogue.find_one({"_id": IDENTITY})
+            parts = [self.database.name, "" if found is None else found["id"]]
+            for item in self.database.list_collections(filter={"name": PRODUCTS}):
+                parts.append(bytes(item["info"].get("uuid", b"")).hex())
+            return "/".join(parts)
+
+    def find_products(self, ids: Sequence[str], fields: Iterable[str] = ()) -> dict[str, Document]:
         """Stored documents by id; ids that are not stored are left out. One round trip.
+
+        Args:
+            ids: of products.
+            fields: what is wanted of each beside its id; all if empty.
 
         Raises:
             DatabaseError: the database does not answer in time.
         """
         with database_errors("reading products"):
-            found = self.products.find({"_id": {"$in": list(ids)}})
+            found = self.products.find(
+                {"_id": {"$in": list(ids)}}, dict.fromkeys(fields, 1) or None
+            )
             return {document["_id"]: document for document in found}
 
     def find_embeddings(self, write_ids: Sequence[str]) -> list[Document]:
@@ -137,21 +170,32 @@ class Store:
         with database_errors("reading embeddings"):
             return list(self.embeddings.find({"write_id": {"$in": list(write_ids)}}))
 
-    def iterate_products(self, page: int = 64) -> Iterator[list[Document]]:
-        """What the index needs of every product, in pages, in the order of ids."""
-        last: str | None = None
+    def iterate_products(
+        self, page: int = PAGE, fields: Iterable[str] = INDEX_FIELDS
+    ) -> Iterator[list[Document]]:
+        """Some fields of every product, in pages, in the order of ids.
+
+        Only of those whose id is a string, as all have that ``product_ingest`` writes.
+        """
+        # MongoDB compares within a type, so that this leaves all others out.
+        query: Document = {"_id": {"$gte": ""}}
         while True:
-            query: Document = {} if last is None else {"_id": {"$gt": last}}
             with database_errors("reading all products"):
                 documents = list(
-                    self.products.find(query, dict.fromkeys(INDEX_FIELDS, 1))
+                    self.products.find(query, dict.fromkeys(fields, 1))
                     .sort("_id", ASCENDING)
                     .limit(page)
                 )
             if not documents:
                 return
             yield documents
-            last = documents[-1]["_id"]
+            query = {"_id": {"$gt": documents[-1]["_id"]}}
+
+    def strange_product_ids(self) -> list[Any]:
+        """The ids that are no strings: of documents that were put in by hand."""
+        with database_errors("reading all products"):
+            found = self.products.find({"_id": {"$not": {"$type": "string"}}}, {"_id": 1})
+            return [document["_id"] for document in found]
 
     def write_images(self, images: Mapping[str, bytes]) -> None:
         """Store encoded images under their sha256, each once."""

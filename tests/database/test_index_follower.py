@@ -73,7 +73,7 @@ class Followed:
     def __init__(self, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> None:
         self.index = ProductIndex(bundle.image_dim, bundle.text_dim, 1000)
         self.database = connect(settings)
-        self.follower = IndexFollower(self.index, Store(self.database, 30), bundle)
+        self.follower = IndexFollower(self.index, Store(self.database, 30), bundle, settings)
 
     def start(self, seconds: float = 60) -> None:
         self.follower.start(seconds)

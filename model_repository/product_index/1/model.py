@@ -44,7 +44,7 @@ class TritonPythonModel:
             IndexOptions.of(settings),
         )
         self._metrics = TritonMetrics()
-        self._follower = IndexFollower(self._index, store, bundle, self._metrics)
+        self._follower = IndexFollower(self._index, store, bundle, settings, self._metrics)
         self._follower.start(LOAD_WAIT_SECONDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:
