@@ -58,7 +58,7 @@ class Columns:
         Raises:
             ProductError: a declared field with a value it cannot hold; the slot is unchanged.
         """
-        values = _declared_values(fields)
+        values = declared_values(fields)
         self.clear(slot)
         for name, value in values.items():
             self._columns.setdefault(name, _Column()).put(slot, value)
@@ -69,6 +69,12 @@ class Columns:
         """Take all values from a slot, as if it had never been set."""
         for name in self._fields_of_slot.pop(slot, ()):
             self._columns[name].remove(slot)
+
+    def get(self, slot: int) -> dict[str, Scalar]:
+        """A slot's values by declared field, as ``declared_values`` gives them."""
+        return {
+            name: self._columns[name].get(slot) for name in self._fields_of_slot.get(slot, ())
+        }
 
     def to_save(self) -> ColumnsToSave:
         """The values as they are now, untouched by later changes here."""
@@ -214,6 +220,14 @@ class _Column:
             self.numbers = _grown(self.numbers, slot, np.nan)
             self.numbers[slot] = value
 
+    def get(self, slot: int) -> Scalar:
+        """The value of a slot that has one; a whole number may come back as a float."""
+        if slot < len(self.codes) and self.codes[slot] >= 0:
+            return self._strings[self.codes[slot]]
+        if slot < len(self.booleans) and self.booleans[slot] >= 0:
+            return bool(self.booleans[slot])
+        return float(self.numbers[slot])
+
     def remove(self, slot: int) -> None:
         """Take the value from a slot that has one."""
         if slot < len(self.numbers):
@@ -303,8 +317,12 @@ def _grown(array: npt.NDArray[Any], slot: int, missing: float) -> npt.NDArray[An
     return longer
 
 
-def _declared_values(fields: Mapping[str, object]) -> dict[str, Scalar]:
-    """A product's values by declared field, attributes as ``attributes.<key>``."""
+def declared_values(fields: Mapping[str, object]) -> dict[str, Scalar]:
+    """A product's values by declared field, attributes as ``attributes.<key>``.
+
+    Raises:
+        ProductError: a declared field with a value it cannot hold.
+    """
     found = {name: fields[name] for name in PLAIN_FIELDS if name in fields}
     attributes = fields.get("attributes", {})
     if not isinstance(attributes, Mapping):

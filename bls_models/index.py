@@ -21,7 +21,7 @@ import numpy as np
 from bls_models.errors import SnapshotError
 from bls_models.faiss_device import device_named
 from bls_models.filter_columns import Columns
-from bls_models.filters import parse_filter
+from bls_models.filters import Scalar, parse_filter
 from bls_models.index_options import IndexOptions
 from bls_models.index_query import IndexMatch, IndexQuery
 from bls_models.index_search import IndexView
@@ -123,6 +123,12 @@ class ProductIndex:
         """The write that the index holds of a product, None if it is not there."""
         with self._lock:
             return self._write_ids.get(product_id)
+
+    def fields(self, product_id: str) -> dict[str, Scalar]:
+        """What filters see of a product; empty if it is not there."""
+        with self._lock:
+            slot = self._slots.get(product_id)
+            return {} if slot is None else self._columns.get(slot)
 
     def product_ids(self) -> set[str]:
         """Ids of all products in the index."""

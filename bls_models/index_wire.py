@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bls_models.errors import RequestError
 from bls_models.index import IndexMatch, IndexQuery
+from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+SEARCH_TENSORS = tuple(spec.name for spec in PRODUCT_INDEX.inputs if spec.name != "operation")
 
 
 def tensors_from_queries(queries: Sequence[IndexQuery]) -> Arrays:
@@ -31,8 +35,30 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> Arrays:
     return tensors
 
 
+def operation_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    """One of ``INDEX_OPERATIONS``; empty for a search.
+
+    Raises:
+        RequestError: it is none of them.
+    """
+    if "operation" not in tensors:
+        return ""
+    operation = bytes(tensors["operation"][0]).decode(errors="replace")
+    if operation not in INDEX_OPERATIONS:
+        expected = " or ".join(map(repr, INDEX_OPERATIONS))
+        raise RequestError("operation", f"{operation!r:.80}", expected)
+    return operation
+
+
 def queries_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> list[IndexQuery]:
-    """The inverse of ``tensors_from_queries``."""
+    """The inverse of ``tensors_from_queries``.
+
+    Raises:
+        RequestError: a tensor is missing.
+    """
+    for name in SEARCH_TENSORS:
+        if name not in tensors:
+            raise RequestError(name, "missing", "all tensors of a search, or operation alone")
     queries = []
     for number, top_k in enumerate(tensors["top_k"]):
         images = tensors["image_vector_owner"] == number

@@ -18,6 +18,8 @@ CAPTION_MODES = ("never", "auto", "always")
 DESCRIPTION_MODES = ("never", "missing")
 # What may be said of a match.
 FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
+# What product_index does beside searching: compare itself with the database, and mend itself.
+INDEX_OPERATIONS = ("check", "repair")
 
 NUMPY_DTYPES: dict[str, type] = {
     "BYTES": np.object_,
@@ -137,20 +139,22 @@ IMAGE_CAPTIONER = ModelSpec(
 
 # The queries of a whole batch travel as one flat list of vectors; `*_owner` says to which
 # query (0..Q-1) a vector belongs. Results are flat too, `match_count` of them a query.
+# A request has either all tensors of a search or `operation` alone.
 PRODUCT_INDEX = ModelSpec(
     name="product_index",
     max_batch_size=0,
     inputs=(
-        TensorSpec("image_vector", "FP32", (-1, "image_dim")),
-        TensorSpec("image_vector_weight", "FP32", (-1,)),
-        TensorSpec("image_vector_owner", "INT32", (-1,)),
-        TensorSpec("text_vector", "FP32", (-1, "text_dim")),
-        TensorSpec("text_vector_weight", "FP32", (-1,)),
-        TensorSpec("text_vector_owner", "INT32", (-1,)),
-        TensorSpec("top_k", "INT32", (-1,)),
-        TensorSpec("offset", "INT32", (-1,)),
-        TensorSpec("min_score", "FP32", (-1,)),
-        TensorSpec("filter", "BYTES", (-1,)),
+        TensorSpec("image_vector", "FP32", (-1, "image_dim"), optional=True),
+        TensorSpec("image_vector_weight", "FP32", (-1,), optional=True),
+        TensorSpec("image_vector_owner", "INT32", (-1,), optional=True),
+        TensorSpec("text_vector", "FP32", (-1, "text_dim"), optional=True),
+        TensorSpec("text_vector_weight", "FP32", (-1,), optional=True),
+        TensorSpec("text_vector_owner", "INT32", (-1,), optional=True),
+        TensorSpec("top_k", "INT32", (-1,), optional=True),
+        TensorSpec("offset", "INT32", (-1,), optional=True),
+        TensorSpec("min_score", "FP32", (-1,), optional=True),
+        TensorSpec("filter", "BYTES", (-1,), optional=True),
+        TensorSpec("operation", "BYTES", (1,), optional=True),
     ),
     outputs=(
         TensorSpec("match_count", "INT32", (-1,)),

@@ -10,13 +10,19 @@ from bls_models.bundle import Bundle
 from bls_models.errors import IndexUnavailableError
 from bls_models.follower import IndexFollower
 from bls_models.index import IndexOptions, ProductIndex
-from bls_models.index_wire import queries_from_tensors, tensors_from_matches
+from bls_models.index_wire import (
+    operation_from_tensors,
+    queries_from_tensors,
+    tensors_from_matches,
+)
 from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX
 from bls_models.store import Store, connect
+from bls_models.sync_check import SyncCheck
 from bls_models.triton import (
     error_response,
+    late_reply,
     repository_of,
     response,
     set_up_logging,
@@ -45,10 +51,11 @@ class TritonPythonModel:
         )
         self._metrics = TritonMetrics()
         self._follower = IndexFollower(self._index, store, bundle, settings, self._metrics)
+        self._check = SyncCheck(self._index, store, self._follower, bundle)
         self._follower.start(LOAD_WAIT_SECONDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Search for every request's queries."""
+        """Search for every request's queries; a check of the index is answered later."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
@@ -57,16 +64,38 @@ class TritonPythonModel:
                 raise IndexUnavailableError(
                     "the index is not loaded yet; check that MongoDB runs, then try again"
                 )
+            tensors = tensors_of(request)
+            operation = operation_from_tensors(tensors)
+            if operation:
+                self._start_check(operation, request)
+                return None
             # Before the search: that the index follows must hold for the versions it gives.
             about = self._follower.info()
-            matches = self._index.search(queries_from_tensors(tensors_of(request)))
+            matches = self._index.search(queries_from_tensors(tensors))
+            return _response(matches, about)
         except Exception as error:
             return error_response(error)
-        info = {"index_info": np.array([json_bytes(about)], np.object_)}
-        return response(PRODUCT_INDEX, tensors_from_matches(matches) | info)
+
+    def _start_check(self, operation: str, request: Any) -> None:
+        """Check the index beside the searches."""
+        send = late_reply(request)
+
+        def reply(outcome: dict[str, Any] | Exception) -> None:
+            if isinstance(outcome, Exception):
+                send(error_response(outcome))
+            else:
+                send(_response([], self._follower.info() | {"sync_check": outcome}))
+
+        self._check.start(operation == "repair", reply)
 
     def finalize(self) -> None:
         """Stop following the database."""
+        self._check.close()
         self._follower.stop()
         self._index.close()
         self._metrics.close()
+
+
+def _response(matches: list[list[IndexMatch]], about: dict[str, Any]) -> Any:
+    info = {"index_info": np.array([json_bytes(about)], np.object_)}
+    return response(PRODUCT_INDEX, tensors_from_matches(matches) | info)
