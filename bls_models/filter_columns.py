@@ -72,9 +72,7 @@ class Columns:
 
     def get(self, slot: int) -> dict[str, Scalar]:
         """A slot's values by declared field, as ``declared_values`` gives them."""
-        return {
-            name: self._columns[name].get(slot) for name in self._fields_of_slot.get(slot, ())
-        }
+        return {name: self._columns[name].get(slot) for name in self._fields_of_slot.get(slot, ())}
 
     def to_save(self) -> ColumnsToSave:
         """The values as they are now, untouched by later changes here."""
@@ -223,7 +221,7 @@ class _Column:
     def get(self, slot: int) -> Scalar:
         """The value of a slot that has one; a whole number may come back as a float."""
         if slot < len(self.codes) and self.codes[slot] >= 0:
-            return self._strings[self.codes[slot]]
+            return self._strings[int(self.codes[slot])]
         if slot < len(self.booleans) and self.booleans[slot] >= 0:
             return bool(self.booleans[slot])
         return float(self.numbers[slot])

@@ -36,7 +36,7 @@ from bls_models.metrics import (
 )
 from bls_models.product_loader import LeftOut, ProductLoader
 from bls_models.settings import Settings
-from bls_models.snapshot_writer import Progress, SnapshotWriter
+from bls_models.snapshot_schedule import Progress, SnapshotSchedule
 from bls_models.store import Store
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class IndexFollower:
         self._store = store
         self._metrics = metrics
         self._loader = ProductLoader(index, store, bundle)
-        self._snapshots = SnapshotWriter(index, settings, bundle.fingerprint, store.identity)
+        self._snapshots = SnapshotSchedule(index, settings, bundle.fingerprint, store.identity)
         self._restored = False
         self._followed_at = time.monotonic()
         self._lag_seconds = 0.0

@@ -1,9 +1,8 @@
 """Snapshots of the index on disk: each complete or not there at all.
 
 A snapshot is a folder ``snapshot-<number>`` with the index's own files in ``index/``, the products
-that were left out, and a manifest that names what it is a snapshot of, where the change stream goes
-on, and every file's hash. It is written under another name, flushed and renamed; the one before it
-stays until then.
+that were left out, and a manifest that says what it is a snapshot of and where the change stream
+goes on. It is written under another name, flushed and renamed; the one before it stays until then.
 """
 
 from __future__ import annotations
@@ -75,6 +74,8 @@ class SnapshotFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock: int | None = None
+        # What was restored or written last.
+        self._present: Path | None = None
 
     def acquire(self) -> bool:
         """Become the one process that writes here, and clear away what a crash has left.
@@ -111,7 +112,7 @@ class SnapshotFolder:
         Args:
             position: no newer than what ``save`` writes.
             left_out: products that the index leaves out at that position.
-            save: writes the index into a folder that is there and empty.
+            save: writes the index into a folder (``ProductIndex.save``).
 
         Raises:
             OSError: it could not be written; nothing of it is left, and the one before it is.
@@ -120,43 +121,33 @@ class SnapshotFolder:
         name = str(time.time_ns())
         unfinished = self._folder / f"{UNFINISHED}{name}"
         try:
-            (unfinished / INDEX).mkdir(parents=True)
+            unfinished.mkdir()
             save(unfinished / INDEX)
             rows = {product_id: asdict(item) for product_id, item in left_out.items()}
             (unfinished / LEFT_OUT).write_text(json.dumps(rows), encoding="utf-8")
-            hashes = {
-                str(path.relative_to(unfinished)): _flushed_hash(path)
-                for path in sorted(unfinished.rglob("*"))
-                if path.is_file()
-            }
-            manifest = {"format": FORMAT, **_json_of(position), "sha256": hashes}
-            (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-            _flushed_hash(unfinished / MANIFEST)
-            _flush_folder(unfinished / INDEX)
-            _flush_folder(unfinished)
-            unfinished.rename(self._folder / f"{COMPLETE}{name}")
-            _flush_folder(self._folder)
+            _write_manifest(unfinished / MANIFEST, position)
+            _flush(unfinished)
+            complete = unfinished.rename(self._folder / f"{COMPLETE}{name}")
+            _flush(self._folder, within=False)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
+        self._present = complete
         for path in older:
             shutil.rmtree(path, ignore_errors=True)
 
     def advance(self, position: Position) -> None:
-        """Note a later position in the newest snapshot, when nothing changed since it.
+        """Note a later position in what was restored or written last: nothing changed since.
 
         Raises:
             OSError: it could not be written; the snapshot stays as it was.
         """
-        newest = next(self._complete(), None)
-        if newest is None:
-            return
-        manifest = json.loads((newest / MANIFEST).read_text(encoding="utf-8"))
-        unfinished = newest / f"{MANIFEST}.new"
-        unfinished.write_text(json.dumps(manifest | _json_of(position), indent=2), encoding="utf-8")
-        _flushed_hash(unfinished)
-        unfinished.rename(newest / MANIFEST)
-        _flush_folder(newest)
+        assert self._present is not None
+        unfinished = self._present / f"{MANIFEST}.new"
+        _write_manifest(unfinished, position)
+        _flush(self._present)
+        unfinished.rename(self._present / MANIFEST)
+        _flush(self._present, within=False)
 
     def restore(
         self, fingerprint: str, identity: str, restore: Callable[[Path], None]
@@ -175,6 +166,7 @@ class SnapshotFolder:
             except (SnapshotError, OSError) as error:
                 logger.warning("snapshot %s of the index is ignored: %s", path, error)
             else:
+                self._present = path
                 return snapshot
         return None
 
@@ -188,10 +180,20 @@ class SnapshotFolder:
         yield from sorted(found, key=lambda path: int(path.name.removeprefix(COMPLETE)))[::-1]
 
 
-def _json_of(position: Position) -> dict[str, Any]:
-    # A token may hold what only BSON has.
-    token = json_util.dumps(position.token)
-    return asdict(position) | {"token": token, "time": position.time.isoformat()}
+def _write_manifest(path: Path, position: Position) -> None:
+    facts = {
+        "format": FORMAT,
+        **asdict(position),
+        # A token may hold what only BSON has.
+        "token": json_util.dumps(position.token),
+        "time": position.time.isoformat(),
+    }
+    text = json.dumps(facts | {"sha256": _checksum(facts)}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _checksum(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:
@@ -199,9 +201,12 @@ def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:
 
     Raises:
         SnapshotError: it is damaged, or not of this bundle and catalogue.
+        OSError: a file cannot be read.
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if manifest.pop("sha256") != _checksum(manifest):
+            raise SnapshotError(f"its {MANIFEST} is damaged")
         if manifest["format"] != FORMAT:
             raise SnapshotError(f"it has format {manifest['format']}, and this server {FORMAT}")
         position = Position(
@@ -214,27 +219,17 @@ def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:
             raise SnapshotError(f"it is of bundle {position.fingerprint}, not of {fingerprint}")
         if position.identity != identity:
             raise SnapshotError(f"it is of database {position.identity}, not of {identity}")
-        for name, wanted in manifest["sha256"].items():
-            with (path / name).open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != wanted:
-                    raise SnapshotError(f"its file {name} is damaged")
         rows = json.loads((path / LEFT_OUT).read_text(encoding="utf-8"))
         return Snapshot(position, {key: LeftOut(**row) for key, row in rows.items()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnapshotError(f"it is damaged: {type(error).__name__} {error}") from error
 
 
-def _flushed_hash(path: Path) -> str:
-    """Bring a file to the disk; returns its sha256."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush_folder(path: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _flush(folder: Path, within: bool = True) -> None:
+    """Bring a folder's names to the disk, and what is within it."""
+    for path in [*(folder.rglob("*") if within else ()), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

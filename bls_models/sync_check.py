@@ -100,9 +100,7 @@ class SyncCheck:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(
-        self, repair: bool, reply: Callable[[dict[str, Any] | Exception], None]
-    ) -> None:
+    def start(self, repair: bool, reply: Callable[[dict[str, Any] | Exception], None]) -> None:
         """Check without waiting for it.
 
         Args:
@@ -269,9 +267,7 @@ class SyncCheck:
         except ProductError as error:
             return [error.tensor]
         return sorted(
-            name
-            for name in stored.keys() | indexed.keys()
-            if stored.get(name) != indexed.get(name)
+            name for name in stored.keys() | indexed.keys() if stored.get(name) != indexed.get(name)
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from bls_models.bundle import Bundle
 from bls_models.errors import IndexUnavailableError
 from bls_models.follower import IndexFollower
-from bls_models.index import IndexOptions, ProductIndex
+from bls_models.index import IndexMatch, IndexOptions, ProductIndex
 from bls_models.index_wire import (
     operation_from_tensors,
     queries_from_tensors,

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 from bls_models.change_stream import Token
 from bls_models.errors import DatabaseError
+from bls_models.index import ProductIndex
 from bls_models.product_loader import LeftOut
 from bls_models.settings import Settings
 from bls_models.snapshots import Position, Snapshot, SnapshotFolder
@@ -21,18 +21,6 @@ logger = logging.getLogger(__name__)
 
 # The writing of one snapshot is followed by so many times its length without one.
 PAUSE_SHARE = 10
-
-
-class SavedIndex(Protocol):
-    """What of the index a snapshot needs; see ``bls_models.index.ProductIndex``."""
-
-    def save(self, folder: Path) -> None:
-        """Write it into a folder."""
-        ...
-
-    def restore(self, folder: Path) -> None:
-        """Read it from a folder."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,7 @@ class Progress:
     left_out: Mapping[str, LeftOut]
 
 
-class SnapshotWriter:
+class SnapshotSchedule:
     """Decides when a snapshot is due and writes it.
 
     Due is the first one when there is none, one after ``snapshot_changes`` changes, and one after
@@ -66,7 +54,7 @@ class SnapshotWriter:
 
     def __init__(
         self,
-        index: SavedIndex,
+        index: ProductIndex,
         settings: Settings,
         fingerprint: str,
         identity: Callable[[], str],
@@ -134,7 +122,7 @@ class SnapshotWriter:
         """
         if self._thread is not None:
             self._thread.join()
-        if self._writes and progress is not None and not self._has(progress):
+        if self._writes and progress is not None:
             try:
                 self._prepared(progress)()
             except DatabaseError as error:

@@ -1,0 +1,105 @@
+"""A shop that writes products without models, and an index that follows its database."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from caption_support import PixelCaptioner
+from serving_support import SMALL_BUNDLE, ContentEncoders, text_vector
+
+from bls_models.bundle import Bundle
+from bls_models.caption_queue import CaptionQueue
+from bls_models.follower import IndexFollower
+from bls_models.index import IndexMatch, IndexQuery, ProductIndex
+from bls_models.ingest import IngestRequest, IngestResult, ProductIngester
+from bls_models.logs import LogWriter
+from bls_models.product import embedding_text
+from bls_models.settings import Settings
+from bls_models.store import INGEST_LOG, Store, connect
+
+OTHER_BUNDLE = replace(SMALL_BUNDLE, name="other", fingerprint="f" * 16)
+
+
+class Shop:
+    """A database with an ingester, and the means to follow it."""
+
+    def __init__(self, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> None:
+        self.settings = settings
+        self.bundle = bundle
+        self.database = connect(settings)
+        self.store = Store(self.database, log_days=30)
+        self._log = LogWriter(self.database[INGEST_LOG], 1000)
+        self._ingester = ProductIngester(
+            self.store,
+            ContentEncoders(bundle),
+            CaptionQueue(PixelCaptioner(), 32, 1.0),
+            self._log,
+            bundle,
+            settings,
+        )
+
+    def close(self) -> None:
+        self._log.close()
+        self.database.client.close()
+
+    def run(self, operation: str, product: dict[str, Any], *images: bytes) -> str:
+        body = json.dumps(product).encode()
+        (outcome,) = self._ingester.run([IngestRequest("r", operation, body, images or None)])
+        assert isinstance(outcome, IngestResult), outcome
+        return outcome.status
+
+    def put(self, number: int, *images: bytes, **fields: Any) -> str:
+        return self.run("upsert", product(number, **fields), *images)
+
+    def delete(self, number: int) -> str:
+        return self.run("delete", {"product_id": f"p{number}"})
+
+
+class Followed:
+    """An index that follows a shop's database over a connection of its own."""
+
+    def __init__(self, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> None:
+        self.index = ProductIndex(bundle.image_dim, bundle.text_dim, 1000)
+        self.database = connect(settings)
+        self.follower = IndexFollower(self.index, Store(self.database, 30), bundle, settings)
+
+    def start(self, seconds: float = 60) -> None:
+        self.follower.start(seconds)
+
+    def close(self) -> None:
+        self.follower.stop()
+        self.database.client.close()
+
+    @property
+    def ids(self) -> set[str]:
+        return self.index.product_ids()
+
+    def best(self, text: str, condition: str = "") -> IndexMatch | None:
+        query = IndexQuery(
+            np.zeros((0, 48), np.float32),
+            np.zeros(0, np.float32),
+            text_vector(text)[np.newaxis],
+            np.ones(1, np.float32),
+            top_k=1,
+            filter=condition.encode(),
+        )
+        (found,) = self.index.search([query])
+        return found[0] if found else None
+
+    def finds(self, number: int, **fields: Any) -> bool:
+        """Whether the product is found by its own words, exactly."""
+        found = self.best(embedding_text(product(number, **fields)))
+        return found is not None and found.product_id == f"p{number}" and found.score > 0.999
+
+
+def product(number: int, **fields: Any) -> dict[str, Any]:
+    return {
+        "product_id": f"p{number}",
+        "name": f"Product {number}",
+        "category": "thing",
+        "attributes": {},
+        **fields,
+    }
