@@ -188,11 +188,12 @@ def _write_manifest(path: Path, position: Position) -> None:
         "token": json_util.dumps(position.token),
         "time": position.time.isoformat(),
     }
-    text = json.dumps(facts | {"sha256": _checksum(facts)}, indent=1)
+    text = json.dumps(facts | {"sha256": checksum(facts)}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def _checksum(facts: Mapping[str, Any]) -> str:
+def checksum(facts: Mapping[str, Any]) -> str:
+    """What a manifest carries to tell that it is whole."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -205,7 +206,7 @@ def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:
     """
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest.pop("sha256") != _checksum(manifest):
+        if manifest.pop("sha256") != checksum(manifest):
             raise SnapshotError(f"its {MANIFEST} is damaged")
         if manifest["format"] != FORMAT:
             raise SnapshotError(f"it has format {manifest['format']}, and this server {FORMAT}")

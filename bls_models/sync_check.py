@@ -1,7 +1,7 @@
 """Compares the index with the database product by product, and repairs it on request.
 
 A change takes a moment from the database to the index. So what differs is looked at again, and
-only what stays the same on both sides for ``SETTLE_SECONDS`` counts.
+only what stays the same on both sides for a while counts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bls_models.bundle import Bundle
 from bls_models.errors import ConflictError, IndexUnavailableError, ProductError
 from bls_models.filter_columns import declared_values
 from bls_models.index import ProductIndex
@@ -86,16 +85,20 @@ class SyncCheck:
         index: what is checked.
         store: the database.
         follower: keeps the index; it alone may change it.
-        bundle: whose vectors the index holds.
+        settle_seconds: how long a difference must last to count.
     """
 
     def __init__(
-        self, index: ProductIndex, store: Store, follower: Follower, bundle: Bundle
+        self,
+        index: ProductIndex,
+        store: Store,
+        follower: Follower,
+        settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self._index = index
         self._store = store
         self._follower = follower
-        self._bundle = bundle
+        self._settle_seconds = settle_seconds
         self._running = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -192,9 +195,9 @@ class SyncCheck:
     def _settled(self, differences: Mapping[str, Difference]) -> dict[str, Difference]:
         """Those that are still the same after a while."""
         settled = dict(differences)
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + self._settle_seconds
         while settled and time.monotonic() < deadline:
-            self._pause(SETTLE_SECONDS / 4)
+            self._pause(self._settle_seconds / 4)
             now = self._compare(settled)
             settled = {key: item for key, item in settled.items() if now.get(key) == item}
         return settled

@@ -57,6 +57,14 @@ class Shop:
     def delete(self, number: int) -> str:
         return self.run("delete", {"product_id": f"p{number}"})
 
+    @property
+    def writes(self) -> dict[str, str]:
+        """The write that stored each product."""
+        return {
+            item["_id"]: item["write_id"]
+            for item in self.store.products.find({"write_id": {"$exists": True}})
+        }
+
 
 class Followed:
     """An index that follows a shop's database over a connection of its own."""
@@ -64,7 +72,8 @@ class Followed:
     def __init__(self, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> None:
         self.index = ProductIndex(bundle.image_dim, bundle.text_dim, 1000)
         self.database = connect(settings)
-        self.follower = IndexFollower(self.index, Store(self.database, 30), bundle, settings)
+        self.store = Store(self.database, 30)
+        self.follower = IndexFollower(self.index, self.store, bundle, settings)
 
     def start(self, seconds: float = 60) -> None:
         self.follower.start(seconds)
@@ -76,6 +85,11 @@ class Followed:
     @property
     def ids(self) -> set[str]:
         return self.index.product_ids()
+
+    @property
+    def writes(self) -> dict[str, str | None]:
+        """The write that the index holds of each product."""
+        return {key: self.index.write_id(key) for key in self.ids}
 
     def best(self, text: str, condition: str = "") -> IndexMatch | None:
         query = IndexQuery(

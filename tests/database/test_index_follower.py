@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
 
+import numpy as np
 import pytest
+from bson import ObjectId
 from follower_support import OTHER_BUNDLE, Followed, Shop
 from serving_support import RestartableDatabase, picture, wait_for
 
 from bls_models.settings import Settings
-
-
-@pytest.fixture
-def shop(settings: Settings) -> Iterator[Shop]:
-    shop = Shop(settings)
-    yield shop
-    shop.database.client.drop_database(shop.database.name)
-    shop.close()
-
-
-@pytest.fixture
-def followed(settings: Settings) -> Iterator[Followed]:
-    followed = Followed(settings)
-    yield followed
-    followed.close()
+from bls_models.store import Store
+from bls_models.vectors import binary_from_vector
 
 
 def test_what_is_stored_already_is_loaded_before_start_returns(
@@ -152,6 +141,82 @@ def test_a_dropped_collection_empties_the_index_and_later_products_are_followed(
     wait_for(lambda: followed.ids == set(), "the index is empty")
     shop.put(2)
     wait_for(lambda: followed.finds(2), "the new product is found")
+
+
+# --- what hands have done ---------------------------------------------------------------------
+
+
+def test_ids_that_are_no_strings_end_no_read_and_count_as_not_searched(
+    shop: Shop, followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "PAGE", 2)
+    shop.store.products.insert_many([{"_id": number, "name": "x"} for number in range(5)])
+    for number in range(3):
+        shop.put(number)
+    shop.store.products.insert_one({"_id": ObjectId(), "name": "after all strings"})
+    followed.start()
+    assert followed.ids == {"p0", "p1", "p2"}
+    assert followed.follower.info()["stale_products"] == 6
+    shop.store.products.insert_one({"_id": {"a": 1}, "name": "x"})
+    shop.store.products.delete_one({"_id": 3})
+    shop.put(3)
+    wait_for(lambda: followed.finds(3), "the next product is found")
+    assert followed.follower.info()["stale_products"] == 6
+
+
+def test_a_product_whose_vectors_are_gone_is_counted_and_not_found_by_its_old_ones(
+    shop: Shop, followed: Followed
+) -> None:
+    shop.put(1)
+    shop.put(2)
+    shop.store.embeddings.delete_many({"product_id": "p1"})
+    followed.start()
+    assert followed.ids == {"p2"}
+    assert followed.follower.info()["stale_products"] == 1
+    shop.store.embeddings.delete_many({"product_id": "p2"})
+    shop.store.products.update_one({"_id": "p2"}, {"$set": {"price": 1.0}})
+    wait_for(lambda: followed.ids == set(), "what has lost its vectors is not found")
+    assert followed.follower.info()["stale_products"] == 2
+    assert shop.run("reembed", {"product_id": "p2"}) == "updated"
+    wait_for(lambda: followed.finds(2), "the reembedded product is found")
+    assert followed.follower.info()["stale_products"] == 1
+
+
+def test_a_damaged_vector_leaves_its_product_out_and_stops_nothing(
+    shop: Shop, followed: Followed
+) -> None:
+    shop.put(1)
+    short = binary_from_vector(np.ones(3, np.float32))
+    shop.store.embeddings.update_many({"product_id": "p1"}, {"$set": {"vector": short}})
+    shop.put(2)
+    followed.start()
+    assert followed.ids == {"p2"}
+    assert followed.follower.left_out["p1"].reason == (
+        "a stored vector is damaged: 3 numbers instead of 8"
+    )
+
+
+def test_a_full_read_takes_over_what_was_changed_by_hand_since(
+    shop: Shop, followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheap = '{"price": {"$lt": 5}}'
+    shop.put(1, price=9.0)
+    followed.start()
+    before = followed.best("anything")
+    assert before is not None
+    shop.store.products.update_one({"_id": "p1"}, {"$set": {"price": 1.0}})
+    wait_for(lambda: followed.best("anything", cheap), "the new price is seen")
+    # As the event of a change by hand that is lost with the change stream.
+    with monkeypatch.context() as deaf:
+        deaf.setattr(followed.follower._loader, "apply", lambda events: None)
+        shop.store.products.update_one({"_id": "p1"}, {"$set": {"price": 7.0}})
+        time.sleep(1)
+    assert followed.best("anything", cheap)
+    followed.follower._loader.load_all()
+    after = followed.best("anything")
+    assert after is not None
+    assert followed.best("anything", cheap) is None
+    assert after.product_version != before.product_version
 
 
 # --- another bundle ---------------------------------------------------------------------------

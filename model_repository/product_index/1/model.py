@@ -51,7 +51,7 @@ class TritonPythonModel:
         )
         self._metrics = TritonMetrics()
         self._follower = IndexFollower(self._index, store, bundle, settings, self._metrics)
-        self._check = SyncCheck(self._index, store, self._follower, bundle)
+        self._check = SyncCheck(self._index, store, self._follower)
         self._follower.start(LOAD_WAIT_SECONDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -1,0 +1,27 @@
+"""A shop with a database of its own, and an index that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from follower_support import Followed, Shop
+
+from bls_models.settings import Settings
+
+
+@pytest.fixture
+def shop(settings: Settings) -> Iterator[Shop]:
+    """A shop whose products start with none."""
+    shop = Shop(settings)
+    yield shop
+    shop.database.client.drop_database(shop.database.name)
+    shop.close()
+
+
+@pytest.fixture
+def followed(settings: Settings) -> Iterator[Followed]:
+    """An index of the shop's products, not started yet."""
+    followed = Followed(settings)
+    yield followed
+    followed.close()

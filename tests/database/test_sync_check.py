@@ -1,0 +1,219 @@
+"""The sync check finds what differs between index and database, and repairs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from follower_support import OTHER_BUNDLE, Followed, Shop
+from serving_support import RestartableDatabase, picture, unit, wait_for
+
+from bls_models.errors import ConflictError, IndexUnavailableError
+from bls_models.index import IndexedProduct
+from bls_models.settings import Settings
+from bls_models.sync_check import SyncCheck
+
+SETTLE_SECONDS = 0.4
+
+
+@pytest.fixture
+def check(followed: Followed) -> Iterator[SyncCheck]:
+    check = checker(followed)
+    yield check
+    check.close()
+
+
+def checker(followed: Followed) -> SyncCheck:
+    return SyncCheck(followed.index, followed.store, followed.follower, SETTLE_SECONDS)
+
+
+def kinds(report: dict[str, Any]) -> dict[str, str]:
+    return {item["product_id"]: item["kind"] for item in report["products"]}
+
+
+def other_write(product_id: str) -> IndexedProduct:
+    """A product as a damaged index may have it."""
+    vectors = unit(np.ones((1, 48))), unit(np.ones((1, 8)))
+    return IndexedProduct(product_id, "0" * 32, {"category": "thing"}, *vectors)
+
+
+def test_an_index_that_holds_what_is_stored_differs_in_nothing(
+    shop: Shop, followed: Followed, check: SyncCheck
+) -> None:
+    for number in range(5):
+        shop.put(number, picture(number), price=1.5 * number, attributes={"size": 3, "new": True})
+    followed.start()
+    report = check.run(repair=False)
+    assert report.pop("seconds") >= 0
+    assert report == {
+        "products_in_database": 5,
+        "products_in_index": 5,
+        "differences": {},
+        "repaired": 0,
+        "under_way": 0,
+        "products": [],
+    }
+
+
+def test_every_kind_of_damage_is_found_and_repaired(
+    shop: Shop, followed: Followed, check: SyncCheck
+) -> None:
+    for number in range(6):
+        shop.put(number, picture(number), price=9.0)
+    followed.start()
+    followed.index.remove("p1")
+    followed.index.upsert([other_write("p2"), other_write("no such product")])
+    followed.index.refresh("p3", {"category": "thing", "name": "Product 3", "price": 1.0})
+    damaged = {
+        "p1": "missing",
+        "p2": "other_revision",
+        "no such product": "gone",
+        "p3": "other_fields",
+    }
+    found = check.run(repair=False)
+    assert kinds(found) == damaged
+    assert found["differences"] == dict.fromkeys(damaged.values(), 1)
+    assert found["repaired"] == 0
+    details = {item["product_id"]: item["detail"] for item in found["products"]}
+    assert details["p3"] == "the index has other price"
+    assert details["p2"].endswith("the index has write " + "0" * 32)
+    assert all(item["revision"] == 1 for item in found["products"] if item["kind"] != "gone")
+
+    repaired = check.run(repair=True)
+    assert kinds(repaired) == damaged
+    assert repaired["repaired"] == 4
+    assert all(item["repaired"] for item in repaired["products"])
+    assert check.run(repair=False)["differences"] == {}
+    assert followed.writes == shop.writes
+    assert all(followed.finds(number) for number in range(6))
+    assert followed.best("anything", '{"price": {"$lt": 5}}') is None
+
+
+def test_stale_products_are_listed_with_the_remedy_and_not_repaired(shop: Shop) -> None:
+    shop.put(1)
+    followed = Followed(shop.settings, OTHER_BUNDLE)
+    try:
+        followed.start()
+        report = checker(followed).run(repair=True)
+    finally:
+        followed.close()
+    assert report["repaired"] == 0
+    (item,) = report["products"]
+    assert item["kind"] == "stale"
+    assert "make reembed" in item["detail"]
+
+
+def test_what_hands_have_put_in_is_listed_with_what_is_wrong(
+    shop: Shop, followed: Followed, check: SyncCheck
+) -> None:
+    shop.store.products.insert_one({"_id": "by hand", "name": "x"})
+    shop.store.products.insert_one({"_id": 7, "name": "x"})
+    shop.put(1, price=9.0)
+    followed.start()
+    shop.store.products.update_one({"_id": "p1"}, {"$set": {"price": "dear"}})
+    wait_for(lambda: followed.ids == set(), "the product with the wrong price is left out")
+    report = check.run(repair=True)
+    assert report["products_in_database"] == 3
+    assert report["repaired"] == 0
+    assert set(kinds(report).values()) == {"not_searchable"}
+    details = {item["product_id"]: item["detail"] for item in report["products"]}
+    assert details["by hand"] == "it was not written by product_ingest"
+    assert details["int 7"] == "its id is not a string"
+    assert "price" in details["p1"]
+
+
+def test_changes_that_are_under_way_are_no_differences(
+    shop: Shop, followed: Followed, check: SyncCheck
+) -> None:
+    followed.start()
+    done = threading.Event()
+
+    def change() -> None:
+        step = 0
+        while not done.is_set():
+            step += 1
+            number = step % 9
+            if step % 4 == 0:
+                shop.delete(number)
+            else:
+                shop.put(number, name=f"Step {step}")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(5):
+            assert check.run(repair=False)["differences"] == {}
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_repair_under_changes_never_brings_back_what_is_older(
+    shop: Shop, followed: Followed, check: SyncCheck
+) -> None:
+    for number in range(4):
+        shop.put(number)
+    followed.start()
+    done = threading.Event()
+
+    def change() -> None:
+        step = 0
+        while not done.is_set():
+            step += 1
+            shop.put(step % 4, name=f"Step {step}")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(30):
+            followed.follower.reread([f"p{number}" for number in range(4)], 20)
+    finally:
+        done.set()
+        thread.join()
+    wait_for(lambda: followed.writes == shop.writes, "the index holds the last write of each")
+    assert check.run(repair=False)["differences"] == {}
+
+
+def test_one_check_runs_at_a_time(shop: Shop, followed: Followed, check: SyncCheck) -> None:
+    followed.start()
+    followed.index.upsert([other_write("no such product")])
+    outcomes: list[Any] = []
+    check.start(False, outcomes.append)
+    check.start(False, outcomes.append)
+    wait_for(lambda: len(outcomes) == 2, "both are answered")
+    assert isinstance(outcomes[0], ConflictError)
+    assert outcomes[1]["differences"] == {"gone": 1}
+    check.start(False, outcomes.append)
+    wait_for(lambda: len(outcomes) == 3, "the next one is answered")
+    assert outcomes[2]["differences"] == {"gone": 1}
+
+
+def test_a_check_that_is_broken_off_says_so(
+    shop: Shop, followed: Followed, check: SyncCheck
+) -> None:
+    followed.start()
+    followed.index.upsert([other_write("no such product")])
+    outcomes: list[Any] = []
+    check.start(False, outcomes.append)
+    check.close()
+    (outcome,) = outcomes
+    assert isinstance(outcome, IndexUnavailableError)
+
+
+def test_an_index_that_does_not_follow_is_not_compared(
+    restartable: RestartableDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bls_models.sync_check.CATCH_UP_SECONDS", 0.2)
+    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=2000)
+    followed = Followed(settings)
+    try:
+        followed.start()
+        restartable.stop()
+        wait_for(lambda: not followed.follower.info()["following"], "the loss is noticed")
+        with pytest.raises(IndexUnavailableError, match="does not follow the database"):
+            checker(followed).run(repair=False)
+    finally:
+        followed.close()
