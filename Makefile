@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
 
 .DEFAULT_GOAL := help
-.PHONY: feedback help install models engines quality caption-weight run smoke logs import reembed up down test test-fast test-slow lint format bench scale plots loadtest perf docs clean tune alerts
+.PHONY: help install models engines quality caption-weight run smoke logs feedback import reembed sync-check up down test test-fast test-slow lint format bench scale live-changes plots loadtest perf docs clean tune alerts
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ import: install ## Import a catalogue into the running server: make import CATAL
 reembed: install ## Compute vectors anew for products of another bundle, on the running server
 	@$(BIN)/python -m local_server reembed
 
+sync-check: install ## Compare the running server's index with its database (REPAIR=yes: repair it)
+	@$(BIN)/python -m local_server sync-check $(if $(filter yes,$(REPAIR)),--repair) $(if $(URL),--url "$(URL)")
+
 # --- containers -------------------------------------------------------------------------------
 # The variables of docker/compose.yaml: PROFILE, BUNDLE, TORCH_PIP_ARGS, GATEWAY_HTTP_PORT and so on.
 
@@ -135,6 +138,9 @@ bench: $(VENV)/.test-installed models ## Measure product_match against a raw pip
 # A BLAS thread a CPU would fight with FAISS's own, as it does not inside Triton.
 scale: $(VENV)/.test-installed models ## Measure what a search costs as the catalogue grows (SIZES="1000 10000")
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m loadtest.catalogue_scale $(if $(SIZES),--sizes $(SIZES))
+
+live-changes: $(VENV)/.test-installed models ## Measure matches while the catalogue changes, and how soon changes are seen
+	$(BIN)/python -m loadtest.live_changes
 
 plots: $(VENV)/.test-installed ## Draw reports/bench.json and reports/catalogue_scale.json
 	$(BIN)/python -m loadtest.bench_plot

@@ -1,4 +1,4 @@
-"""``python -m local_server``: serve on this machine, try it out, and read its logs."""
+"""``python -m local_server``: serve on this machine, try it out, check it, and read its logs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from local_server.first_match import match_photo, query_photo, show_match
 from local_server.options import Options, add_flags, read_options
 from local_server.running import read_running
 from local_server.stack import IMPORT_ERRORS, Report, database_name, running_stack
+from local_server.sync_check import show_check
 from product_match_client import ClientError
 from seed.__main__ import main as seed_main
 from seed.reembed import reembed_stale
 
 CHECK_SECONDS = 0.5
+SYNC_CHECK = "compare a server's index with its database; exit status 1 if they differ"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("reembed", "compute vectors anew for products of another bundle"),
     ):
         add_flags(commands.add_parser(name, help=text, description=text))
+    check = commands.add_parser("sync-check", help=SYNC_CHECK, description=SYNC_CHECK)
+    add_flags(check)
+    check.add_argument("--repair", action="store_true", help="read what differs again")
+    check.add_argument("--url", help="Triton's HTTP endpoint [default: the running local server]")
     arguments = parser.parse_args(argv)
     start = time.monotonic()
 
@@ -68,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(asyncio.run(reembed_stale(stack.http_url, stack.connect(), report)) > 0)
         if arguments.command == "feedback":
             return show_feedback(options, Console())
+        if arguments.command == "sync-check":
+            url = arguments.url or read_running(options.state_folder).http_url
+            return show_check(url, arguments.repair, Console())
         return log_tables.show_logs(options, Console())
     except (ProductMatchError, ClientError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,305 @@
+"""``python -m loadtest.live_changes``: matches while the catalogue changes.
+
+The same load of photos meets a catalogue that stands still and one that changes at several rates,
+in turns of one run. Of each rate: the matches' throughput and latency, the CPU time of the serving
+processes, of the database and of what writes, and how soon a search sees a change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton_grpc
+from rich.console import Console
+from rich.table import Table
+
+from bls_models.bundle import Bundle
+from bls_models.errors import ProductMatchError
+from bls_models.index import IndexQuery
+from bls_models.index_wire import matches_from_tensors, tensors_from_queries
+from bls_models.product import json_bytes
+from bls_models.settings import Settings
+from bls_models.specs import PRODUCT_INDEX, PRODUCT_MATCH
+from bls_models.store import Store, connect
+from bls_models.vectors import FloatArray
+from loadtest.bench import PROJECT, WARM_UP_SECONDS, product_match
+from loadtest.catalogue_changes import Catalogue, ChangesResult, PacedChanges, Sees
+from loadtest.measurements import (
+    DATABASE,
+    SERVING,
+    LoadError,
+    Measurement,
+    Summary,
+    alternating_rounds,
+    summary_from_rounds,
+)
+from loadtest.photos import read_photos
+from loadtest.report import machine, write_report
+from loadtest.served import ServedContestant
+from loadtest.stack import grpc_address_from_url, local_stack
+from loadtest.synthetic_catalogue import PRODUCT_SPREAD, around, real_vectors
+from local_server.sync_check import ask_for_check
+
+CHANGES = "changes"
+VECTORS = 512
+ADD_AT_ONCE = 200
+REPORT_TIMEOUT_MS = 60_000
+
+
+class UnderChanges:
+    """``product_match`` under its usual load while the catalogue changes.
+
+    Args:
+        matches: the contestant that is loaded.
+        rate: changes a second; 0: none.
+        writer: the process that makes them, after ``start_writer``.
+    """
+
+    def __init__(self, matches: ServedContestant, rate: float, writer: ProcessPoolExecutor) -> None:
+        self.name = f"changes_{rate:g}"
+        self.rate = rate
+        self._matches = matches
+        self._writer = writer
+        self.results: list[ChangesResult] = []
+
+    def first_matches(self) -> list[str]:
+        """See ``loadtest.measurements.Contestant``."""
+        return self._matches.first_matches()
+
+    def measure(self, clients: int, seconds: float) -> Measurement:
+        """Load the matches; see ``loadtest.measurements.Contestant``."""
+        if not self.rate:
+            measured = self._matches.measure(clients, seconds)
+            return replace(measured, cpu_ms={**measured.cpu_ms, CHANGES: 0.0})
+        self._writer.submit(_start, self.rate).result()
+        try:
+            measured = self._matches.measure(clients, seconds)
+        finally:
+            result: ChangesResult = self._writer.submit(_stop).result()
+        self.results.append(result)
+        # Its share of the time that the matches took.
+        cpu_ms = result.cpu_ms * measured.seconds / result.seconds
+        return replace(measured, cpu_ms={**measured.cpu_ms, CHANGES: cpu_ms})
+
+
+def index_sees(grpc_url: str, text_dim: int, image_dim: int) -> Sees:
+    """Ask ``product_index`` for a product by a filter, past encoders and documents."""
+    client = triton_grpc.InferenceServerClient(grpc_address_from_url(grpc_url))
+    text: FloatArray = np.zeros((1, text_dim), np.float32)
+    text[0, 0] = 1
+
+    def sees(product_id: str, number: int) -> bool:
+        condition = {"name": f"Product {product_id}", "attributes.change": {"$gte": number}}
+        query = IndexQuery(
+            np.zeros((0, image_dim), np.float32),
+            np.zeros(0, np.float32),
+            text,
+            np.ones(1, np.float32),
+            top_k=1,
+            filter=json_bytes(condition),
+        )
+        inputs = []
+        for name, array in tensors_from_queries([query]).items():
+            spec = PRODUCT_INDEX.input(name)
+            item = triton_grpc.InferInput(name, list(array.shape), spec.dtype)
+            item.set_data_from_numpy(array)
+            inputs.append(item)
+        answer = client.infer(PRODUCT_INDEX.name, inputs)
+        names = set(PRODUCT_INDEX.output_names) - {"index_info"}
+        (matches,) = matches_from_tensors({name: answer.as_numpy(name) for name in names})
+        return bool(matches)
+
+    return sees
+
+
+# What the writing process has: its catalogue, the index, and the changes under way.
+_catalogue: list[tuple[Catalogue, Sees]] = []
+_under_way: list[PacedChanges] = []
+
+
+def _start_writer(
+    uri: str, grpc_url: str, bundle: Bundle, images: FloatArray, texts: FloatArray, products: int
+) -> None:
+    """Make the products that are to change."""
+    settings = Settings(mongodb_uri=uri, mongodb_timeout_ms=REPORT_TIMEOUT_MS)
+    store = Store(connect(settings), settings.log_days)
+    catalogue = Catalogue(store, bundle.fingerprint, images, texts)
+    last = []
+    for start in range(0, products, ADD_AT_ONCE):
+        last = catalogue.add(min(ADD_AT_ONCE, products - start))
+    sees = index_sees(grpc_url, bundle.text_dim, bundle.image_dim)
+    while not sees(last[-1].product_id, last[-1].number):
+        pass
+    _catalogue.append((catalogue, sees))
+
+
+def _start(rate: float) -> None:
+    catalogue, sees = _catalogue[0]
+    _under_way.append(PacedChanges(catalogue, rate, sees))
+
+
+def _stop() -> ChangesResult:
+    return _under_way.pop().close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark.
+
+    Returns:
+        0, or 1 if a request failed or index and database differ at the end.
+    """
+    parser = argparse.ArgumentParser(prog="python -m loadtest.live_changes", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add = parser.add_argument
+    add("--rates", type=float, nargs="+", default=[0, 50, 200], help="changes a second; the first "
+        "is what the others are compared with (default: %(default)s)")  # fmt: skip
+    add("--rounds", type=int, default=3, help="turns of each rate (default: %(default)s)")
+    add("--seconds", type=float, default=8, help="length of a turn (default: %(default)s)")
+    add("--clients", type=int, default=8, help="requests under way (default: %(default)s)")
+    add("--products", type=int, default=2000, help="products that change, beside the catalogue "
+        "(default: %(default)s)")  # fmt: skip
+    add("--photo-side", type=int, default=1000, help="photos are JPEGs of that many pixels each "
+        "way (default: %(default)s)")  # fmt: skip
+    add("--catalog", type=Path, default=PROJECT / "seed" / "sample", help="products to match")
+    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
+    add("--report", type=Path, default=PROJECT / "reports" / "live_changes.json",
+        help="JSON to write")  # fmt: skip
+    options = parser.parse_args(arguments)
+    try:
+        report = run(options, Console())
+    except (LoadError, ProductMatchError) as error:
+        sys.stderr.write(f"live_changes: {error}\n")
+        return 1
+    write_report(options.report, report)
+    print(f"written to {options.report}")
+    return int(bool(report["index_differs_at_the_end"]))
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Measure and print; returns the report.
+
+    Raises:
+        LoadError: a request failed.
+        ProductMatchError: something that the benchmark needs is missing.
+    """
+    photos = read_photos(options.catalog / "queries", options.photo_side)
+    bundle = Bundle.read(options.repository)
+    images, texts = (
+        around(vectors[np.arange(VECTORS) % len(vectors)], PRODUCT_SPREAD, np.random.default_rng(1))
+        for vectors in real_vectors(options.repository, options.catalog)
+    )
+    spawn = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as running:
+        generator = running.enter_context(ProcessPoolExecutor(1, spawn))
+        writer = running.enter_context(ProcessPoolExecutor(1, spawn))
+        stack = running.enter_context(local_stack(options.repository, options.catalog))
+        console.print(f"writing {options.products} products that will change")
+        writer.submit(
+            _start_writer,
+            stack.mongodb_uri,
+            stack.grpc_url,
+            bundle,
+            images,
+            texts,
+            options.products,
+        ).result()
+        matches = product_match(PRODUCT_MATCH.name, stack, photos, generator)
+        contestants = [UnderChanges(matches, rate, writer) for rate in options.rates]
+        rounds = alternating_rounds(
+            contestants, options.clients, options.rounds, options.seconds, WARM_UP_SECONDS
+        )
+        check = ask_for_check(stack.http_url, repair=False)
+    first = contestants[0].name
+    rows = [
+        _row(item, summary_from_rounds(rounds[item.name], {first: rounds[first]}), first)
+        for item in contestants
+    ]
+    console.print(_table(rows))
+    console.print(f"index and database differ at the end in: {check['differences'] or 'nothing'}")
+    return {
+        "machine": machine(),
+        "clients": options.clients,
+        "rounds": options.rounds,
+        "seconds_a_round": options.seconds,
+        "products": check["products_in_database"],
+        "rates": rows,
+        "index_differs_at_the_end": check["differences"],
+    }
+
+
+def _row(contestant: UnderChanges, summary: Summary, first: str) -> dict[str, Any]:
+    cpu = summary.cpu_ms_per_request
+    made: Counter[str] = sum((item.made for item in contestant.results), Counter())
+    seconds = sum(item.seconds for item in contestant.results)
+    visible: dict[str, list[float]] = {}
+    for result in contestant.results:
+        for kind, values in result.visible_ms.items():
+            visible.setdefault(kind, []).extend(values)
+    return {
+        "changes_per_s_wanted": contestant.rate,
+        "changes_per_s": round(made.total() / seconds, 1) if seconds else 0.0,
+        "made": dict(made),
+        "requests_per_s": round(summary.throughput, 1),
+        "throughput_ratio": round(summary.ratio_to[first], 3),
+        "p50_ms": round(summary.p50_ms, 1),
+        "p95_ms": round(summary.p95_ms, 1),
+        "p99_ms": round(summary.p99_ms, 1),
+        "serving_cpu_ms_per_request": round(cpu[SERVING], 2),
+        # Of one core, while the matches ran.
+        "cores": {
+            name: round(cpu[name] * summary.throughput / 1e3, 3)
+            for name in (SERVING, DATABASE, CHANGES)
+        },
+        "visible_after_ms": _percentiles(
+            [value for values in visible.values() for value in values]
+        ),
+        "visible_after_ms_by_kind": {
+            kind: _percentiles(values) for kind, values in sorted(visible.items())
+        },
+    }
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    p50, p99 = np.percentile(values, [50, 99])
+    return {
+        "count": len(values),
+        "p50": round(float(p50), 1),
+        "p99": round(float(p99), 1),
+        "max": round(max(values), 1),
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    matches = ("requests/s", "of first", "p50 ms", "p99 ms")
+    cores = ("serving cores", "database cores", "writer cores")
+    for column in ("changes/s", *matches, *cores, "seen after p50 ms", "p99 ms", "max ms"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        visible = row["visible_after_ms"]
+        table.add_row(
+            f"{row['changes_per_s']:.0f}",
+            f"{row['requests_per_s']:.1f}",
+            f"{row['throughput_ratio']:.2f}",
+            f"{row['p50_ms']:.1f}",
+            f"{row['p99_ms']:.1f}",
+            *(f"{row['cores'][name]:.2f}" for name in (SERVING, DATABASE, CHANGES)),
+            *(f"{visible[name]:.0f}" if visible else "" for name in ("p50", "p99", "max")),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

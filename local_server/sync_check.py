@@ -1,0 +1,97 @@
+"""``make sync-check``: whether a server's index holds what its database holds."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bls_models.errors import ServiceError
+from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
+
+CHECK, REPAIR = INDEX_OPERATIONS
+# A large catalogue is read page by page.
+TIMEOUT_SECONDS = 600.0
+
+
+def ask_for_check(http_url: str, repair: bool) -> dict[str, Any]:
+    """Have a server compare its index with its database.
+
+    Args:
+        http_url: Triton's HTTP endpoint.
+        repair: have what differs read again.
+
+    Returns:
+        The report of ``bls_models.sync_check.SyncCheck.run``.
+
+    Raises:
+        ServiceError: the server does not answer, or cannot check now.
+    """
+    operation = REPAIR if repair else CHECK
+    body = {
+        "inputs": [
+            {"name": "operation", "datatype": "BYTES", "shape": [1], "data": [operation]},
+        ],
+        "outputs": [{"name": "index_info"}],
+    }
+    request = urllib.request.Request(
+        f"{http_url.rstrip('/')}/v2/models/{PRODUCT_INDEX.name}/infer",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+            (output,) = json.load(answer)["outputs"]
+    except urllib.error.HTTPError as error:
+        text = error.read().decode(errors="replace")
+        raise ServiceError(f"{http_url} answered {error.code}: {text}") from error
+    except OSError as error:
+        raise ServiceError(f"{http_url} does not answer: {error}") from error
+    report: dict[str, Any] = json.loads(output["data"][0])["sync_check"]
+    return report
+
+
+def show_check(http_url: str, repair: bool, console: Console) -> int:
+    """Check, print what differs.
+
+    Returns:
+        0, or 1 if something differs and was not repaired.
+
+    Raises:
+        ServiceError: see ``ask_for_check``.
+    """
+    report = ask_for_check(http_url, repair)
+    found = sum(report["differences"].values())
+    if report["products"]:
+        console.print(_table(report["products"]))
+    if found > len(report["products"]):
+        console.print(f"... and {found - len(report['products'])} more")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report["differences"].items()))
+    console.print(
+        f"{report['products_in_database']} products in the database, "
+        f"{report['products_in_index']} in the index, compared in {report['seconds']:.1f} s: "
+        f"{f'{found} differ ({kinds})' if found else 'nothing differs'}"
+        + (f", {report['repaired']} of them repaired" if found and repair else ""),
+        highlight=False,
+    )
+    return int(found > report["repaired"])
+
+
+def _table(products: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("product", "what differs", "revision", "detail", ""):
+        table.add_column(name, overflow="fold")
+    for item in products:
+        table.add_row(
+            Text(item["product_id"]),
+            Text(item["kind"], style="yellow" if item["repaired"] else "red"),
+            str(item["revision"] or "-"),
+            Text(item["detail"]),
+            "repaired" if item["repaired"] else "",
+        )
+    return table
