@@ -11,7 +11,7 @@ import pytest
 from follower_support import Followed, Shop
 from serving_support import SMALL_BUNDLE, picture, unit, wait_for
 
-from bls_models.index import IndexMatch, IndexQuery
+from bls_models.index import IndexQuery
 from bls_models.vectors import FloatArray
 from loadtest.catalogue_changes import KINDS, Catalogue, PacedChanges
 
@@ -145,9 +145,5 @@ def test_two_indexes_that_follow_one_database_become_the_same_under_concurrent_c
 
 
 def ranking(followed: Followed, wanted: IndexQuery) -> list[tuple[str, float]]:
-    """What is found, those of equal scores by their names."""
-    found: list[list[IndexMatch]] = followed.index.search([wanted])
-    rows = [(item.product_id, round(item.score, 4)) for item in found[0]]
-    last = rows[-1][1]
-    # Equals of the last one may be others.
-    return sorted((row for row in rows if row[1] > last), key=lambda row: (-row[1], row[0]))
+    (found,) = followed.index.search([wanted])
+    return [(item.product_id, round(item.score, 4)) for item in found]
