@@ -106,6 +106,8 @@ class IndexFollower:
 
     def start(self, wait_seconds: float) -> None:
         """Start following; returns when the index is filled, or after ``wait_seconds``."""
+        # So that it is exported before the first one.
+        self._metrics.add(INDEX_RESYNCS, 0)
         self._thread.start()
         self._loaded.wait(wait_seconds)
 

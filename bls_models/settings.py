@@ -17,6 +17,8 @@ TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 TEXT, JSON = LOG_FORMATS = ("text", "json")
 
+SNAPSHOT_FOLDER = "PRODUCT_MATCH_SNAPSHOT_FOLDER"
+
 
 def setting(default: Any, env: str, doc: str) -> Any:
     """A dataclass field with the name of its environment variable and its documentation."""
@@ -175,9 +177,10 @@ class Settings:
     )
     snapshot_folder: str = setting(
         "",
-        "PRODUCT_MATCH_SNAPSHOT_FOLDER",
+        SNAPSHOT_FOLDER,
         "Folder for snapshots of the index, from which a server starts faster than by reading all "
-        "vectors from MongoDB; one server a folder. Empty: no snapshots.",
+        "vectors from MongoDB; each server needs its own. Local start-up and the container choose "
+        "one below their state folder unless this is set. Empty: no snapshots.",
     )
     snapshot_seconds: int = setting(
         300,

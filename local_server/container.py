@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bls_models.bundle import Bundle
 from bls_models.errors import ProductMatchError, SetupError
-from bls_models.settings import Settings, setting, values_from_environment
+from bls_models.settings import SNAPSHOT_FOLDER, Settings, setting, values_from_environment
 from local_server.options import PROJECT
 from local_server.tracing import TraceOptions
 from local_server.triton import (
@@ -60,7 +60,8 @@ class ContainerOptions(TraceOptions):
     state: str = setting(
         str(PROJECT / ".state"),
         "STATE",
-        "Folder for Triton's backend and, with the GPU profile, for the engines.",
+        "Folder for Triton's backend, with the GPU profile for the engines, and for snapshots of "
+        "the index where `PRODUCT_MATCH_SNAPSHOT_FOLDER` names no other.",
     )
     admin_secret: str = setting(
         "",
@@ -220,6 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment = triton_environment(installation, from_files)
     # The models need no secret of the server's.
     environment.pop(ADMIN_SECRET, None)
+    environment.setdefault(SNAPSHOT_FOLDER, str(Path(options.state) / "snapshots"))
     report(f"tritonserver: {options.profile} profile, {repository}")
     os.execve(command[0], command, environment)
 

@@ -32,7 +32,7 @@ class Options(TraceOptions):
     state: str = setting(
         str(PROJECT / ".state"),
         "STATE",
-        "Folder for the local database, logs and Triton's backend.",
+        "Folder for the local database, snapshots of the index, logs and Triton's backend.",
     )
     repository: str = setting(
         str(PROJECT / "model_repository"), "MODEL_REPOSITORY", "Triton's model repository."

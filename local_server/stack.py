@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
-from bls_models.settings import Settings
+from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from local_server.database import answers, local_database
 from local_server.options import PROJECT, Options
 from local_server.processes import ManagedProcess
@@ -32,6 +32,8 @@ from seed.rows import catalog_file, count_rows, read_catalog
 Report = Callable[[str], None]
 
 TUNED_REPOSITORY = "tuned_repository"
+# In the state folder, a folder for each catalogue's database.
+SNAPSHOTS = "snapshots"
 IMPORTS = "imports"
 IMPORT_ERRORS = "import-errors.jsonl"
 IMPORT_TIMEOUT_S = 120.0
@@ -142,6 +144,8 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
         repository, settings = apply_tuning(options, bundle, report)
         uri = parts.enter_context(running_database(options, report))
         name = database_name(options, suffix)
+        if SNAPSHOT_FOLDER not in os.environ:
+            settings[SNAPSHOT_FOLDER] = str(state / SNAPSHOTS / name)
         report("tritonserver: loading the models")
         triton = parts.enter_context(
             running_triton(

@@ -22,7 +22,7 @@ from serving_support import (
 
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
-from bls_models.settings import Settings
+from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from bls_models.store import Document, Store, connect
 from local_server.database import local_database
 from product_match_client import ProductMatchClient
@@ -90,7 +90,9 @@ def server(
 ) -> Iterator[Serving]:
     """Triton for the whole session, with a database of its own."""
     name = f"serving_{uuid.uuid4().hex}"
-    with serving(tmp_path_factory.mktemp("triton"), database_uri, name) as running:
+    state = tmp_path_factory.mktemp("triton")
+    snapshots = {SNAPSHOT_FOLDER: str(state / "snapshots")}
+    with serving(state, database_uri, name, **snapshots) as running:
         yield running
 
 

@@ -321,6 +321,9 @@ def test_a_container_serves_is_probed_and_stops(
     try:
         process.wait_until(lambda: is_ready(url), START_SECONDS)
         assert not orphan.exists(), "what a crash left of the shared memory is removed"
+        wait_for(
+            lambda: list(tmp_path.glob("snapshots/snapshot-*")), "there is a snapshot of the index"
+        )
         server = psutil.Process(process.pid)
         assert server.name() == "tritonserver", "it gets the container's signals"
         assert SECRET not in str(stub_of(process, "product_match").environ())

@@ -74,6 +74,7 @@ OTHER: dict[str, Any] = {
     "resources.limits": {"memory": "7Gi"},
     "sharedMemory": "3Gi",
     "scratch": "3Gi",
+    "snapshots": "3Gi",
     "probe.command": ["check"],
     **{
         f"probe.{probe}.{time}": 77

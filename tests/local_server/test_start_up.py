@@ -105,12 +105,20 @@ def test_run_serves_a_kaggle_catalogue_until_ctrl_c_and_stops_all_it_started(
     assert "Latest matches" in logs.stdout
     assert "1003" in logs.stdout
 
+    check = subprocess.run(
+        command("sync-check", state), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert check.returncode == 0, check.stderr
+    assert "6 products in the database, 6 in the index" in check.stdout
+    assert "nothing differs" in check.stdout
+
     children = psutil.Process(started.pid).children(recursive=True)
     assert any("triton" in child.name() for child in children)
     started.send_signal(signal.SIGINT)
     assert started.wait(START_SECONDS) == 0, output()
     assert psutil.wait_procs(children, timeout=30)[1] == []
     assert find_running(state) is None
+    assert len(list(state.glob("snapshots/*/snapshot-*"))) == 1
 
 
 def test_smoke_ends_with_the_right_match_as_json_and_leaves_nothing_running(
