@@ -47,7 +47,11 @@ from loadtest.photos import read_photos
 from loadtest.report import machine, write_report
 from loadtest.served import ServedContestant
 from loadtest.stack import grpc_address_from_url, local_stack
-from loadtest.synthetic_catalogue import PRODUCT_SPREAD, around, real_vectors
+from loadtest.synthetic_catalogue import (
+    VIEWS_PER_PRODUCT,
+    SyntheticCatalogue,
+    real_catalogue,
+)
 from local_server.sync_check import ask_for_check
 
 CHANGES = "changes"
@@ -194,10 +198,10 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """
     photos = read_photos(options.catalog / "queries", options.photo_side)
     bundle = Bundle.read(options.repository)
-    images, texts = (
-        around(vectors[np.arange(VECTORS) % len(vectors)], PRODUCT_SPREAD, np.random.default_rng(1))
-        for vectors in real_vectors(options.repository, options.catalog)
-    )
+    made_up = SyntheticCatalogue(real_catalogue(options.repository, options.catalog))
+    products = next(made_up.products(VECTORS * VIEWS_PER_PRODUCT, VECTORS))
+    images = np.concatenate([item.image_vectors[:1] for item in products])
+    texts = np.concatenate([item.text_vectors for item in products])
     spawn = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as running:
         generator = running.enter_context(ProcessPoolExecutor(1, spawn))

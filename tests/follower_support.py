@@ -80,6 +80,7 @@ class Followed:
 
     def close(self) -> None:
         self.follower.stop()
+        self.index.close()
         self.database.client.close()
 
     @property

@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bls_models.errors import RequestError
 from bls_models.index import IndexMatch, IndexQuery
 from bls_models.index_wire import (
+    SEARCH_TENSORS,
     matches_from_tensors,
+    operation_from_tensors,
     queries_from_tensors,
     tensors_from_matches,
     tensors_from_queries,
 )
-from bls_models.specs import PRODUCT_INDEX
+from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
 
 RANDOM = np.random.default_rng(5)
 
@@ -70,7 +73,11 @@ def test_a_batch_of_queries_comes_back_with_each_vector_at_its_own_query(
 
 def test_query_tensors_are_the_inputs_of_the_spec_in_dtype_and_rank() -> None:
     tensors = tensors_from_queries([query(2, 0, top_k=3), query(0, 1, top_k=4)])
-    assert set(tensors) == {spec.name for spec in PRODUCT_INDEX.inputs}
+    assert (
+        set(tensors)
+        == set(SEARCH_TENSORS)
+        == {spec.name for spec in PRODUCT_INDEX.inputs} - {"operation"}
+    )
     for spec in PRODUCT_INDEX.inputs:
         assert tensors[spec.name].dtype == np.dtype(spec.numpy_dtype), spec.name
         assert tensors[spec.name].ndim == len(spec.dims), spec.name
@@ -105,3 +112,19 @@ def test_match_tensors_are_the_outputs_of_the_spec_in_dtype_and_rank() -> None:
     for spec in by_hand:
         assert tensors[spec.name].dtype == np.dtype(spec.numpy_dtype), spec.name
         assert tensors[spec.name].ndim == len(spec.dims), spec.name
+
+
+def test_a_request_without_an_operation_is_a_search_and_an_unknown_one_is_refused() -> None:
+    assert operation_from_tensors(tensors_from_queries([query(1, 0)])) == ""
+    for name in INDEX_OPERATIONS:
+        assert operation_from_tensors({"operation": np.array([name.encode()], np.object_)}) == name
+    with pytest.raises(RequestError, match="operation: 'destroy'; expected 'check' or 'repair'"):
+        operation_from_tensors({"operation": np.array([b"destroy"], np.object_)})
+
+
+@pytest.mark.parametrize("name", SEARCH_TENSORS)
+def test_a_search_without_one_of_its_tensors_is_refused_by_name(name: str) -> None:
+    tensors = tensors_from_queries([query(1, 1)])
+    del tensors[name]
+    with pytest.raises(RequestError, match=f"^{name}: missing"):
+        queries_from_tensors(tensors)
