@@ -26,6 +26,8 @@ KINDS = ("new price", "new text", "new picture", "new product", "delete")
 CATEGORY = "live"
 # Changes are written in batches of so many seconds, as an import's requests arrive in batches.
 BATCH_SECONDS = 0.05
+# A machine that is busy with matches lets the writer fall behind that far, at most.
+MAX_BATCH_SECONDS = 1.0
 # Of each batch that many changes are waited for.
 PROBES = 1
 PROBE_SECONDS = 0.005
@@ -228,7 +230,7 @@ class PacedChanges:
             while not self._stop.wait(BATCH_SECONDS):
                 due = int(self._rate * (time.perf_counter() - self._start)) - made
                 # After a stall the rate is lower, not the batch endless.
-                due = min(due, int(self._rate * BATCH_SECONDS * 4) + 1)
+                due = min(due, int(self._rate * MAX_BATCH_SECONDS) + 1)
                 if due < 1:
                     continue
                 changes = self._catalogue.change(due)

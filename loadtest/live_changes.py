@@ -288,8 +288,8 @@ def _percentiles(values: Sequence[float]) -> dict[str, float]:
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     matches = ("requests/s", "of first", "p50 ms", "p99 ms")
-    cores = ("serving cores", "database cores", "writer cores")
-    for column in ("changes/s", *matches, *cores, "seen after p50 ms", "p99 ms", "max ms"):
+    cores = ("serving cores", "database", "writer")
+    for column in ("changes/s", *matches, *cores, "seen p50 ms", "p99 ms", "max ms"):
         table.add_column(column, justify="right")
     for row in rows:
         visible = row["visible_after_ms"]
