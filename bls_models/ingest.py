@@ -19,6 +19,7 @@ from bls_models.images import ImageLimits, encoded_bytes
 from bls_models.logs import LogWriter
 from bls_models.match_request import choice, without_batch_dimension
 from bls_models.metrics import INGESTS, NO_METRICS, Metrics
+from bls_models.pictures import stored_hashes
 from bls_models.product import (
     check_product,
     check_product_id,
@@ -28,9 +29,10 @@ from bls_models.product import (
 from bls_models.request_ids import RequestId
 from bls_models.settings import Settings
 from bls_models.specs import DESCRIPTION_MODES, PRODUCT_INGEST
-from bls_models.store import Document, Store
-from bls_models.upsert import Upserter
-from bls_models.upsert_item import Upsert, stored_hashes
+from bls_models.store import Document
+from bls_models.upsert import WRITE_ATTEMPTS, Upserter, changed_by_others
+from bls_models.upsert_item import Upsert
+from bls_models.write_journal import WriteJournal
 
 OPERATIONS = ("upsert", "delete", "get", "reembed")
 NEVER, _ = DESCRIPTION_MODES
@@ -109,7 +111,7 @@ class ProductIngester:
 
     def __init__(
         self,
-        store: Store,
+        journal: WriteJournal,
         encoders: Encoders,
         captions: CaptionQueue,
         log: LogWriter,
@@ -118,13 +120,14 @@ class ProductIngester:
         metrics: Metrics = NO_METRICS,
     ) -> None:
         self._metrics = metrics
-        self._store = store
+        self._journal = journal
+        self._store = journal.store
         self._log = log
         self._indexes_ready = False
         self._max_images = settings.max_product_images
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         describer = Describer(captions, bundle, settings.ingest_caption_timeout_ms / 1e3)
-        self._upserter = Upserter(store, encoders, describer, bundle, settings)
+        self._upserter = Upserter(journal, encoders, describer, bundle, settings)
 
     def run(self, requests: Sequence[IngestRequest]) -> list[Outcome]:
         """Carry out a batch, in order where requests concern the same product.
@@ -155,6 +158,7 @@ class ProductIngester:
         if not self._indexes_ready:
             # Not at load time: the server must also start while the database is away.
             self._store.ensure_indexes()
+            self._journal.pictures.ensure_indexes()
             self._indexes_ready = True
         outcomes: dict[int, Outcome] = {}
         group: dict[str, tuple[int, Upsert]] = {}
@@ -238,13 +242,22 @@ class ProductIngester:
             details = {"product": client_document(found)}
             revision = details["product"]["revision"]
             return IngestResult(product_id, "found", revision, details)
-        deleted = self._store.delete_product(product_id)
-        if deleted is None:
-            return IngestResult(product_id, "not_found", 0)
-        # By the write, because another server may be creating the product anew.
-        self._store.delete_embeddings({"write_id": deleted.get("write_id")})
-        self._store.delete_unused_images(stored_hashes(deleted))
-        return IngestResult(product_id, "deleted", 0)
+        return IngestResult(product_id, "deleted" if self._delete(product_id) else "not_found", 0)
+
+    def _delete(self, product_id: str) -> bool:
+        """Remove a product with all that belongs to it; whether there was one."""
+        for _ in range(WRITE_ATTEMPTS):
+            stored = self._store.find_products([product_id]).get(product_id)
+            if stored is None:
+                return False
+            intent = self._journal.begin(
+                [product_id], [stored.get("write_id")], stored_hashes(stored)
+            )
+            deleted = self._store.delete_product(stored)
+            self._journal.settle_or_leave(intent)
+            if deleted:
+                return True
+        raise changed_by_others(product_id)
 
 
 def _status(outcome: Outcome) -> str:

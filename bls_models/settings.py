@@ -90,6 +90,12 @@ class Settings:
     max_product_images: int = setting(
         32, "PRODUCT_MATCH_MAX_PRODUCT_IMAGES", "Most pictures of one product."
     )
+    write_lease_seconds: int = setting(
+        120,
+        "PRODUCT_MATCH_WRITE_LEASE_SECONDS",
+        "How long a write of products may take; what one that was cut off has left over is removed "
+        "by any server after this time.",
+    )
     cross_modal_weight: float = setting(
         0.5,
         "PRODUCT_MATCH_CROSS_MODAL_WEIGHT",

@@ -8,14 +8,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from bls_models.pictures import stored_hashes
 from bls_models.query_captions import NO_IMAGE, NOT_ASKED, OK, CaptionOutcome
 from bls_models.store import Document
 from bls_models.vectors import FloatArray
-
-
-def stored_hashes(document: Document) -> list[str]:
-    """The sha256 of each picture of a stored product."""
-    return [image["sha256"] for image in document.get("images", [])]
 
 
 class Upsert:
@@ -84,6 +80,12 @@ class Upsert:
                 self._keep_description(text, source)
         if self.describe and not self.hashes and "description" not in self.product:
             self.caption = CaptionOutcome(NO_IMAGE)
+
+    def is_of(self, document: Document | None) -> bool:
+        """Whether a product's document is of the same write as the one that was read."""
+        if self.stored is None or document is None:
+            return self.stored is document
+        return bool(self.stored.get("write_id") == document.get("write_id"))
 
     def _keep_description(self, text: str, source: Document) -> None:
         if self._returns_generated and self.product.get("description") == text:

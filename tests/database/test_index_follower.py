@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import PixelCaptioner
+from ingest_support import journal_of
 from serving_support import (
     SMALL_BUNDLE,
     ContentEncoders,
@@ -42,7 +43,7 @@ class Shop:
         self.store = Store(self.database, log_days=30)
         self._log = LogWriter(self.database[INGEST_LOG], 1000)
         self._ingester = ProductIngester(
-            self.store,
+            journal_of(self.store, settings),
             ContentEncoders(bundle),
             CaptionQueue(PixelCaptioner(), 32, 1.0),
             self._log,
