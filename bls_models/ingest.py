@@ -13,10 +13,12 @@ import numpy.typing as npt
 from bls_models.bundle import Bundle
 from bls_models.caption_queue import CaptionQueue
 from bls_models.descriptions import Describer
+from bls_models.duplicates import DuplicateFinder, duplicate_details
 from bls_models.encoders import Encoders
 from bls_models.errors import ProductError, RequestError
 from bls_models.images import ImageLimits, encoded_bytes
 from bls_models.logs import LogWriter
+from bls_models.match import Search
 from bls_models.match_request import choice, without_batch_dimension
 from bls_models.metrics import INGESTS, NO_METRICS, Metrics
 from bls_models.pictures import stored_hashes
@@ -28,7 +30,7 @@ from bls_models.product import (
 )
 from bls_models.request_ids import RequestId
 from bls_models.settings import Settings
-from bls_models.specs import DESCRIPTION_MODES, PRODUCT_INGEST
+from bls_models.specs import DESCRIPTION_MODES, DUPLICATE_MODES, PRODUCT_INGEST
 from bls_models.store import Document
 from bls_models.upsert import WRITE_ATTEMPTS, Upserter, changed_by_others
 from bls_models.upsert_item import Upsert
@@ -36,6 +38,8 @@ from bls_models.write_journal import WriteJournal
 
 OPERATIONS = ("upsert", "delete", "get", "reembed")
 NEVER, _ = DESCRIPTION_MODES
+REPORT, _ = DUPLICATE_MODES
+LOGGED_DETAILS = ("caption", "duplicates", "degraded")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class IngestRequest:
         images: encoded images, None where the tensor was left out (a stored product then
             keeps its images).
         caption: one of ``DESCRIPTION_MODES``.
+        duplicates: one of ``DUPLICATE_MODES``.
         error: what reading its tensors gave.
         header_request_id: see ``RequestId.header``.
     """
@@ -58,6 +63,7 @@ class IngestRequest:
     product: bytes = b""
     images: tuple[bytes, ...] | None = None
     caption: str = NEVER
+    duplicates: str = REPORT
     error: RequestError | None = None
     header_request_id: str = ""
 
@@ -73,6 +79,7 @@ def ingest_request_from_tensors(
             if spec.name in tensors
         }
         caption = choice(inputs, "caption", NEVER, DESCRIPTION_MODES)
+        duplicates = choice(inputs, "duplicates", REPORT, DUPLICATE_MODES)
     except RequestError as error:
         return IngestRequest(name.value, error=error, header_request_id=name.header)
     return IngestRequest(
@@ -81,6 +88,7 @@ def ingest_request_from_tensors(
         product=bytes(inputs["product"][0]),
         images=tuple(inputs["image"]) if "image" in inputs else None,
         caption=caption,
+        duplicates=duplicates,
         header_request_id=name.header,
     )
 
@@ -94,7 +102,8 @@ class IngestResult:
         status: created, updated, unchanged, deleted, not_found or found.
         revision: the product's revision after the operation; 0 where it is not stored.
         details: for ``get`` the document, under ``product``; where a description was asked for
-            what became of it, under ``caption``, and ``degraded``.
+            what became of it, under ``caption``; of a product that was written ``duplicates``;
+            with either of the two, ``degraded``.
     """
 
     product_id: str
@@ -114,6 +123,7 @@ class ProductIngester:
         journal: WriteJournal,
         encoders: Encoders,
         captions: CaptionQueue,
+        search: Search,
         log: LogWriter,
         bundle: Bundle,
         settings: Settings,
@@ -127,6 +137,9 @@ class ProductIngester:
         self._max_images = settings.max_product_images
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         describer = Describer(captions, bundle, settings.ingest_caption_timeout_ms / 1e3)
+        self._duplicates = DuplicateFinder(
+            self._store, search, settings.duplicate_cosine, bundle.text_dim
+        )
         self._upserter = Upserter(journal, encoders, describer, bundle, settings)
 
     def run(self, requests: Sequence[IngestRequest]) -> list[Outcome]:
@@ -166,9 +179,10 @@ class ProductIngester:
         def finish_group() -> None:
             positions = [position for position, _ in group.values()]
             done = self._upserter.write([upsert for _, upsert in group.values()])
+            self._duplicates.find(done)
             for position, upsert in zip(positions, done, strict=True):
                 outcomes[position] = upsert.error or IngestResult(
-                    upsert.product_id, upsert.status, upsert.revision, _caption_details(upsert)
+                    upsert.product_id, upsert.status, upsert.revision, _details(upsert)
                 )
             group.clear()
 
@@ -232,6 +246,7 @@ class ProductIngester:
             images,
             describe=request.caption != NEVER,
             returns_generated=_is_generated(value),
+            find_duplicates=request.duplicates == REPORT,
         )
 
     def _delete_or_get(self, operation: str, product_id: str) -> IngestResult:
@@ -271,14 +286,19 @@ def _is_generated(document: Mapping[str, Any]) -> bool:
     return document.get("description_generated") is True
 
 
-def _caption_details(upsert: Upsert) -> dict[str, Any]:
-    """What became of a description that was asked for."""
-    if not upsert.describe:
-        return {}
-    return {
-        "caption": upsert.caption.details(used=upsert.description_source is not None),
-        "degraded": ["caption"] if upsert.caption.failed else [],
-    }
+def _details(upsert: Upsert) -> dict[str, Any]:
+    """What became of a description that was asked for, and which duplicates were found."""
+    details: dict[str, Any] = {}
+    degraded = []
+    if upsert.describe:
+        details["caption"] = upsert.caption.details(used=upsert.description_source is not None)
+        if upsert.caption.failed:
+            degraded.append("caption")
+    if upsert.duplicates is not None:
+        details["duplicates"] = duplicate_details(upsert.duplicates)
+        if upsert.duplicates_failed:
+            degraded.append("duplicates")
+    return details | {"degraded": degraded} if details else {}
 
 
 def _log_entry(
@@ -301,5 +321,5 @@ def _log_entry(
         "result": outcome.status,
         "product_id": outcome.product_id,
         "revision": outcome.revision,
-        **({"caption": outcome.details["caption"]} if "caption" in outcome.details else {}),
+        **{key: outcome.details[key] for key in LOGGED_DETAILS if key in outcome.details},
     }

@@ -96,6 +96,12 @@ class Settings:
         "How long a write of products may take; what one that was cut off has left over is removed "
         "by any server after this time.",
     )
+    duplicate_cosine: float = setting(
+        0.95,
+        "PRODUCT_MATCH_DUPLICATE_COSINE",
+        "Cosine, 0 to 1, from which on pictures of two products count as near duplicates; for "
+        "another bundle than mini, measure it with `make duplicate-threshold`.",
+    )
     cross_modal_weight: float = setting(
         0.5,
         "PRODUCT_MATCH_CROSS_MODAL_WEIGHT",

@@ -143,6 +143,12 @@ class Store:
             found = self.products.find({"_id": {"$in": list(ids)}}, fields)
             return {document["_id"]: document for document in found}
 
+    def products_with_picture(self, sha256: str, most: int) -> list[str]:
+        """Ids of products that have a picture, at most so many."""
+        with database_errors("looking for a picture's products"):
+            found = self.products.find({"images.sha256": sha256}, {"_id": 1}).limit(most)
+            return [document["_id"] for document in found]
+
     def find_embeddings(self, write_ids: Sequence[str]) -> list[Document]:
         """The embeddings that these writes stored (see ``bls_models.ingest``)."""
         with database_errors("reading embeddings"):

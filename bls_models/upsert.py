@@ -29,7 +29,7 @@ from bls_models.product import embedding_text
 from bls_models.query_captions import failed_outcome
 from bls_models.settings import Settings, cpu_count
 from bls_models.store import Document, Replacement
-from bls_models.upsert_item import Upsert
+from bls_models.upsert_item import CREATED, UNCHANGED, UPDATED, Upsert
 from bls_models.vectors import binary_from_vector, vector_from_binary
 from bls_models.write_journal import WriteJournal
 
@@ -98,14 +98,14 @@ class Upserter:
                 continue
             if self._is_unchanged(upsert):
                 assert upsert.stored is not None
-                upsert.status, upsert.revision = "unchanged", upsert.stored["revision"]
+                upsert.status, upsert.revision = UNCHANGED, upsert.stored["revision"]
             else:
                 changed.append(upsert)
         changed = self._add_vectors(changed)
         conflicts = self._store_all(changed) if changed else set()
         for upsert in changed:
             if upsert.product_id not in conflicts:
-                upsert.status = "updated" if upsert.stored else "created"
+                upsert.status = UPDATED if upsert.stored else CREATED
         lost = self._changed_meanwhile(
             [item for item in upserts if isinstance(item.error, MissingImageError)]
         )
@@ -126,11 +126,13 @@ class Upserter:
             data,
         )
         try:
-            self._pictures.hold(
+            shared = self._pictures.hold(
                 intent.intent_id,
                 [key for upsert in upserts for key in upsert.hashes if key not in data],
                 {key: (intent.files[key], content) for key, content in data.items()},
             )
+            for upsert in upserts:
+                upsert.shared_hashes = shared.intersection(upsert.hashes)
             self._store.insert_embeddings(
                 [document for upsert in upserts for document in self._embeddings(upsert)]
             )

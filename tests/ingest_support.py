@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from serving_support import SMALL_BUNDLE, ContentEncoders, text_vector
 
 from bls_models.bundle import Bundle
 from bls_models.caption_queue import CaptionQueue
+from bls_models.index import IndexMatch, IndexQuery
 from bls_models.ingest import IngestRequest, IngestResult, Outcome, ProductIngester
 from bls_models.logs import LogWriter
+from bls_models.match import Search
 from bls_models.pictures import Pictures, stored_hashes
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
@@ -36,6 +39,13 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def nothing_found(
+    queries: Sequence[IndexQuery],
+) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+    """An index without products."""
+    return [[] for _ in queries], {"following": True}
+
+
 def journal_of(store: Store, settings: Settings, pictures: Pictures | None = None) -> WriteJournal:
     pictures = pictures or Pictures(store.database)
     return WriteJournal(store, pictures, settings.write_lease_seconds)
@@ -51,13 +61,15 @@ class Ingest:
         settings: Settings,
         bundle: Bundle = SMALL_BUNDLE,
         pictures: Pictures | None = None,
+        search: Search = nothing_found,
     ) -> None:
         journal = journal_of(store, settings, pictures)
+        self.store = store
         self.encoders = ContentEncoders(bundle)
         self.captioner = PixelCaptioner()
         self.captions = CaptionQueue(self.captioner, 32, settings.ingest_caption_timeout_ms / 1e3)
         self.ingester = ProductIngester(
-            journal, self.encoders, self.captions, log, bundle, settings
+            journal, self.encoders, self.captions, search, log, bundle, settings
         )
 
     def run(self, *requests: IngestRequest) -> list[Outcome]:
@@ -65,6 +77,11 @@ class Ingest:
 
     def upsert(self, product: dict[str, Any], *images: bytes) -> IngestResult:
         return self.one(upsert(product, *images))
+
+    def stored_write_id(self, product_id: str) -> str:
+        """The write that a product is of."""
+        found = self.store.find_products([product_id])[product_id]
+        return str(found["write_id"])
 
     def one(self, request: IngestRequest) -> IngestResult:
         (outcome,) = self.run(request)
@@ -81,7 +98,7 @@ def request(operation: str, product_id: str = "mug") -> IngestRequest:
     return IngestRequest("r", operation, json.dumps({"product_id": product_id}).encode())
 
 
-def assert_consistent(store: Store, product_id: str) -> Document:
+def assert_whole(store: Store, product_id: str) -> Document:
     """Product, embeddings and pictures agree, and nothing else is left of the product."""
     product = store.products.find_one({"_id": product_id})
     assert product is not None
@@ -94,7 +111,15 @@ def assert_consistent(store: Store, product_id: str) -> Document:
     assert sorted(item["sha256"] for item in views) == sorted(hashes)
     for sha in hashes:
         assert sha256(Pictures(store.database).read(sha)) == sha
-    (words,) = (item for item in embeddings if item["kind"] == "text")
+    assert [item["kind"] for item in embeddings].count("text") == 1
+    return product
+
+
+def assert_consistent(store: Store, product_id: str) -> Document:
+    """A whole product, whose text vector is that of its words by ``ContentEncoders``."""
+    product = assert_whole(store, product_id)
+    words = store.embeddings.find_one({"product_id": product_id, "kind": "text"})
+    assert words is not None
     np.testing.assert_array_equal(
         vector_from_binary(words["vector"]), text_vector(embedding_text(product))
     )
@@ -111,7 +136,7 @@ def assert_nothing_left_over(database: Database[Document]) -> None:
     """All products are whole, and the database holds nothing that belongs to none of them."""
     products = list(database["products"].find({}))
     for product in products:
-        assert_consistent(Store(database, log_days=30), product["_id"])
+        assert_whole(Store(database, log_days=30), product["_id"])
     write_ids = {product["write_id"] for product in products}
     assert set(database["embeddings"].distinct("write_id")) == write_ids
     named = {key for product in products for key in stored_hashes(product)}

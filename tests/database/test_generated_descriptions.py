@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import CAPTIONED_BUNDLE, SMALL_CAPTIONER, PixelCaptioner, caption_of
-from ingest_support import journal_of
+from ingest_support import journal_of, nothing_found
 from pymongo.database import Database
 from serving_support import SMALL_BUNDLE, ContentEncoders, blocks, encoded, picture, text_vector
 
@@ -52,6 +52,7 @@ class Shop:
             journal_of(store, settings),
             ContentEncoders(bundle),
             self.queue,
+            nothing_found,
             self.log,
             bundle,
             settings,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import PixelCaptioner
-from ingest_support import journal_of
+from ingest_support import journal_of, nothing_found
 from serving_support import (
     SMALL_BUNDLE,
     ContentEncoders,
@@ -46,6 +46,7 @@ class Shop:
             journal_of(self.store, settings),
             ContentEncoders(bundle),
             CaptionQueue(PixelCaptioner(), 32, 1.0),
+            nothing_found,
             self._log,
             bundle,
             settings,

@@ -18,6 +18,7 @@ from ingest_support import (
     Ingest,
     assert_consistent,
     journal_of,
+    nothing_found,
     request,
     sha256,
     stored_images,
@@ -438,7 +439,13 @@ def test_where_an_engine_fails_nothing_is_stored_and_all_are_told(
 ) -> None:
     captions = CaptionQueue(PixelCaptioner(), 32, 1.0)
     ingester = ProductIngester(
-        journal_of(store, settings), FailingEncoders(), captions, log, SMALL_BUNDLE, settings
+        journal_of(store, settings),
+        FailingEncoders(),
+        captions,
+        nothing_found,
+        log,
+        SMALL_BUNDLE,
+        settings,
     )
     outcomes = ingester.run(
         [upsert(RED, picture(1)), upsert({**RED, "product_id": "cup"}), request("get")]
