@@ -120,6 +120,7 @@ test-fast: $(VENV)/.test-installed models ## Run the tests that need no server
 
 test-slow: $(VENV)/.test-installed models ## Run the slow tests
 	$(BIN)/python -m pytest -m slow --ignore $(CHART_TESTS)
+	$(BIN)/python -m pytest -m fuzz --hypothesis-profile=many tests/fuzz
 
 lint: $(VENV)/.test-installed ## Check style and types
 	$(BIN)/ruff check .

@@ -134,6 +134,7 @@ class ProductIngester:
         self._store = journal.store
         self._log = log
         self._indexes_ready = False
+        self._max_product_bytes = settings.max_product_bytes
         self._max_images = settings.max_product_images
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         describer = Describer(captions, bundle, settings.ingest_caption_timeout_ms / 1e3)
@@ -208,7 +209,7 @@ class ProductIngester:
             raise request.error
         if request.operation not in OPERATIONS:
             raise RequestError("operation", repr(request.operation)[:80], " | ".join(OPERATIONS))
-        value = parse_product_json(request.product)
+        value = parse_product_json(request.product, self._max_product_bytes)
         product_id = check_product_id(value.get("product_id"))
         if request.operation != "upsert" and request.images is not None:
             raise RequestError("image", "given", f"none for operation {request.operation!r}")

@@ -30,6 +30,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from bls_models.errors import DatabaseError, MissingImageError
+from bls_models.product import stored_images
 from bls_models.store import DUPLICATE_KEY, PRODUCTS, Document, database_errors
 
 BUCKET = "images"
@@ -45,7 +46,7 @@ HOLD_ATTEMPTS = 10
 
 def stored_hashes(document: Document) -> list[str]:
     """The sha256 of each picture of a stored product."""
-    return [image["sha256"] for image in document.get("images", [])]
+    return [image["sha256"] for image in stored_images(document)]
 
 
 class Pictures:

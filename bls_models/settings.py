@@ -87,6 +87,9 @@ class Settings:
     max_filter_bytes: int = setting(
         16384, "PRODUCT_MATCH_MAX_FILTER_BYTES", "Longest filter JSON, in UTF-8 bytes."
     )
+    max_product_bytes: int = setting(
+        2**20, "PRODUCT_MATCH_MAX_PRODUCT_BYTES", "Longest JSON of a product, in UTF-8 bytes."
+    )
     max_product_images: int = setting(
         32, "PRODUCT_MATCH_MAX_PRODUCT_IMAGES", "Most pictures of one product."
     )

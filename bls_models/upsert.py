@@ -25,7 +25,7 @@ from bls_models.errors import (
 )
 from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
 from bls_models.pictures import stored_hashes
-from bls_models.product import embedding_text
+from bls_models.product import embedding_text, stored_images, stored_revision
 from bls_models.query_captions import failed_outcome
 from bls_models.settings import Settings, cpu_count
 from bls_models.store import Document, Replacement
@@ -98,7 +98,7 @@ class Upserter:
                 continue
             if self._is_unchanged(upsert):
                 assert upsert.stored is not None
-                upsert.status, upsert.revision = UNCHANGED, upsert.stored["revision"]
+                upsert.status, upsert.revision = UNCHANGED, stored_revision(upsert.stored)
             else:
                 changed.append(upsert)
         changed = self._add_vectors(changed)
@@ -254,7 +254,7 @@ class Upserter:
                 upsert.vectors[embedding["sha256"]] = vector_from_binary(embedding["vector"])
         for upsert in by_write.values():
             assert upsert.stored is not None
-            upsert.records = {image["sha256"]: image for image in upsert.stored["images"]}
+            upsert.records = {image["sha256"]: image for image in stored_images(upsert.stored)}
 
     def _embeddings(self, upsert: Upsert) -> list[Document]:
         common = {

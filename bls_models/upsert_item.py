@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bls_models.pictures import stored_hashes
+from bls_models.product import mapping_or_empty, stored_revision
 from bls_models.query_captions import NO_IMAGE, NOT_ASKED, OK, CaptionOutcome
 from bls_models.store import Document
 from bls_models.vectors import FloatArray
@@ -86,7 +87,7 @@ class Upsert:
         """Start from what is stored now; all that depends on it is forgotten."""
         self.stored = stored
         self.write_id = uuid.uuid4().hex
-        self.revision = stored.get("revision", 0) + 1 if stored else 1
+        self.revision = stored_revision(stored) + 1 if stored else 1
         if self.data is not None:
             self.hashes = list(self.data)
         else:
@@ -100,9 +101,10 @@ class Upsert:
         # Which picture a generated description is of, by which captioner, how sure.
         self.description_source: Document | None = None
         if stored is not None and stored.get("description_generated"):
-            text, source = stored.get("description"), stored.get("description_source")
-            # One of them may have been removed by hand.
-            if text and source:
+            text = stored.get("description")
+            source = dict(mapping_or_empty(stored.get("description_source")))
+            # One of them may have been removed or changed by hand.
+            if text and {"sha256", "confidence"} <= source.keys():
                 self._keep_description(text, source)
         if self.describe and not self.hashes and "description" not in self.product:
             self.caption = CaptionOutcome(NO_IMAGE)
