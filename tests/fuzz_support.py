@@ -6,7 +6,6 @@ import io
 import json
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -58,7 +57,7 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 def mutated_files(draw: st.DrawFn) -> bytes:
     """A real file with bytes changed, and pieces taken out, doubled or put in."""
     data = bytearray(draw(st.sampled_from(list(FILES.values()))))
-    for _ in range(draw(st.integers(0, 6))):
+    for _ in range(draw(st.integers(0, 4))):
         if not data:
             break
         place = draw(st.integers(0, len(data) - 1))
@@ -104,7 +103,8 @@ def jpeg_files(draw: st.DrawFn) -> bytes:
     """A JPEG of any segments, or a real one whose size and scans are others."""
     data = draw(st.sampled_from([FILES["JPEG"], FILES["progressive JPEG"]]))
     start = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
-    size = struct.pack(">HH", draw(st.integers(0, 65535)), draw(st.integers(0, 65535)))
+    side = st.one_of(st.just(64), st.integers(1, 200), st.integers(0, 65535))
+    size = struct.pack(">HH", draw(side), draw(side))
     changed = data[: start + 5] + size + data[start + 9 :]
     if draw(st.booleans()):
         segments = st.tuples(st.integers(0, 255), st.binary(max_size=40))
@@ -218,42 +218,72 @@ def product_texts() -> st.SearchStrategy[bytes]:
 
 # --- requests ---------------------------------------------------------------------------------
 
-VALUES: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
-    "image": picture_files,
-    "filter": filter_texts,
-    "product": product_texts,
-    "operation": lambda: st.sampled_from([b"upsert", b"upsert", b"get", b"delete", b"x", b"\xff"]),
-    "caption": lambda: st.sampled_from([b"never", b"auto", b"missing", b"", b"\xff"]),
-    "duplicates": lambda: st.sampled_from([b"never", b"report", b"REPORT"]),
-    "text": lambda: st.one_of(st.text(max_size=20).map(str.encode), st.binary(max_size=20)),
+CROPS = st.sampled_from([(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.3, 0.9), (0.5, 0.0, 0.500001, 1.0)])
+# By input: values that are right, and any others.
+VALUES: dict[str, tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
+    "image": (st.sampled_from(list(FILES.values())), picture_files()),
+    "text": (
+        st.text(min_size=1, max_size=20).map(lambda text: f"a {text}".encode()),
+        st.binary(max_size=20),
+    ),
+    "filter": (
+        st.sampled_from([b"{}", b'{"category": "mug"}', b'{"price": {"$not": {"$gt": 5}}}']),
+        filter_texts(),
+    ),
+    "product": (
+        st.sampled_from(["a", "b", "c"]).map(
+            lambda key: json.dumps({"product_id": key, "name": "n", "category": "c"}).encode()
+        ),
+        product_texts(),
+    ),
+    "operation": (st.sampled_from([b"upsert", b"get", b"delete", b"reembed"]), st.binary()),
+    "caption": (st.just(b"never"), st.sampled_from([b"always", b"missing", b"", b"\xff"])),
+    "duplicates": (st.sampled_from([b"never", b"report"]), st.sampled_from([b"REPORT", b""])),
+    "top_k": (st.integers(1, 100), st.integers(-(2**31), 2**31 - 1)),
+    "offset": (st.integers(0, 10), st.integers(-(2**31), 2**31 - 1)),
+    "crop": (CROPS, st.tuples(*[st.floats(width=32)] * 4)),
+    "min_score": (st.floats(-1, 1, width=32), st.floats(width=32)),
+    "image_weight": (st.floats(-2, 2, width=32), st.floats(width=32)),
+    "text_weight": (st.floats(-2, 2, width=32), st.floats(width=32)),
 }
-FLOATS = st.one_of(st.floats(width=32), st.sampled_from([0.0, 1.0, -1.0, 0.5]))
+# Inputs that have one value for each image or text.
+COUNTED_BY = {"image_weight": "image", "crop": "image", "text_weight": "text"}
 
 
 @st.composite
-def tensors(draw: st.DrawFn, spec: TensorSpec) -> npt.NDArray[Any]:
-    """A tensor of the spec's dtype, mostly of its shape, with a batch dimension."""
-    dims = [draw(st.integers(0, 3)) if dim == -1 else dim for dim in spec.config_dims]
-    batch = draw(st.sampled_from([1, 1, 1, 1, 1, 0, 2]))
-    shape = (batch, *dims)
-    count = int(np.prod(shape))
-    if spec.dtype == "BYTES":
-        values = VALUES[spec.name]()
-    elif spec.dtype == "FP32":
-        values = FLOATS
-    else:
-        values = st.one_of(st.integers(-3, 120), st.integers(-(2**31), 2**31 - 1))
-    array = np.empty(count, spec.numpy_dtype)
-    for place in range(count):
+def tensors(draw: st.DrawFn, spec: TensorSpec, count: int, odd: bool) -> npt.NDArray[Any]:
+    """A tensor of the spec's dtype with a batch dimension.
+
+    Args:
+        draw: of Hypothesis.
+        spec: the input.
+        count: how many values, where the spec leaves that open.
+        odd: whether its values, and now and then its shape, may be wrong.
+    """
+    batch = draw(st.sampled_from([1, 1, 1, 0, 2])) if odd else 1
+    shape = (batch, *(count if dim == -1 else dim for dim in spec.config_dims))
+    right, wrong = VALUES[spec.name]
+    values = st.one_of(right, wrong) if odd else right
+    number = batch * (shape[1] if len(shape) > 1 else 1)
+    array = np.empty((number, *shape[2:]), spec.numpy_dtype)
+    for place in range(number):
         array[place] = draw(values)
     return array.reshape(shape)
 
 
 @st.composite
 def requests(draw: st.DrawFn, model: ModelSpec) -> dict[str, npt.NDArray[Any]]:
-    """A request's tensors by name; the required ones are there, and some of the others."""
-    return {
-        spec.name: draw(tensors(spec))
-        for spec in model.inputs
-        if not spec.optional or draw(st.booleans())
-    }
+    """A request's tensors by name: the required ones, some others, and one or two that are odd."""
+    names = [spec.name for spec in model.inputs]
+    odd = draw(st.sets(st.sampled_from(names), max_size=2))
+    counts = {"image": draw(st.integers(1, 3)), "text": draw(st.integers(1, 3))}
+    sent: dict[str, npt.NDArray[Any]] = {}
+    for spec in model.inputs:
+        base = COUNTED_BY.get(spec.name, spec.name)
+        if spec.optional and not (draw(st.booleans()) and (base == spec.name or base in sent)):
+            continue
+        count = counts.get(base, 1)
+        if spec.name in odd:
+            count = draw(st.integers(0, 9))
+        sent[spec.name] = draw(tensors(spec, count, spec.name in odd))
+    return sent
