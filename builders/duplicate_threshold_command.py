@@ -51,14 +51,14 @@ def trimmed(image: Image.Image, share: float) -> Image.Image:
     return image.crop((left, top, width - left, height - top))
 
 
-# What shops do to a supplier's picture.
+# What shops do to a supplier's picture; brighter by a tenth, trimmed on each side.
 COPIES: Mapping[str, Callable[[Image.Image], Image.Image]] = {
     "JPEG 75": lambda image: recompressed(image, 75),
     "JPEG 40": lambda image: recompressed(image, 40),
     "half size": lambda image: image.resize((image.width // 2, image.height // 2)),
     "2% trimmed": lambda image: trimmed(image, 0.02),
     "5% trimmed": lambda image: trimmed(image, 0.05),
-    "10% brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
 }
 
 
@@ -179,11 +179,12 @@ def main(argv: Sequence[str]) -> int:
 
 def _table(name: str, count: int, shares: Mapping[str, Mapping[str, float]]) -> Table:
     table = Table(title=f"\n{name}, {count} pictures: share with a cosine of at least", box=None)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for threshold in THRESHOLDS:
         table.add_column(f"{threshold:.2f}", justify="right")
     for kind, row in shares.items():
-        table.add_row(kind, *(f"{share:.2%}" for share in row.values()))
+        cells = (f"{share:.2%}" if 0 < share < 0.1 else f"{share:.0%}" for share in row.values())
+        table.add_row(kind, *cells)
     return table
 
 

@@ -89,6 +89,26 @@ def test_an_unknown_mode_for_duplicates_is_refused(client: ProductMatchClient, n
         client.upsert(product(name), duplicates="maybe")
 
 
+def test_what_was_added_by_hand_is_neither_got_nor_matched(
+    server: Serving, client: ProductMatchClient, protocol: str, name: str
+) -> None:
+    data = picture(seed_of(name, protocol))
+    client.upsert(product(name), data)
+    by_hand = {"price": 7.0, "supplier": "secret", "images.0.path": "secret"}
+    server.database["products"].update_one({"_id": name}, {"$set": by_hand})
+
+    def matched() -> dict[str, Any] | None:
+        found = client.match(images=data, top_k=1).matches
+        return found[0].product if found and found[0].product.get("price") == 7.0 else None
+
+    document = client.get(name)
+    assert document == wait_for(matched, "the change by hand is seen")
+    assert "secret" not in json.dumps(document)
+    internal = {"_id", "write_id", "fingerprint", "content_hash", "description_source"}
+    assert not internal & set(document or {})
+    assert set((document or {})["images"][0]) == {"sha256", "width", "height"}
+
+
 def test_a_new_price_is_soon_seen_by_matches_and_filters(
     client: ProductMatchClient, protocol: str, name: str
 ) -> None:
