@@ -125,23 +125,19 @@ class Upserter:
             ],
             data,
         )
-        try:
-            shared = self._pictures.hold(
-                intent.intent_id,
-                [key for upsert in upserts for key in upsert.hashes if key not in data],
-                {key: (intent.files[key], content) for key, content in data.items()},
-            )
-            for upsert in upserts:
-                upsert.shared_hashes = shared.intersection(upsert.hashes)
-            self._store.insert_embeddings(
-                [document for upsert in upserts for document in self._embeddings(upsert)]
-            )
-            self._journal.check_lease(intent)
-        except Exception:
-            self._journal.settle_or_leave(intent, uploads_ended=True)
-            raise
-        # Where the database does not answer to this, it may still carry it out: only when the
-        # lease has passed can the rest be removed.
+        # Where the database does not answer to a step, it may still carry it out: only when the
+        # lease has passed can what it leaves be removed, and `WriteRecovery` does that.
+        shared = self._pictures.hold(
+            intent.intent_id,
+            [key for upsert in upserts for key in upsert.hashes if key not in data],
+            {key: (intent.files[key], content) for key, content in data.items()},
+        )
+        for upsert in upserts:
+            upsert.shared_hashes = shared.intersection(upsert.hashes)
+        self._store.insert_embeddings(
+            [document for upsert in upserts for document in self._embeddings(upsert)]
+        )
+        self._journal.check_lease(intent)
         conflicts = self._store.replace_products(
             [Replacement(self._document(item), item.stored) for item in upserts]
         )

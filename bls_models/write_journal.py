@@ -3,8 +3,8 @@
 A write changes several collections, and a process can end between any two steps. Its intent, a
 document in ``writes``, therefore names all that it is about to create or to replace. ``settle``
 looks at the products as they are now and removes whatever of that no product uses. It is the last
-step of a write that went well, the clean-up of one that failed, and, after a crash, what any server
-does with intents that are older than the lease.
+step of a write that went well and, where one failed or was cut off, what any server does with
+intents that are older than the lease.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class WriteJournal:
 
         Args:
             intent: of a write that has ended, in whatever way.
-            uploads_ended: it did not end well, so look for chunks of uploads that were cut off.
+            uploads_ended: it was cut off, so look for chunks without a file.
 
         Raises:
             DatabaseError: the database does not answer in time; what is left goes when the lease
@@ -147,10 +147,10 @@ class WriteJournal:
             {"_id": intent.intent_id}, {"$addToSet": {"files": {"$each": file_ids}}}
         )
 
-    def settle_or_leave(self, intent: WriteIntent, uploads_ended: bool = False) -> None:
+    def settle_or_leave(self, intent: WriteIntent) -> None:
         """Settle an intent; where the database does not answer, leave it to ``recover``."""
         try:
-            self.settle(intent, uploads_ended)
+            self.settle(intent)
         except DatabaseError as error:
             logger.warning("what a write has left over is removed later: %s", error)
 
