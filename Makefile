@@ -68,6 +68,9 @@ quality: $(VENV)/.test-installed models ## Compare FP32, FP16 and INT8 graphs wi
 caption-weight: $(VENV)/.test-installed models ## Measure what captions in the query do to first matches (DATASET=folder: on its photos too)
 	$(BIN)/python -m builders caption-weight $(if $(DATASET),--dataset "$(DATASET)")
 
+duplicate-threshold: $(VENV)/.test-installed models ## Measure from which cosine on two pictures are copies (DATASET=folder: on its photos too)
+	$(BIN)/python -m builders duplicate-threshold $(if $(DATASET),--dataset "$(DATASET)")
+
 # --- serving ----------------------------------------------------------------------------------
 
 run: install ## Serve locally: models, database, sample products, Triton (CATALOG=folder for others)
@@ -120,6 +123,7 @@ test-fast: $(VENV)/.test-installed models ## Run the tests that need no server
 
 test-slow: $(VENV)/.test-installed models ## Run the slow tests
 	$(BIN)/python -m pytest -m slow --ignore $(CHART_TESTS)
+	$(BIN)/python -m pytest -m fuzz --hypothesis-profile=many tests/fuzz
 
 lint: $(VENV)/.test-installed ## Check style and types
 	$(BIN)/ruff check .
@@ -134,6 +138,9 @@ format: $(VENV)/.test-installed ## Format the code
 
 bench: $(VENV)/.test-installed models ## Measure product_match against a raw pipeline and two FastAPI services
 	$(BIN)/python -m loadtest.bench
+
+ingest-bench: $(VENV)/.test-installed models ## Measure what importing a catalogue costs beside decoding and encoding
+	$(BIN)/python -m loadtest.ingest_bench
 
 # A BLAS thread a CPU would fight with FAISS's own, as it does not inside Triton.
 scale: $(VENV)/.test-installed models ## Measure what a search costs as the catalogue grows (SIZES="1000 10000")

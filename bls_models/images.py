@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from bls_models.errors import BundleError, ImageError
+from bls_models.image_structure import excess_of_parts
 
 Crop = Sequence[float] | npt.NDArray[Any]
 
@@ -51,6 +52,8 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 
 EXPECTED_IMAGE = "a JPEG, PNG or WebP file, raw or as base64"
 CROP_TOLERANCE = 1e-6
+# The most that a JPEG can have; decoders take their time for each row, also where it is one pixel.
+MAX_SIDE = 65_535
 
 EXIF_HEADER = b"Exif\0\0"
 DATA_URL = re.compile(rb"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
@@ -170,7 +173,8 @@ def decode_image(
     Args:
         data: a JPEG, PNG or WebP file.
         tensor: the input's name for messages.
-        limits: ``max_pixels`` is checked from the header, before the pixels are decoded.
+        limits: ``max_pixels`` is checked from the header, before the pixels are decoded; so are
+            the longest side and the number of parts (``bls_models.image_structure``).
         preprocess: what ``prepare_pixels`` will be asked for. With it, a JPEG is decoded at
             1/2, 1/4 or 1/8 of its size where that still has the pixels that are needed: a
             third of the time, and a vector of the mini bundle that keeps a cosine of 0.997
@@ -186,6 +190,12 @@ def decode_image(
     kind = format_of(data)
     if kind is None:
         raise _unreadable(_start(data), tensor)
+    excess = excess_of_parts(kind, data)
+    if excess is not None:
+        found, expected = excess
+        raise ImageError(
+            tensor, f"a {kind} file of {found}", expected, "Save it anew with an image editor."
+        )
     try:
         image = _open(kind, data)
         width, height = image.size
@@ -195,6 +205,10 @@ def decode_image(
                 f"{width} x {height} pixels",
                 f"at most {limits.max_pixels} pixels",
                 "Send a smaller picture.",
+            )
+        if max(width, height) > MAX_SIDE:
+            raise ImageError(
+                tensor, f"{width} x {height} pixels", f"at most {MAX_SIDE} pixels on a side"
             )
         if kind == "PNG":
             # Pillow's decoder skips the checksums of the pixel data, and a missing end.

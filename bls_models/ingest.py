@@ -13,12 +13,15 @@ import numpy.typing as npt
 from bls_models.bundle import Bundle
 from bls_models.caption_queue import CaptionQueue
 from bls_models.descriptions import Describer
+from bls_models.duplicates import DuplicateFinder, duplicate_details
 from bls_models.encoders import Encoders
 from bls_models.errors import ProductError, RequestError
 from bls_models.images import ImageLimits, encoded_bytes
 from bls_models.logs import LogWriter
+from bls_models.match import Search
 from bls_models.match_request import choice, without_batch_dimension
 from bls_models.metrics import INGESTS, NO_METRICS, Metrics
+from bls_models.pictures import stored_hashes
 from bls_models.product import (
     check_product,
     check_product_id,
@@ -27,13 +30,16 @@ from bls_models.product import (
 )
 from bls_models.request_ids import RequestId
 from bls_models.settings import Settings
-from bls_models.specs import DESCRIPTION_MODES, PRODUCT_INGEST
-from bls_models.store import Document, Store
-from bls_models.upsert import Upserter
-from bls_models.upsert_item import Upsert, stored_hashes
+from bls_models.specs import DESCRIPTION_MODES, DUPLICATE_MODES, PRODUCT_INGEST
+from bls_models.store import Document
+from bls_models.upsert import WRITE_ATTEMPTS, Upserter, changed_by_others
+from bls_models.upsert_item import Upsert
+from bls_models.write_journal import WriteJournal
 
 OPERATIONS = ("upsert", "delete", "get", "reembed")
 NEVER, _ = DESCRIPTION_MODES
+REPORT, _ = DUPLICATE_MODES
+LOGGED_DETAILS = ("caption", "duplicates", "degraded")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class IngestRequest:
         images: encoded images, None where the tensor was left out (a stored product then
             keeps its images).
         caption: one of ``DESCRIPTION_MODES``.
+        duplicates: one of ``DUPLICATE_MODES``.
         error: what reading its tensors gave.
         header_request_id: see ``RequestId.header``.
     """
@@ -56,6 +63,7 @@ class IngestRequest:
     product: bytes = b""
     images: tuple[bytes, ...] | None = None
     caption: str = NEVER
+    duplicates: str = REPORT
     error: RequestError | None = None
     header_request_id: str = ""
 
@@ -71,6 +79,7 @@ def ingest_request_from_tensors(
             if spec.name in tensors
         }
         caption = choice(inputs, "caption", NEVER, DESCRIPTION_MODES)
+        duplicates = choice(inputs, "duplicates", REPORT, DUPLICATE_MODES)
     except RequestError as error:
         return IngestRequest(name.value, error=error, header_request_id=name.header)
     return IngestRequest(
@@ -79,6 +88,7 @@ def ingest_request_from_tensors(
         product=bytes(inputs["product"][0]),
         images=tuple(inputs["image"]) if "image" in inputs else None,
         caption=caption,
+        duplicates=duplicates,
         header_request_id=name.header,
     )
 
@@ -92,7 +102,8 @@ class IngestResult:
         status: created, updated, unchanged, deleted, not_found or found.
         revision: the product's revision after the operation; 0 where it is not stored.
         details: for ``get`` the document, under ``product``; where a description was asked for
-            what became of it, under ``caption``, and ``degraded``.
+            what became of it, under ``caption``; of a product that was written ``duplicates``;
+            with either of the two, ``degraded``.
     """
 
     product_id: str
@@ -109,22 +120,28 @@ class ProductIngester:
 
     def __init__(
         self,
-        store: Store,
+        journal: WriteJournal,
         encoders: Encoders,
         captions: CaptionQueue,
+        search: Search,
         log: LogWriter,
         bundle: Bundle,
         settings: Settings,
         metrics: Metrics = NO_METRICS,
     ) -> None:
         self._metrics = metrics
-        self._store = store
+        self._journal = journal
+        self._store = journal.store
         self._log = log
         self._indexes_ready = False
+        self._max_product_bytes = settings.max_product_bytes
         self._max_images = settings.max_product_images
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         describer = Describer(captions, bundle, settings.ingest_caption_timeout_ms / 1e3)
-        self._upserter = Upserter(store, encoders, describer, bundle, settings)
+        self._duplicates = DuplicateFinder(
+            self._store, search, settings.duplicate_cosine, bundle.text_dim
+        )
+        self._upserter = Upserter(journal, encoders, describer, bundle, settings)
 
     def run(self, requests: Sequence[IngestRequest]) -> list[Outcome]:
         """Carry out a batch, in order where requests concern the same product.
@@ -155,6 +172,7 @@ class ProductIngester:
         if not self._indexes_ready:
             # Not at load time: the server must also start while the database is away.
             self._store.ensure_indexes()
+            self._journal.pictures.ensure_indexes()
             self._indexes_ready = True
         outcomes: dict[int, Outcome] = {}
         group: dict[str, tuple[int, Upsert]] = {}
@@ -162,9 +180,10 @@ class ProductIngester:
         def finish_group() -> None:
             positions = [position for position, _ in group.values()]
             done = self._upserter.write([upsert for _, upsert in group.values()])
+            self._duplicates.find(done)
             for position, upsert in zip(positions, done, strict=True):
                 outcomes[position] = upsert.error or IngestResult(
-                    upsert.product_id, upsert.status, upsert.revision, _caption_details(upsert)
+                    upsert.product_id, upsert.status, upsert.revision, _details(upsert)
                 )
             group.clear()
 
@@ -190,7 +209,7 @@ class ProductIngester:
             raise request.error
         if request.operation not in OPERATIONS:
             raise RequestError("operation", repr(request.operation)[:80], " | ".join(OPERATIONS))
-        value = parse_product_json(request.product)
+        value = parse_product_json(request.product, self._max_product_bytes)
         product_id = check_product_id(value.get("product_id"))
         if request.operation != "upsert" and request.images is not None:
             raise RequestError("image", "given", f"none for operation {request.operation!r}")
@@ -228,6 +247,7 @@ class ProductIngester:
             images,
             describe=request.caption != NEVER,
             returns_generated=_is_generated(value),
+            find_duplicates=request.duplicates == REPORT,
         )
 
     def _delete_or_get(self, operation: str, product_id: str) -> IngestResult:
@@ -238,13 +258,22 @@ class ProductIngester:
             details = {"product": client_document(found)}
             revision = details["product"]["revision"]
             return IngestResult(product_id, "found", revision, details)
-        deleted = self._store.delete_product(product_id)
-        if deleted is None:
-            return IngestResult(product_id, "not_found", 0)
-        # By the write, because another server may be creating the product anew.
-        self._store.delete_embeddings({"write_id": deleted.get("write_id")})
-        self._store.delete_unused_images(stored_hashes(deleted))
-        return IngestResult(product_id, "deleted", 0)
+        return IngestResult(product_id, "deleted" if self._delete(product_id) else "not_found", 0)
+
+    def _delete(self, product_id: str) -> bool:
+        """Remove a product with all that belongs to it; whether there was one."""
+        for _ in range(WRITE_ATTEMPTS):
+            stored = self._store.find_products([product_id]).get(product_id)
+            if stored is None:
+                return False
+            intent = self._journal.begin(
+                [product_id], [stored.get("write_id")], stored_hashes(stored)
+            )
+            deleted = self._store.delete_product(stored)
+            self._journal.settle_or_leave(intent)
+            if deleted:
+                return True
+        raise changed_by_others(product_id)
 
 
 def _status(outcome: Outcome) -> str:
@@ -258,14 +287,19 @@ def _is_generated(document: Mapping[str, Any]) -> bool:
     return document.get("description_generated") is True
 
 
-def _caption_details(upsert: Upsert) -> dict[str, Any]:
-    """What became of a description that was asked for."""
-    if not upsert.describe:
-        return {}
-    return {
-        "caption": upsert.caption.details(used=upsert.description_source is not None),
-        "degraded": ["caption"] if upsert.caption.failed else [],
-    }
+def _details(upsert: Upsert) -> dict[str, Any]:
+    """What became of a description that was asked for, and which duplicates were found."""
+    details: dict[str, Any] = {}
+    degraded = []
+    if upsert.describe:
+        details["caption"] = upsert.caption.details(used=upsert.description_source is not None)
+        if upsert.caption.failed:
+            degraded.append("caption")
+    if upsert.duplicates is not None:
+        details["duplicates"] = duplicate_details(upsert.duplicates)
+        if upsert.duplicates_failed:
+            degraded.append("duplicates")
+    return details | {"degraded": degraded} if details else {}
 
 
 def _log_entry(
@@ -288,5 +322,5 @@ def _log_entry(
         "result": outcome.status,
         "product_id": outcome.product_id,
         "revision": outcome.revision,
-        **({"caption": outcome.details["caption"]} if "caption" in outcome.details else {}),
+        **{key: outcome.details[key] for key in LOGGED_DETAILS if key in outcome.details},
     }

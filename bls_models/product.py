@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -33,17 +34,20 @@ CLIENT_VIEW = (
     "attributes",
     "images",
 )
+IMAGE_VIEW = ("sha256", "width", "height")
 CLIENT_FIELDS = frozenset(
     {"product_id", "name", "description", "category", "price", "currency", "attributes"}
 )
 
 
-def parse_product_json(text: bytes) -> dict[str, Any]:
+def parse_product_json(text: bytes, max_bytes: int) -> dict[str, Any]:
     """The JSON object of the ``product`` tensor.
 
     Raises:
-        ProductError: not UTF-8, not JSON, or not an object.
+        ProductError: too long, not UTF-8, not JSON, or not an object.
     """
+    if len(text) > max_bytes:
+        raise ProductError("product", f"{len(text)} bytes", f"at most {max_bytes} bytes")
     try:
         value = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
         # JSON can spell half of a surrogate pair, which no text encoding can store.
@@ -89,6 +93,11 @@ def check_product(value: Mapping[str, Any]) -> dict[str, Any]:
             f"Put further properties into attributes, e.g. attributes.{unknown[0]}.",
         )
     product: dict[str, Any] = {"product_id": check_product_id(value.get("product_id"))}
+    if not product["product_id"].isprintable():
+        # Only here, so that a product that has such an id already can still be read and deleted.
+        raise ProductError(
+            "product.product_id", ascii(product["product_id"])[:80], "printable characters"
+        )
     for field, longest in TEXT_FIELDS.items():
         text = value.get(field)
         required = field in REQUIRED_TEXT_FIELDS
@@ -155,13 +164,60 @@ def json_bytes(value: object) -> bytes:
 
 
 def client_document(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored document as clients see it: ``_id`` as ``product_id``, times in ISO 8601."""
+    """A stored document as clients see it: ``_id`` as ``product_id``, times in ISO 8601.
+
+    What was put into the database by hand beside the declared fields is left out, also within
+    ``attributes`` and ``images``.
+    """
     product: dict[str, Any] = {"product_id": document["_id"]}
     for field in CLIENT_VIEW:
-        if field in document:
-            product[field] = document[field]
+        if field not in document:
+            continue
+        value = document[field]
+        if field == "attributes":
+            product[field] = {
+                key: item for key, item in mapping_or_empty(value).items() if _is_plain(item)
+            }
+        elif field == "images":
+            product[field] = [
+                {key: image[key] for key in IMAGE_VIEW if _is_plain(image.get(key, {}))}
+                for image in stored_images(document)
+            ]
+        elif _is_plain(value):
+            product[field] = value
     for field in ("created", "updated"):
         time = document.get(field)
-        product[field] = time.isoformat() if isinstance(time, datetime) else time
-    product["revision"] = document.get("revision", 0)
+        product[field] = time.isoformat() if isinstance(time, datetime) else None
+    product["revision"] = stored_revision(document)
     return product
+
+
+def stored_images(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The records of a stored product's pictures, those put there by hand without sha256 left out.
+
+    Each has ``sha256``, and mostly ``width`` and ``height``.
+    """
+    images = document.get("images")
+    return [
+        image
+        for image in (images if isinstance(images, list) else [])
+        if isinstance(image, dict) and isinstance(image.get("sha256"), str)
+    ]
+
+
+def stored_revision(document: Mapping[str, Any]) -> int:
+    """A stored product's revision; 0 where it was put there by hand without one."""
+    revision = document.get("revision")
+    return revision if isinstance(revision, int) and 0 <= revision < 2**62 else 0
+
+
+def mapping_or_empty(value: object) -> Mapping[str, Any]:
+    """A value that should be an object, which one changed by hand may not be."""
+    return value if isinstance(value, dict) else {}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a stored value is one that clients are to see: no object, list, NaN or infinity."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, dict | list)

@@ -89,8 +89,23 @@ class Settings:
     max_filter_bytes: int = setting(
         16384, "PRODUCT_MATCH_MAX_FILTER_BYTES", "Longest filter JSON, in UTF-8 bytes."
     )
+    max_product_bytes: int = setting(
+        2**20, "PRODUCT_MATCH_MAX_PRODUCT_BYTES", "Longest JSON of a product, in UTF-8 bytes."
+    )
     max_product_images: int = setting(
         32, "PRODUCT_MATCH_MAX_PRODUCT_IMAGES", "Most pictures of one product."
+    )
+    write_lease_seconds: int = setting(
+        120,
+        "PRODUCT_MATCH_WRITE_LEASE_SECONDS",
+        "How long a write of products may take; what one that was cut off has left over is removed "
+        "by any server after this time.",
+    )
+    duplicate_cosine: float = setting(
+        0.95,
+        "PRODUCT_MATCH_DUPLICATE_COSINE",
+        "Cosine, 0 to 1, from which on pictures of two products count as near duplicates; for "
+        "another bundle than mini, measure it with `make duplicate-threshold`.",
     )
     cross_modal_weight: float = setting(
         0.5,

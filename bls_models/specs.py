@@ -13,9 +13,10 @@ import numpy as np
 
 Dim = int | str
 
-# The words that the `caption` tensors of product_match and product_ingest take.
+# The words that the `caption` tensors of product_match and product_ingest take, and `duplicates`.
 CAPTION_MODES = ("never", "auto", "always")
 DESCRIPTION_MODES = ("never", "missing")
+DUPLICATE_MODES = ("report", "never")
 # What may be said of a match.
 FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
 # What product_index does beside searching: compare itself with the database, and mend itself.
@@ -201,6 +202,7 @@ PRODUCT_INGEST = ModelSpec(
         TensorSpec("product", "BYTES", (1,)),
         TensorSpec("image", "BYTES", (-1,), optional=True),
         TensorSpec("caption", "BYTES", (1,), optional=True),
+        TensorSpec("duplicates", "BYTES", (1,), optional=True),
     ),
     outputs=(
         TensorSpec("product_id", "BYTES", (1,)),

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gridfs
-import gridfs.errors
 from pymongo import ASCENDING, DESCENDING, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
-from pymongo.operations import ReplaceOne
+from pymongo.operations import InsertOne, ReplaceOne
 
-from bls_models.errors import DatabaseError, MissingImageError
+from bls_models.errors import DatabaseError
 from bls_models.settings import Settings
 
 Document = dict[str, Any]
@@ -31,7 +29,6 @@ INGEST_LOG = "ingest_log"
 FEEDBACK = "feedback"
 CATALOGUE = "catalogue"
 IDENTITY = "identity"
-IMAGES_BUCKET = "images"
 
 # What the index keeps of a product, beside its vectors.
 INDEX_FIELDS = (
@@ -79,14 +76,24 @@ def database_errors(doing: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Replacement:
-    """A product document to write if the stored revision is still ``expected_revision``."""
+    """A product document to write if what is stored is still ``expected``, or still nothing."""
 
     document: Document
-    expected_revision: int | None
+    expected: Document | None
+
+
+def _same_write(document: Document) -> Document:
+    """A query for a product as it was read: neither written since nor deleted and created anew.
+
+    The revision alone would not tell, because it counts from 1 again after a deletion. One that was
+    put there by hand may lack either, which None stands for.
+    """
+    names = ("_id", "revision", "write_id")
+    return {name: document.get(name) for name in names}
 
 
 class Store:
-    """Products, embeddings and images, as ingest and match use them."""
+    """Products and embeddings, as ingest and match use them; see also ``bls_models.pictures``."""
 
     # Products read at a time, with their vectors.
     PAGE = 64
@@ -95,8 +102,6 @@ class Store:
         self.database = database
         self.products = database[PRODUCTS]
         self.embeddings = database[EMBEDDINGS]
-        self.images = gridfs.GridFSBucket(database, IMAGES_BUCKET)
-        self.image_files = database[f"{IMAGES_BUCKET}.files"]
         self._log_days = log_days
 
     def ensure_indexes(self) -> None:
@@ -165,6 +170,12 @@ class Store:
             )
             return {document["_id"]: document for document in found}
 
+    def products_with_picture(self, sha256: str, most: int) -> list[str]:
+        """Ids of products that have a picture, at most so many."""
+        with database_errors("looking for a picture's products"):
+            found = self.products.find({"images.sha256": sha256}, {"_id": 1}).limit(most)
+            return [document["_id"] for document in found]
+
     def find_embeddings(self, write_ids: Sequence[str]) -> list[Document]:
         """The embeddings that these writes stored (see ``bls_models.ingest``)."""
         with database_errors("reading embeddings"):
@@ -197,42 +208,6 @@ class Store:
             found = self.products.find({"_id": {"$not": {"$type": "string"}}}, {"_id": 1})
             return [document["_id"] for document in found]
 
-    def write_images(self, images: Mapping[str, bytes]) -> None:
-        """Store encoded images under their sha256, each once."""
-        with database_errors("storing images"):
-            known = {
-                item["_id"]
-                for item in self.image_files.find({"_id": {"$in": list(images)}}, {"_id": 1})
-            }
-            for sha256, data in images.items():
-                if sha256 in known:
-                    continue
-                try:
-                    self.images.upload_from_stream_with_id(sha256, sha256, data)
-                except gridfs.errors.FileExists:
-                    # Another server has stored it meanwhile, or an upload was cut off and left
-                    # chunks without a file.
-                    if self.image_files.find_one({"_id": sha256}, {"_id": 1}) is None:
-                        with contextlib.suppress(gridfs.errors.NoFile):
-                            self.images.delete(sha256)
-                        self.images.upload_from_stream_with_id(sha256, sha256, data)
-
-    def read_image(self, sha256: str) -> bytes:
-        """One stored image's encoded bytes.
-
-        Raises:
-            MissingImageError: it is not stored.
-            DatabaseError: the database does not answer in time.
-        """
-        with database_errors(f"reading image {sha256}"):
-            try:
-                return bytes(self.images.open_download_stream(sha256).read())
-            except gridfs.errors.NoFile:
-                raise MissingImageError(
-                    f"image {sha256} of the product is not stored any more; "
-                    "send the product again with its images"
-                ) from None
-
     def insert_embeddings(self, documents: list[Document]) -> None:
         """Store embeddings; they count only once a product with their ``write_id`` is stored."""
         if documents:
@@ -240,56 +215,42 @@ class Store:
                 self.embeddings.insert_many(documents, ordered=False)
 
     def replace_products(self, replacements: list[Replacement]) -> set[str]:
-        """Write products whose stored revision is the expected one (0: not stored yet).
+        """Write products that are stored as expected.
 
         Returns:
             Ids of products that somebody else changed in between; they were not written.
         """
-        operations = [
-            # With upsert, a stored product of another revision fails as a duplicate id.
-            ReplaceOne(
-                {"_id": item.document["_id"], "revision": item.expected_revision},
-                item.document,
-                upsert=True,
-            )
+        operations: list[InsertOne[Document] | ReplaceOne[Document]] = [
+            InsertOne(item.document)
+            if item.expected is None
+            else ReplaceOne(_same_write(item.expected), item.document)
             for item in replacements
         ]
         with database_errors("storing products"):
             try:
-                self.products.bulk_write(operations, ordered=False)
+                result = self.products.bulk_write(operations, ordered=False)
+                written = result.inserted_count + result.matched_count
             except BulkWriteError as error:
-                failures = error.details["writeErrors"]
-                if any(failure["code"] != DUPLICATE_KEY for failure in failures):
+                if any(item["code"] != DUPLICATE_KEY for item in error.details["writeErrors"]):
                     raise
-                return {replacements[failure["index"]].document["_id"] for failure in failures}
-        return set()
+                written = error.details["nInserted"] + error.details["nMatched"]
+        if written == len(operations):
+            return set()
+        # A replacement that found nothing to replace does not say which one it was.
+        write_ids = {item.document["_id"]: item.document["write_id"] for item in replacements}
+        found = self.find_products(list(write_ids), ("write_id",))
+        return {
+            product_id
+            for product_id, write_id in write_ids.items()
+            if found.get(product_id, {}).get("write_id") != write_id
+        }
 
-    def write_id_of(self, product_id: str) -> str | None:
-        """The write that stored a product, None where it is not stored."""
-        with database_errors(f"reading product {product_id}"):
-            found = self.products.find_one({"_id": product_id}, {"write_id": 1})
-            return None if found is None else found.get("write_id")
+    def delete_product(self, stored: Document) -> bool:
+        """Remove a product that is still stored as it was read; whether it was."""
+        with database_errors(f"deleting product {stored['_id']}"):
+            return self.products.delete_one(_same_write(stored)).deleted_count == 1
 
-    def delete_product(self, product_id: str) -> Document | None:
-        """Remove a product and return what was stored, or None."""
-        with database_errors(f"deleting product {product_id}"):
-            found: Document | None = self.products.find_one_and_delete({"_id": product_id})
-            return found
-
-    def delete_embeddings(self, query: Document) -> None:
-        """Remove the embeddings that a query selects."""
+    def delete_embeddings(self, write_ids: Sequence[str]) -> None:
+        """Remove what these writes stored."""
         with database_errors("deleting old embeddings"):
-            self.embeddings.delete_many(query)
-
-    def delete_unused_images(self, hashes: Iterable[str]) -> None:
-        """Remove those of these images that no product refers to any more."""
-        candidates = set(hashes)
-        if not candidates:
-            return
-        with database_errors("deleting unused images"):
-            query = {"images.sha256": {"$in": list(candidates)}}
-            for document in self.products.find(query, {"images.sha256": 1}):
-                candidates -= {image["sha256"] for image in document["images"]}
-            for sha256 in candidates:
-                with contextlib.suppress(gridfs.errors.NoFile):
-                    self.images.delete(sha256)
+            self.embeddings.delete_many({"write_id": {"$in": list(write_ids)}})

@@ -1,9 +1,11 @@
 """Writes a batch of products with their images and vectors into MongoDB.
 
-A write stores the images, then the embeddings under a fresh ``write_id``, and then, as the one
+A write notes its intent (``bls_models.write_journal``), holds and stores its pictures
+(``bls_models.pictures``), stores the embeddings under a fresh ``write_id``, and then, as the one
 step that makes it count, the product document with that ``write_id`` if nobody else changed the
 product since it was read. A crash at any point leaves the old product or the new one, never a
-mixture; embeddings whose ``write_id`` no product carries are ignored.
+mixture: embeddings whose ``write_id`` no product carries are ignored. What is useless afterwards is
+removed as the intent is settled, by this server or, after a crash, by any.
 """
 
 from __future__ import annotations
@@ -15,17 +17,32 @@ from bls_models.bundle import Bundle
 from bls_models.caption_queue import Pixels
 from bls_models.descriptions import Describer
 from bls_models.encoders import Encoders
-from bls_models.errors import CaptionerError, ConflictError, MissingImageError, RequestError
+from bls_models.errors import (
+    CaptionerError,
+    ConflictError,
+    MissingImageError,
+    RequestError,
+)
 from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
-from bls_models.product import embedding_text
+from bls_models.pictures import stored_hashes
+from bls_models.product import embedding_text, stored_images, stored_revision
 from bls_models.query_captions import failed_outcome
 from bls_models.settings import Settings, cpu_count
-from bls_models.store import Document, Replacement, Store
-from bls_models.upsert_item import Upsert, stored_hashes
+from bls_models.store import Document, Replacement
+from bls_models.upsert_item import CREATED, UNCHANGED, UPDATED, Upsert
 from bls_models.vectors import binary_from_vector, vector_from_binary
+from bls_models.write_journal import WriteJournal
 
 # Attempts to write a product that others change at the same time.
 WRITE_ATTEMPTS = 5
+
+
+def changed_by_others(product_id: str) -> ConflictError:
+    """The error of a write that never finds a product as it was read."""
+    return ConflictError(
+        f"product {product_id!r} is being changed by others at the same time; "
+        "send the request again"
+    )
 
 
 class Upserter:
@@ -33,13 +50,15 @@ class Upserter:
 
     def __init__(
         self,
-        store: Store,
+        journal: WriteJournal,
         encoders: Encoders,
         describer: Describer,
         bundle: Bundle,
         settings: Settings,
     ) -> None:
-        self._store = store
+        self._journal = journal
+        self._store = journal.store
+        self._pictures = journal.pictures
         self._encoders = encoders
         self._describer = describer
         self._fingerprint = bundle.fingerprint
@@ -62,10 +81,7 @@ class Upserter:
                     upsert.error = error
             return upserts
         for upsert in pending:
-            upsert.error = ConflictError(
-                f"product {upsert.product_id!r} is being changed by others at the same time; "
-                "send the request again"
-            )
+            upsert.error = changed_by_others(upsert.product_id)
         return upserts
 
     def _attempt(self, upserts: list[Upsert]) -> list[Upsert]:
@@ -82,32 +98,64 @@ class Upserter:
                 continue
             if self._is_unchanged(upsert):
                 assert upsert.stored is not None
-                upsert.status, upsert.revision = "unchanged", upsert.stored["revision"]
+                upsert.status, upsert.revision = UNCHANGED, stored_revision(upsert.stored)
             else:
                 changed.append(upsert)
         changed = self._add_vectors(changed)
-        if not changed:
-            return []
-        self._store.write_images(
-            {sha256: data for upsert in changed for sha256, data in (upsert.data or {}).items()}
-        )
-        self._store.insert_embeddings(
-            [document for upsert in changed for document in self._embeddings(upsert)]
-        )
-        conflicts = self._store.replace_products(
-            [
-                # A product put there by hand may lack a revision, which None stands for.
-                Replacement(self._document(item), item.stored.get("revision") if item.stored else 0)
-                for item in changed
-            ]
-        )
+        conflicts = self._store_all(changed) if changed else set()
         for upsert in changed:
-            if upsert.product_id in conflicts:
-                self._store.delete_embeddings({"write_id": upsert.write_id})
-            else:
-                upsert.status = "updated" if upsert.stored else "created"
-                self._clean_up(upsert)
-        return [upsert for upsert in changed if upsert.product_id in conflicts]
+            if upsert.product_id not in conflicts:
+                upsert.status = UPDATED if upsert.stored else CREATED
+        lost = self._changed_meanwhile(
+            [item for item in upserts if isinstance(item.error, MissingImageError)]
+        )
+        return [item for item in changed if item.product_id in conflicts] + lost
+
+    def _store_all(self, upserts: list[Upsert]) -> set[str]:
+        """Write products with all that belongs to them; ids of those that others changed."""
+        stored = [upsert.stored for upsert in upserts if upsert.stored is not None]
+        data = {key: data for item in upserts for key, data in (item.data or {}).items()}
+        intent = self._journal.begin(
+            [upsert.product_id for upsert in upserts],
+            [item["write_id"] for item in stored if "write_id" in item]
+            + [upsert.write_id for upsert in upserts],
+            [
+                *(sha256 for upsert in upserts for sha256 in upsert.hashes),
+                *(sha256 for document in stored for sha256 in stored_hashes(document)),
+            ],
+            data,
+        )
+        # Where the database does not answer to a step, it may still carry it out: only when the
+        # lease has passed can what it leaves be removed, and `WriteRecovery` does that.
+        shared = self._pictures.hold(
+            intent.intent_id,
+            [key for upsert in upserts for key in upsert.hashes if key not in data],
+            {key: (intent.files[key], content) for key, content in data.items()},
+        )
+        for upsert in upserts:
+            upsert.shared_hashes = shared.intersection(upsert.hashes)
+        self._store.insert_embeddings(
+            [document for upsert in upserts for document in self._embeddings(upsert)]
+        )
+        self._journal.check_lease(intent)
+        conflicts = self._store.replace_products(
+            [Replacement(self._document(item), item.stored) for item in upserts]
+        )
+        self._journal.settle_or_leave(intent)
+        return conflicts
+
+    def _changed_meanwhile(self, upserts: list[Upsert]) -> list[Upsert]:
+        """Those whose product has been written since it was read, to be tried again.
+
+        Pictures that a product had when it was read may go with such a write.
+        """
+        if not upserts:
+            return []
+        found = self._store.find_products([item.product_id for item in upserts], ("write_id",))
+        changed = [item for item in upserts if not item.is_of(found.get(item.product_id))]
+        for upsert in changed:
+            upsert.error = None
+        return changed
 
     def _add_descriptions(self, upserts: list[Upsert]) -> None:
         """Describe products that lack a description; without a captioner they stay as they are."""
@@ -179,7 +227,7 @@ class Upserter:
         """Pixels (S, S, 3) of one picture; an unreadable one fails its own upsert only."""
         tensor = upsert.tensor(sha256)
         try:
-            data = upsert.data[sha256] if upsert.data else self._store.read_image(sha256)
+            data = upsert.data[sha256] if upsert.data else self._pictures.read(sha256)
             image = decode_image(data, tensor, self._limits)
         except (RequestError, MissingImageError) as error:
             upsert.error = error
@@ -202,7 +250,7 @@ class Upserter:
                 upsert.vectors[embedding["sha256"]] = vector_from_binary(embedding["vector"])
         for upsert in by_write.values():
             assert upsert.stored is not None
-            upsert.records = {image["sha256"]: image for image in upsert.stored["images"]}
+            upsert.records = {image["sha256"]: image for image in stored_images(upsert.stored)}
 
     def _embeddings(self, upsert: Upsert) -> list[Document]:
         common = {
@@ -247,23 +295,3 @@ class Upserter:
             "content_hash": upsert.content_hash(self._fingerprint),
             "write_id": upsert.write_id,
         }
-
-    def _clean_up(self, upsert: Upsert) -> None:
-        """Remove what the product no longer uses."""
-        if upsert.stored is None:
-            return
-        if self._store.write_id_of(upsert.product_id) == upsert.write_id:
-            # Also what a write that was cut off has left.
-            query: Document = {
-                "product_id": upsert.product_id,
-                "revision": {"$lte": upsert.revision},
-                "write_id": {"$ne": upsert.write_id},
-            }
-        else:
-            # Another server has written since; where it deleted the product and created it anew,
-            # revisions count from 1 again and tell nothing.
-            query = {"write_id": upsert.stored.get("write_id")}
-        self._store.delete_embeddings(query)
-        self._store.delete_unused_images(
-            sha256 for sha256 in stored_hashes(upsert.stored) if sha256 not in upsert.hashes
-        )

@@ -6,16 +6,31 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from bls_models.pictures import stored_hashes
+from bls_models.product import mapping_or_empty, stored_revision
 from bls_models.query_captions import NO_IMAGE, NOT_ASKED, OK, CaptionOutcome
 from bls_models.store import Document
 from bls_models.vectors import FloatArray
 
+CREATED, UPDATED, UNCHANGED = "created", "updated", "unchanged"
 
-def stored_hashes(document: Document) -> list[str]:
-    """The sha256 of each picture of a stored product."""
-    return [image["sha256"] for image in document.get("images", [])]
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Another product with the same picture, or one that looks like it.
+
+    Attributes:
+        product_id: the other product.
+        kind: ``exact`` (the same file) or ``near``.
+        cosine: of the two most similar pictures.
+    """
+
+    product_id: str
+    kind: str
+    cosine: float
 
 
 class Upsert:
@@ -31,6 +46,7 @@ class Upsert:
         describe: describe the first picture where there is no description.
         returns_generated: the client says that the description is a generated one, as of a
             document that it was given; where it is, that counts as sent without one.
+        find_duplicates: tell of other products with the same pictures.
     """
 
     def __init__(
@@ -41,11 +57,16 @@ class Upsert:
         reembed: bool = False,
         describe: bool = False,
         returns_generated: bool = False,
+        find_duplicates: bool = False,
     ) -> None:
         self._sent = product
         self.product_id: str = product["product_id"]
         self.reembed = reembed
         self.describe = describe
+        self.find_duplicates = find_duplicates
+        # None: not looked for.
+        self.duplicates: list[Duplicate] | None = None
+        self.duplicates_failed = False
         self._returns_generated = returns_generated
         self.caption = CaptionOutcome(NOT_ASKED)
         # The same picture sent twice is one view.
@@ -66,11 +87,13 @@ class Upsert:
         """Start from what is stored now; all that depends on it is forgotten."""
         self.stored = stored
         self.write_id = uuid.uuid4().hex
-        self.revision = stored.get("revision", 0) + 1 if stored else 1
+        self.revision = stored_revision(stored) + 1 if stored else 1
         if self.data is not None:
             self.hashes = list(self.data)
         else:
             self.hashes = stored_hashes(stored) if stored else []
+        # Sent pictures that were stored before, for whichever product.
+        self.shared_hashes: set[str] = set()
         self.records: dict[str, Document] = {}
         self.vectors: dict[str, FloatArray] = {}
         self.text_vector: FloatArray | None = None
@@ -78,12 +101,30 @@ class Upsert:
         # Which picture a generated description is of, by which captioner, how sure.
         self.description_source: Document | None = None
         if stored is not None and stored.get("description_generated"):
-            text, source = stored.get("description"), stored.get("description_source")
-            # One of them may have been removed by hand.
-            if text and source:
+            text = stored.get("description")
+            source = dict(mapping_or_empty(stored.get("description_source")))
+            # One of them may have been removed or changed by hand.
+            if text and {"sha256", "confidence"} <= source.keys():
                 self._keep_description(text, source)
         if self.describe and not self.hashes and "description" not in self.product:
             self.caption = CaptionOutcome(NO_IMAGE)
+
+    @property
+    def was_written(self) -> bool:
+        """Whether it has ended and changed what is stored."""
+        return self.status in (CREATED, UPDATED)
+
+    @property
+    def new_hashes(self) -> list[str]:
+        """The pictures that the product did not have before."""
+        before = set(stored_hashes(self.stored)) if self.stored else set()
+        return [sha256 for sha256 in self.hashes if sha256 not in before]
+
+    def is_of(self, document: Document | None) -> bool:
+        """Whether a product's document is of the same write as the one that was read."""
+        if self.stored is None or document is None:
+            return self.stored is document
+        return bool(self.stored.get("write_id") == document.get("write_id"))
 
     def _keep_description(self, text: str, source: Document) -> None:
         if self._returns_generated and self.product.get("description") == text:

@@ -11,6 +11,7 @@ COMMANDS = {
     "build": "builders.build_command",
     "engines": "builders.engine_command",
     "caption-weight": "builders.caption_weight_command",
+    "duplicate-threshold": "builders.duplicate_threshold_command",
     "quality": "builders.quality_command",
 }
 

@@ -112,7 +112,7 @@ class Catalogue:
             else:
                 document = self._document(product_id, stored, number)
                 embeddings += self._embeddings(kind, document)
-                replacements.append(Replacement(document, document["revision"] - 1))
+                replacements.append(Replacement(document, stored))
             planned.append((kind, product_id, number))
             if kind != "delete":
                 self._turns.append(product_id)
@@ -123,7 +123,7 @@ class Catalogue:
         if deleted:
             self._store.products.delete_many({"_id": {"$in": deleted}})
         written_at = time.perf_counter()
-        self._store.delete_embeddings({"write_id": {"$in": removed}})
+        self._store.delete_embeddings(removed)
         self._products |= {item.document["_id"]: item.document for item in replacements}
         for product_id in deleted:
             del self._products[product_id], self._vectors[product_id]

@@ -15,7 +15,7 @@ from product_match_client.client import DEFAULT_URL
 from product_match_client.credentials import headers_from_environment
 from seed.importer import DEFAULT_CONCURRENCY, ImportCounts, import_catalog
 from seed.progress import duration_text, show_progress
-from seed.rows import count_rows, read_catalog
+from seed.rows import catalog_file, count_rows, read_catalog
 
 TIMEOUT_S = 120.0  # many requests under way at once wait for each other in the server
 DEFAULT_ERRORS = Path("import-errors.jsonl")
@@ -53,6 +53,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="rows that failed, as JSONL; made anew each time (default: %(default)s)",
     )
+    parser.add_argument(
+        "--duplicates",
+        type=Path,
+        metavar="FILE",
+        help="let the server look for products with the same or nearly the same pictures, and list "
+        "them as JSONL (default: it does not)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,12 +77,18 @@ def run(arguments: argparse.Namespace) -> int:
     elapsed_s = max(time.monotonic() - start, 1e-9)
     if counts.stopped_by is not None:
         sys.stderr.write(f"seed: stopped, run it again to go on: {counts.stopped_by}\n")
+    for failure in counts.first_failures:
+        product = f" ({failure.product_id})" if failure.product_id else ""
+        file = catalog_file(arguments.path)
+        sys.stderr.write(f"seed: {file}, line {failure.row}{product}: {failure.message}\n")
     summary = (
         f"{counts.done} rows in {duration_text(elapsed_s)} "
         f"({counts.done / elapsed_s:.1f} rows/s): {counts}"
     )
     if counts.failed:
         summary += f"; the failures are in {arguments.errors}"
+    if counts.duplicates:
+        summary += f"; the duplicates are in {arguments.duplicates}"
     sys.stdout.write(summary + "\n")
     return 1 if counts.failed else 0
 
@@ -108,5 +121,6 @@ async def _import(arguments: argparse.Namespace) -> ImportCounts:
                 client,
                 concurrency=arguments.concurrency,
                 errors=arguments.errors,
+                duplicates=arguments.duplicates,
                 on_progress=on_progress,
             )

@@ -19,13 +19,18 @@ from product_match_client import ClientError, IngestResult, ServiceUnavailableEr
 from seed.records import CatalogRow, RowError
 
 DEFAULT_CONCURRENCY = 16
+SHOWN_FAILURES = 5
 
 
 class UpsertClient(Protocol):
     """What the importer needs of `AsyncProductMatchClient`."""
 
     async def upsert(
-        self, product: dict[str, Any], images: Sequence[Path] | None = None
+        self,
+        product: dict[str, Any],
+        images: Sequence[Path] | None = None,
+        *,
+        duplicates: str | None = None,
     ) -> IngestResult:
         """Create a product or replace it."""
 
@@ -57,6 +62,8 @@ class ImportCounts:
     Attributes:
         statuses: rows by the server's answer: created, updated, unchanged.
         failed: rows that could not be read or were not accepted.
+        duplicates: rows with the same or nearly the same pictures as another product.
+        first_failures: the first few of the failed rows, for people.
         stopped_by: why the import ended before its last row; None if it did not.
     """
 
@@ -64,6 +71,8 @@ class ImportCounts:
         default_factory=lambda: {"created": 0, "updated": 0, "unchanged": 0}
     )
     failed: int = 0
+    duplicates: int = 0
+    first_failures: list[RowError] = field(default_factory=list)
     stopped_by: ServiceUnavailableError | None = None
 
     @property
@@ -78,14 +87,16 @@ class ImportCounts:
 
     def __str__(self) -> str:
         parts = [f"{count} {status}" for status, count in self.statuses.items()]
+        if self.duplicates:
+            parts.append(f"{self.duplicates} with duplicates")
         return ", ".join([*parts, f"{self.failed} failed"])
 
 
-class ErrorReport:
-    """A JSONL file of the rows that failed: ``{"row", "product_id", "error"}`` a line.
+class RowReport:
+    """A JSONL file with a line for some of the rows.
 
     Each line is on disk as soon as it is written. The file is made anew by every import, so it
-    is empty after one without failures.
+    is empty after one without such rows.
 
     Args:
         path: the file; None keeps no report.
@@ -95,7 +106,7 @@ class ErrorReport:
         self._path = path
         self._file: TextIO | None = None
 
-    def __enter__(self) -> ErrorReport:
+    def __enter__(self) -> RowReport:
         if self._path is not None:
             self._file = self._path.open("w", encoding="utf-8")
         return self
@@ -109,11 +120,16 @@ class ErrorReport:
         if self._file is not None:
             self._file.close()
 
-    def write(self, error: RowError) -> None:
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a file."""
+        return self._path is not None
+
+    def write(self, row: int, product_id: str, **content: Any) -> None:
         """Add one row."""
         if self._file is None:
             return
-        entry = {"row": error.row, "product_id": error.product_id, "error": error.message}
+        entry = {"row": row, "product_id": product_id, **content}
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self._file.flush()
 
@@ -125,6 +141,7 @@ async def import_catalog(
     concurrency: int = DEFAULT_CONCURRENCY,
     retry: RetryPolicy | None = None,
     errors: Path | None = None,
+    duplicates: Path | None = None,
     on_progress: Callable[[ImportCounts], None] | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> ImportCounts:
@@ -140,15 +157,18 @@ async def import_catalog(
         client: sends them.
         concurrency: how many requests are under way at once.
         retry: for an unavailable service; None takes the defaults of `RetryPolicy`.
-        errors: see `ErrorReport`.
+        errors: a report of the rows that failed, with the ``error`` of each.
+        duplicates: a report of the rows whose pictures another product has, with its
+            ``duplicates``; None does not let the server look for them, which costs it a search
+            a picture.
         on_progress: called after each row.
         sleep: waits between attempts.
 
     Returns:
         The counts; ``stopped_by`` says if the import ended early.
     """
-    with ErrorReport(errors) as report:
-        run = _ImportRun(client, retry or RetryPolicy(), report, on_progress, sleep)
+    with RowReport(errors) as failures, RowReport(duplicates) as alike:
+        run = _ImportRun(client, retry or RetryPolicy(), failures, alike, on_progress, sleep)
         source = iter(rows)
         async with asyncio.TaskGroup() as workers:
             for _ in range(concurrency):
@@ -163,14 +183,16 @@ class _ImportRun:
         self,
         client: UpsertClient,
         retry: RetryPolicy,
-        report: ErrorReport,
+        failures: RowReport,
+        alike: RowReport,
         on_progress: Callable[[ImportCounts], None] | None,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self.counts = ImportCounts()
         self._client = client
         self._retry = retry
-        self._report = report
+        self._failures = failures
+        self._alike = alike
         self._on_progress = on_progress
         self._sleep = sleep
         # A lock lives as long as a worker holds it or waits for it; asyncio's locks are fair,
@@ -203,17 +225,28 @@ class _ImportRun:
             return
         statuses = self.counts.statuses
         statuses[result.status] = statuses.get(result.status, 0) + 1
+        if result.details.get("duplicates"):
+            self.counts.duplicates += 1
+            self._alike.write(
+                row.row, row.product["product_id"], duplicates=result.details["duplicates"]
+            )
 
     async def _upsert_with_retries(self, row: CatalogRow) -> IngestResult:
         for delay_s in self._retry.delays_s():
             try:
-                return await self._client.upsert(row.product, row.images)
+                return await self._upsert(row)
             except ServiceUnavailableError:
                 if self.counts.stopped_by is not None:
                     raise
                 await self._sleep(delay_s)
-        return await self._client.upsert(row.product, row.images)
+        return await self._upsert(row)
+
+    async def _upsert(self, row: CatalogRow) -> IngestResult:
+        mode = "report" if self._alike.is_kept else "never"
+        return await self._client.upsert(row.product, row.images, duplicates=mode)
 
     def _fail(self, error: RowError) -> None:
         self.counts.failed += 1
-        self._report.write(error)
+        if len(self.counts.first_failures) < SHOWN_FAILURES:
+            self.counts.first_failures.append(error)
+        self._failures.write(error.row, error.product_id, error=error.message)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from pymongo.database import Database
 from serving_support import (
@@ -26,6 +27,12 @@ from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from bls_models.store import Document, Store, connect
 from local_server.database import local_database
 from product_match_client import ProductMatchClient
+
+# Fuzz tests leave the number of examples to the profile: `make test` takes
+# the first, `make test-slow` the second.
+hypothesis.settings.register_profile("few", max_examples=200, deadline=None)
+hypothesis.settings.register_profile("many", max_examples=5000, deadline=None)
+hypothesis.settings.load_profile("few")
 
 # --- the database -----------------------------------------------------------------------------
 

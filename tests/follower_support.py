@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from caption_support import PixelCaptioner
+from ingest_support import journal_of, nothing_found
 from serving_support import SMALL_BUNDLE, ContentEncoders, text_vector
 
 from bls_models.bundle import Bundle
@@ -33,9 +34,10 @@ class Shop:
         self.store = Store(self.database, log_days=30)
         self._log = LogWriter(self.database[INGEST_LOG], 1000)
         self._ingester = ProductIngester(
-            self.store,
+            journal_of(self.store, settings),
             ContentEncoders(bundle),
             CaptionQueue(PixelCaptioner(), 32, 1.0),
+            nothing_found,
             self._log,
             bundle,
             settings,

@@ -102,6 +102,7 @@ def upsert_call(
     product: Mapping[str, Any],
     images: ImageSource | Iterable[ImageSource] | None = None,
     caption: str | None = None,
+    duplicates: str | None = None,
 ) -> Call[IngestResult]:
     """The call behind `ProductMatchClient.upsert`.
 
@@ -110,7 +111,9 @@ def upsert_call(
     """
     sources = () if images is None else image_sources(images)
     pictures = [image_bytes(source, place) for place, source in enumerate(sources)]
-    return _ingest_call("upsert", product, ingest_result_from_outputs, pictures, caption)
+    return _ingest_call(
+        "upsert", product, ingest_result_from_outputs, pictures, caption, duplicates
+    )
 
 
 def delete_call(product_id: str) -> Call[IngestResult]:
@@ -152,12 +155,14 @@ def _ingest_call(
     parse: Callable[[Outputs], Result],
     pictures: Sequence[bytes] = (),
     caption: str | None = None,
+    duplicates: str | None = None,
 ) -> Call[Result]:
     given = {
         "operation": [operation],
         "product": [json_text(product, "product")],
         "image": pictures,
         "caption": None if caption is None else [caption],
+        "duplicates": None if duplicates is None else [duplicates],
     }
     return Call(PRODUCT_INGEST, _tensors(PRODUCT_INGEST, given), parse)
 

@@ -172,6 +172,9 @@ def run_add(arguments: argparse.Namespace, client: ProductMatchClient, console: 
     console.print(f"{escape(result.product_id)}: {result.status} (revision {result.revision})")
     if "caption" in result.details:
         print_description(result.details["caption"], console)
+    for item in result.details.get("duplicates", ()):
+        other, kind = escape(item["product_id"]), item["kind"]
+        console.print(f"{kind} duplicate of {other} (cosine {item['cosine']:.3f})")
     return EXIT_OK
 
 

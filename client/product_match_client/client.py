@@ -144,6 +144,7 @@ class ProductMatchClient:
         images: ImageSource | Iterable[ImageSource] | None = None,
         *,
         caption: str | None = None,
+        duplicates: str | None = None,
     ) -> IngestResult:
         """Create a product or replace it. Sending one that has not changed is cheap.
 
@@ -153,17 +154,20 @@ class ProductMatchClient:
             images: its pictures; None or none at all keeps the stored ones.
             caption: ``missing`` lets the server describe the first picture of a product that has
                 no description; the server's default is ``never``.
+            duplicates: ``report`` (the server's default) looks for other products with the same
+                or nearly the same pictures; ``never`` leaves that out.
 
         Returns:
             Its status is ``created``, ``updated`` or ``unchanged``; the details say what became
-            of a description that was asked for.
+            of a description that was asked for, and have the ``duplicates`` of a product that was
+            written.
 
         Raises:
             BadRequestError: the product or a picture cannot be accepted.
             ServiceUnavailableError: the service is away or too slow.
             ServerError: the server failed.
         """
-        return self._transport.send(upsert_call(product, images, caption))
+        return self._transport.send(upsert_call(product, images, caption, duplicates))
 
     def delete(self, product_id: str) -> IngestResult:
         """Remove a product.
@@ -313,9 +317,10 @@ class AsyncProductMatchClient:
         images: ImageSource | Iterable[ImageSource] | None = None,
         *,
         caption: str | None = None,
+        duplicates: str | None = None,
     ) -> IngestResult:
         """Create a product or replace it, as `ProductMatchClient.upsert` does."""
-        return await self._send(lambda: upsert_call(product, images, caption))
+        return await self._send(lambda: upsert_call(product, images, caption, duplicates))
 
     async def delete(self, product_id: str) -> IngestResult:
         """Remove a product, as `ProductMatchClient.delete` does."""

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bls_models.errors import BundleError, ImageError
+from bls_models.image_structure import MAX_JPEG_SCANS, MAX_JPEG_SEGMENTS, MAX_PNG_CHUNKS
 from bls_models.images import (
+    MAX_SIDE,
     ImageLimits,
     Preprocess,
     check_crop,
@@ -385,6 +388,44 @@ class TestDamage:
         data = b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
         with pytest.raises(ImageError, match="DecompressionBombError"):
             decode(data)
+
+    def test_a_jpeg_of_too_many_scans_is_refused(self) -> None:
+        data = encode(quarters(), "JPEG", progressive=True)
+        last = data.rindex(b"\xff\xda")
+        scans = data.count(b"\xff\xda")
+        assert decode(data[:last] + data[last:-2] * (MAX_JPEG_SCANS - scans + 1) + data[-2:])
+        bomb = data[:last] + data[last:-2] * (MAX_JPEG_SCANS - scans + 2) + data[-2:]
+        with pytest.raises(ImageError, match=rf"more than {MAX_JPEG_SCANS} scans; expected at"):
+            decode(bomb)
+        start = time.perf_counter()
+        with pytest.raises(ImageError, match="scans"):
+            decode(data[:last] + data[last:-2] * 10_000 + data[-2:])
+        assert time.perf_counter() - start < 1
+
+    def test_scans_of_a_preview_or_after_the_end_do_not_count(self) -> None:
+        preview = encode(quarters(), "JPEG", exif=b"Exif\0\0" + b"\xff\xda\0\0" * 200)
+        assert decode(preview + b"\xff\xda\0\0" * 200).size == (48, 32)
+
+    @pytest.mark.parametrize(
+        ("data", "found"),
+        [
+            (JPEG[:2] + b"\xff\xfe\0\2" * (MAX_JPEG_SEGMENTS + 1) + JPEG[2:], "segments"),
+            (
+                png(8, 8, 8, 2, b"\0" * 200, *[b"tEXta\0b"] * (MAX_PNG_CHUNKS + 1)),
+                "chunks",
+            ),
+        ],
+    )
+    def test_a_file_of_very_many_parts_is_refused(self, data: bytes, found: str) -> None:
+        with pytest.raises(ImageError, match=f"more than .* {found}; expected at most"):
+            decode(data)
+
+    def test_a_side_may_be_as_long_as_a_jpeg_can_have_it(self) -> None:
+        limits = ImageLimits(2**20, 10**6)
+        longest = encode(Image.new("L", (1, MAX_SIDE)), "PNG")
+        assert decode_image(longest, "image[0]", limits).size == (1, MAX_SIDE)
+        with pytest.raises(ImageError, match=f"at most {MAX_SIDE} pixels on a side"):
+            decode_image(encode(Image.new("L", (MAX_SIDE + 1, 1)), "PNG"), "image[0]", limits)
 
     def test_pixel_limit_is_inclusive(self) -> None:
         exact = ImageLimits(2**20, 48 * 32)

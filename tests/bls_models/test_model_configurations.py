@@ -139,7 +139,7 @@ def test_the_ingest_calls_of_the_client_have_the_inputs_of_the_spec() -> None:
     required = [item.name for item in PRODUCT_INGEST.inputs if not item.optional]
     for call in (get_call("p"), delete_call("p"), upsert_call({"product_id": "p"})):
         assert [item.name for item in call.tensors] == required
-    full = upsert_call({"product_id": "p"}, [picture(1)], "missing")
+    full = upsert_call({"product_id": "p"}, [picture(1)], "missing", "never")
     assert [item.name for item in full.tensors] == [item.name for item in PRODUCT_INGEST.inputs]
 
 

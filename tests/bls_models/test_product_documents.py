@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from bls_models.errors import ProductError
 from bls_models.product import (
+    CLIENT_VIEW,
     MAX_ATTRIBUTES,
     SERVER_FIELDS,
     check_product,
@@ -174,11 +176,46 @@ def test_an_integer_too_long_for_a_float_is_refused_and_does_not_break() -> None
 )  # fmt: skip
 def test_what_is_no_json_object_is_refused(text: bytes) -> None:
     with pytest.raises(ProductError, match=r"^product: .*expected a JSON object"):
-        parse_product_json(text)
+        parse_product_json(text, 2**20)
 
 
 def test_a_json_object_is_read_as_utf_8() -> None:
-    assert parse_product_json('{"name": "Größe"}'.encode()) == {"name": "Größe"}
+    assert parse_product_json('{"name": "Größe"}'.encode(), 100) == {"name": "Größe"}
+
+
+def test_json_that_is_too_long_is_not_parsed() -> None:
+    text = json.dumps(FULL).encode()
+    assert parse_product_json(text, len(text)) == FULL
+    with pytest.raises(ProductError, match=f"product: {len(text)} bytes; expected at most"):
+        parse_product_json(text, len(text) - 1)
+
+
+@pytest.mark.parametrize("product_id", ["a\u200bb", "\u202ea", "a\u0080", "a\ue000"])
+def test_new_ids_are_printable_but_old_ones_can_be_deleted(product_id: str) -> None:
+    with pytest.raises(ProductError, match=r"product\.product_id: .*expected printable"):
+        check_product({**FULL, "product_id": product_id})
+    assert check_product_id(product_id) == product_id
+
+
+def test_what_was_added_by_hand_is_not_shown() -> None:
+    stored = stored_form(FULL) | {
+        "supplier_price": 1.0,
+        "category": {"name": "mug", "margin": 0.4},
+        "created": {"by": "somebody"},
+        "price": float("nan"),
+        "attributes": {"colour": "red", "cost": {"net": 1}, "odd": float("inf"), "tags": ["a"]},
+        "images": [{"sha256": "a", "width": 1, "height": 2, "path": "/srv/a"}, "x", {"width": 1}],
+        "revision": "many",
+    }
+    shown = client_document(stored)
+    assert set(shown) <= {"product_id", *CLIENT_VIEW, "created", "updated", "revision"}
+    assert not {"price", "category"} & set(shown)
+    assert shown["created"] is None
+    assert shown["attributes"] == {"colour": "red"}
+    assert shown["images"] == [{"sha256": "a", "width": 1, "height": 2}]
+    assert shown["revision"] == 0
+    odd = client_document({"_id": "p", "attributes": "red", "images": "a"})
+    assert (odd["attributes"], odd["images"]) == ({}, [])
 
 
 def test_the_searched_text_holds_names_categories_text_attributes_and_descriptions() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import CAPTIONED_BUNDLE, SMALL_CAPTIONER, PixelCaptioner, caption_of
+from ingest_support import journal_of, nothing_found
 from pymongo.database import Database
 from serving_support import SMALL_BUNDLE, ContentEncoders, blocks, encoded, picture, text_vector
 
@@ -48,7 +49,13 @@ class Shop:
         self.log = LogWriter(store.database[INGEST_LOG], settings.log_queue_size)
         self.queue = CaptionQueue(self.captioner, 32, settings.ingest_caption_timeout_ms / 1e3)
         self.ingester = ProductIngester(
-            store, ContentEncoders(bundle), self.queue, self.log, bundle, settings
+            journal_of(store, settings),
+            ContentEncoders(bundle),
+            self.queue,
+            nothing_found,
+            self.log,
+            bundle,
+            settings,
         )
 
     def run(self, *requests: IngestRequest) -> list[Outcome]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +13,17 @@ import numpy.typing as npt
 import pytest
 from bson.binary import BinaryVectorDtype
 from caption_support import PixelCaptioner
+from ingest_support import (
+    RED,
+    Ingest,
+    assert_consistent,
+    journal_of,
+    nothing_found,
+    request,
+    sha256,
+    stored_images,
+    upsert,
+)
 from pymongo.database import Database
 from serving_support import (
     SMALL_BUNDLE,
@@ -23,7 +32,6 @@ from serving_support import (
     encoded,
     image_vector,
     picture,
-    text_vector,
     wait_for,
 )
 
@@ -41,61 +49,12 @@ from bls_models.errors import (
 from bls_models.images import Preprocess, prepare_pixels
 from bls_models.ingest import IngestRequest, IngestResult, Outcome, ProductIngester
 from bls_models.logs import LogWriter
-from bls_models.product import embedding_text
+from bls_models.pictures import Pictures
 from bls_models.settings import Settings
 from bls_models.store import INGEST_LOG, MATCH_LOG, Document, Store
 from bls_models.upsert import Upserter
 from bls_models.upsert_item import Upsert
 from bls_models.vectors import FloatArray, vector_from_binary
-
-RED: dict[str, Any] = {
-    "product_id": "mug",
-    "name": "Red mug",
-    "category": "mug",
-    "price": 12.5,
-    "currency": "EUR",
-    "attributes": {"colour": "red"},
-}
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-class Ingest:
-    """An ingester with short forms of its operations."""
-
-    def __init__(
-        self,
-        store: Store,
-        log: LogWriter,
-        settings: Settings,
-        bundle: Bundle = SMALL_BUNDLE,
-    ) -> None:
-        self.encoders = ContentEncoders(bundle)
-        self.captioner = PixelCaptioner()
-        self.captions = CaptionQueue(self.captioner, 32, settings.ingest_caption_timeout_ms / 1e3)
-        self.ingester = ProductIngester(store, self.encoders, self.captions, log, bundle, settings)
-
-    def run(self, *requests: IngestRequest) -> list[Outcome]:
-        return self.ingester.run(requests)
-
-    def upsert(self, product: dict[str, Any], *images: bytes) -> IngestResult:
-        return self.one(upsert(product, *images))
-
-    def one(self, request: IngestRequest) -> IngestResult:
-        (outcome,) = self.run(request)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-
-def upsert(product: dict[str, Any], *images: bytes) -> IngestRequest:
-    return IngestRequest("r", "upsert", json.dumps(product).encode(), images or None)
-
-
-def request(operation: str, product_id: str = "mug") -> IngestRequest:
-    return IngestRequest("r", operation, json.dumps({"product_id": product_id}).encode())
 
 
 @pytest.fixture
@@ -108,30 +67,6 @@ def log(database: Database[Document], settings: Settings) -> Iterator[LogWriter]
 @pytest.fixture
 def ingest(store: Store, log: LogWriter, settings: Settings) -> Ingest:
     return Ingest(store, log, settings)
-
-
-def assert_consistent(store: Store, product_id: str) -> Document:
-    """Product, embeddings and pictures agree, and nothing else is left of the product."""
-    product = store.products.find_one({"_id": product_id})
-    assert product is not None
-    embeddings = list(store.embeddings.find({"product_id": product_id}))
-    assert {item["write_id"] for item in embeddings} == {product["write_id"]}
-    assert {item["fingerprint"] for item in embeddings} == {product["fingerprint"]}
-    assert {item["revision"] for item in embeddings} == {product["revision"]}
-    hashes = [image["sha256"] for image in product["images"]]
-    views = [item for item in embeddings if item["kind"] == "image"]
-    assert sorted(item["sha256"] for item in views) == sorted(hashes)
-    for sha in hashes:
-        assert sha256(store.read_image(sha)) == sha
-    (words,) = (item for item in embeddings if item["kind"] == "text")
-    np.testing.assert_array_equal(
-        vector_from_binary(words["vector"]), text_vector(embedding_text(product))
-    )
-    return product
-
-
-def stored_images(store: Store) -> set[str]:
-    return {item["_id"] for item in store.image_files.find({}, {"_id": 1})}
 
 
 def test_a_new_product_is_created_with_its_document_vectors_and_pictures(
@@ -230,7 +165,7 @@ def test_a_picture_of_two_products_is_stored_once_and_goes_with_the_last_of_them
     shared, own = picture(1), picture(2)
     ingest.upsert(RED, shared)
     ingest.upsert({**RED, "product_id": "cup"}, shared, own)
-    assert store.image_files.count_documents({}) == 2
+    assert stored_images(store) == {sha256(shared), sha256(own)}
     ingest.one(request("delete", "cup"))
     assert stored_images(store) == {sha256(shared)}
     assert_consistent(store, "mug")
@@ -346,7 +281,7 @@ def test_chunks_of_an_upload_that_was_cut_off_do_not_cost_the_picture(
     chunks = store.database["images.chunks"]
     chunks.insert_one({"files_id": sha256(data), "n": 0, "data": data[:10]})
     ingest.upsert(RED, data)
-    assert store.read_image(sha256(data)) == data
+    assert Pictures(store.database).read(sha256(data)) == data
 
 
 def test_another_time_for_the_logs_replaces_the_one_before(store: Store) -> None:
@@ -405,7 +340,7 @@ class LyingStore(Store):
 
 def upserter_of(store: Store, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> Upserter:
     describer = Describer(CaptionQueue(PixelCaptioner(), 32, 1.0), bundle, 1.0)
-    return Upserter(store, ContentEncoders(), describer, bundle, settings)
+    return Upserter(journal_of(store, settings), ContentEncoders(), describer, bundle, settings)
 
 
 def test_a_product_changed_in_between_is_read_again_and_then_written(
@@ -474,8 +409,8 @@ class DeletedMeanwhile(Store):
         super().__init__(database, log_days=30)
         self._other = other
 
-    def delete_product(self, product_id: str) -> Document | None:
-        deleted = super().delete_product(product_id)
+    def delete_product(self, stored: Document) -> bool:
+        deleted = super().delete_product(stored)
         self._other.upsert({**RED, "name": "Born again"}, picture(7))
         return deleted
 
@@ -503,7 +438,15 @@ def test_where_an_engine_fails_nothing_is_stored_and_all_are_told(
     store: Store, log: LogWriter, settings: Settings
 ) -> None:
     captions = CaptionQueue(PixelCaptioner(), 32, 1.0)
-    ingester = ProductIngester(store, FailingEncoders(), captions, log, SMALL_BUNDLE, settings)
+    ingester = ProductIngester(
+        journal_of(store, settings),
+        FailingEncoders(),
+        captions,
+        nothing_found,
+        log,
+        SMALL_BUNDLE,
+        settings,
+    )
     outcomes = ingester.run(
         [upsert(RED, picture(1)), upsert({**RED, "product_id": "cup"}), request("get")]
     )
@@ -512,16 +455,6 @@ def test_where_an_engine_fails_nothing_is_stored_and_all_are_told(
     assert isinstance(outcomes[2], IngestResult)
     for collection in ("products", "embeddings", "images.files"):
         assert store.database[collection].count_documents({}) == 0, collection
-
-
-def test_embeddings_of_a_write_that_was_cut_off_go_with_the_next_one(
-    ingest: Ingest, store: Store
-) -> None:
-    ingest.upsert(RED, picture(1))
-    stray = {"product_id": "mug", "write_id": "cut off", "revision": 2, "kind": "text"}
-    store.insert_embeddings([stray])
-    ingest.upsert({**RED, "price": 1.0})
-    assert_consistent(store, "mug")
 
 
 def test_reembedding_computes_every_vector_anew_and_keeps_the_rest(

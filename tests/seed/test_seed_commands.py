@@ -35,7 +35,9 @@ class FakeClient:
     async def is_ready(self) -> bool:
         return self.ready
 
-    async def upsert(self, product: dict[str, Any], images: Any = None) -> IngestResult:
+    async def upsert(
+        self, product: dict[str, Any], images: Any = None, *, duplicates: str | None = None
+    ) -> IngestResult:
         if product["name"] == "away":
             raise ServiceUnavailableError("away")
         return IngestResult(product["product_id"], "created", 1, {})
@@ -73,7 +75,9 @@ def test_a_failed_row_is_exit_status_1_and_in_the_report(
     errors = tmp_path / "failures.jsonl"
     argv = ["import", catalogue(tmp_path, "Mug", ""), "--errors", str(errors)]
     assert main(argv) == 1
-    assert f"1 failed; the failures are in {errors}" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert f"1 failed; the failures are in {errors}" in printed.out
+    assert printed.err == f"seed: {tmp_path}/shop.csv, line 3 (1): name is empty\n"
     entry = json.loads(errors.read_text())
     assert entry == {"row": 3, "product_id": "1", "error": "name is empty"}
 
@@ -87,7 +91,8 @@ def test_a_service_that_goes_away_stops_the_import(
     argv = ["import", catalogue(tmp_path, "away", "Mug"), "--concurrency", "1"]
     assert main(argv) == 1
     captured = capsys.readouterr()
-    assert captured.err == "seed: stopped, run it again to go on: away\n"
+    assert captured.err.startswith("seed: stopped, run it again to go on: away\n")
+    assert "shop.csv, line 2 (0): away\n" in captured.err
     assert "0 created" in captured.out
 
 

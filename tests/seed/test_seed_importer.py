@@ -26,11 +26,16 @@ class FakeServer:
         self.sent: list[str] = []
         self.finished: list[dict[str, Any]] = []
         self.images: dict[str, Sequence[Path] | None] = {}
+        self.alike: dict[str, list[dict[str, Any]]] = {}
         self.under_way = 0
         self.most_under_way = 0
 
     async def upsert(
-        self, product: dict[str, Any], images: Sequence[Path] | None = None
+        self,
+        product: dict[str, Any],
+        images: Sequence[Path] | None = None,
+        *,
+        duplicates: str | None = None,
     ) -> IngestResult:
         product_id = product["product_id"]
         attempt = self.sent.count(product_id)
@@ -46,7 +51,8 @@ class FakeServer:
         finally:
             self.under_way -= 1
         self.finished.append(product)
-        return IngestResult(product_id, status, 1, {})
+        details = {"duplicates": self.alike.get(product_id, [])} if duplicates == "report" else {}
+        return IngestResult(product_id, status, 1, details)
 
 
 def row(number: int, product_id: str | None = None, **fields: Any) -> CatalogRow:
@@ -195,3 +201,21 @@ def test_progress_is_told_after_each_row() -> None:
     done = []
     run(FakeServer(), [row(1), row(2)], on_progress=lambda counts: done.append(counts.done))
     assert done == [1, 2]
+
+
+def test_duplicates_are_looked_for_and_listed_where_a_file_is_given(tmp_path: Path) -> None:
+    server, report = FakeServer(), tmp_path / "duplicates.jsonl"
+    server.alike = {"p2": [{"product_id": "p1", "kind": "near", "cosine": 0.97}]}
+    counts = run(server, [row(1), row(2)], duplicates=report)
+    assert (counts.duplicates, str(counts)) == (
+        1,
+        "2 created, 0 updated, 0 unchanged, 1 with duplicates, 0 failed",
+    )
+    assert report_of(report) == [{"row": 2, "product_id": "p2", "duplicates": server.alike["p2"]}]
+    assert run(server, [row(1), row(2)]).duplicates == 0, "they are not asked for"
+
+
+def test_the_first_failures_are_kept_to_be_shown() -> None:
+    counts = run(FakeServer(), [RowError(number, "", "no name") for number in range(9)])
+    assert counts.failed == 9
+    assert [failure.row for failure in counts.first_failures] == [0, 1, 2, 3, 4]

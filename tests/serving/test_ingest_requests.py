@@ -13,7 +13,9 @@ import pytest
 from serving_support import (
     SampleProduct,
     Serving,
+    blocks,
     bytes_tensor,
+    encoded,
     picture,
     send,
     wait_for,
@@ -62,6 +64,49 @@ def test_a_new_product_is_soon_found_and_a_deleted_one_soon_is_not(
     wait_for(lambda: best(client, data) != name, "the deleted product is gone")
     assert client.get(name) is None
     assert client.delete(name).status == "not_found"
+
+
+def test_duplicates_are_reported_and_not_refused(
+    client: ProductMatchClient, protocol: str, name: str
+) -> None:
+    data = picture(seed_of(name, protocol))
+    assert client.upsert(product(name), data).details == {"duplicates": [], "degraded": []}
+    wait_for(lambda: best(client, data) == name, "the new product is found")
+    copy = encoded(blocks(seed_of(name, protocol)), "JPEG", quality=90)
+    near = client.upsert(product(f"{name}-copy"), copy)
+    assert near.status == "created"
+    (duplicate,) = near.details["duplicates"]
+    assert (duplicate["product_id"], duplicate["kind"]) == (name, "near")
+    assert 0.95 <= duplicate["cosine"] < 1
+    same = client.upsert(product(f"{name}-same"), data).details["duplicates"]
+    assert {"product_id": name, "kind": "exact", "cosine": 1.0} in same
+    unasked = client.upsert(product(f"{name}-unasked"), data, duplicates="never")
+    assert (unasked.status, unasked.details) == ("created", {})
+
+
+def test_an_unknown_mode_for_duplicates_is_refused(client: ProductMatchClient, name: str) -> None:
+    with pytest.raises(BadRequestError, match=r"duplicates: 'maybe'; expected report \| never"):
+        client.upsert(product(name), duplicates="maybe")
+
+
+def test_what_was_added_by_hand_is_neither_got_nor_matched(
+    server: Serving, client: ProductMatchClient, protocol: str, name: str
+) -> None:
+    data = picture(seed_of(name, protocol))
+    client.upsert(product(name), data)
+    by_hand = {"price": 7.0, "supplier": "secret", "images.0.path": "secret"}
+    server.database["products"].update_one({"_id": name}, {"$set": by_hand})
+
+    def matched() -> dict[str, Any] | None:
+        found = client.match(images=data, top_k=1).matches
+        return found[0].product if found and found[0].product.get("price") == 7.0 else None
+
+    document = client.get(name)
+    assert document == wait_for(matched, "the change by hand is seen")
+    assert "secret" not in json.dumps(document)
+    internal = {"_id", "write_id", "fingerprint", "content_hash", "description_source"}
+    assert not internal & set(document or {})
+    assert set((document or {})["images"][0]) == {"sha256", "width", "height"}
 
 
 def test_a_new_price_is_soon_seen_by_matches_and_filters(

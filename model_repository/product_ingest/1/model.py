@@ -11,6 +11,7 @@ from bls_models.caption_queue import CaptionQueue
 from bls_models.encoders import Encoders
 from bls_models.ingest import IngestResult, ProductIngester, ingest_request_from_tensors
 from bls_models.logs import LogWriter
+from bls_models.pictures import Pictures
 from bls_models.product import json_bytes
 from bls_models.request_ids import request_id_from
 from bls_models.settings import Settings
@@ -23,11 +24,13 @@ from bls_models.triton import (
     parameters_of,
     repository_of,
     response,
+    search_index,
     set_up_logging,
     tensors_of,
     traced,
 )
 from bls_models.triton_metrics import TritonMetrics
+from bls_models.write_journal import WriteJournal, WriteRecovery
 
 
 class TritonPythonModel:
@@ -48,10 +51,15 @@ class TritonPythonModel:
             PRODUCT_INGEST.max_batch_size,
             settings.ingest_caption_timeout_ms / 1e3,
         )
+        journal = WriteJournal(
+            Store(database, settings.log_days), Pictures(database), settings.write_lease_seconds
+        )
+        self._recovery = WriteRecovery(journal, settings.write_lease_seconds / 2)
         self._ingester = ProductIngester(
-            Store(database, settings.log_days),
+            journal,
             Encoders.from_repository(call_engine, bundle, repository),
             self._captions,
+            search_index,
             self._log,
             bundle,
             settings,
@@ -76,6 +84,7 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Write the log entries that still wait."""
+        self._recovery.close()
         self._captions.close()
         self._log.close()
         self._metrics.close()

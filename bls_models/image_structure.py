@@ -1,0 +1,68 @@
+"""How many parts an image file has, before a decoder goes through them.
+
+Decoders take their time for each part of a file, not for its bytes alone: a JPEG of some megabytes
+can ask for its pixels to be gone over a hundred thousand times, and a PNG can consist of a million
+empty chunks. Files that cameras and editors write have far fewer.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Cameras and editors write up to some ten scans.
+MAX_JPEG_SCANS = 100
+# A colour profile or a preview of several MB is split into segments of 64 kB.
+MAX_JPEG_SEGMENTS = 2_000
+# Encoders split pixels into chunks of 8 kB, some of 4 kB.
+MAX_PNG_CHUNKS = 10_000
+
+# The next marker, also after a scan's data, in which FF is followed by 00 or a restart marker.
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+# Markers without a length: TEM and a second start.
+PARAMETERLESS = frozenset(b"\x01\xd8")
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+
+
+def excess_of_parts(kind: str, data: bytes) -> tuple[str, str] | None:
+    """What a file has too much of, and the most that it may have; None where it has not.
+
+    Args:
+        kind: ``JPEG``, ``PNG`` or ``WebP``.
+        data: the file, also a damaged one.
+    """
+    if kind == "JPEG":
+        return _excess_of_jpeg(data)
+    if kind == "PNG":
+        return _excess_of_png(data)
+    # A WebP is read to its first frame, and its chunks are skipped in compiled code.
+    return None
+
+
+def _excess_of_jpeg(data: bytes) -> tuple[str, str] | None:
+    place, segments, scans = 2, 0, 0
+    while marker := JPEG_MARKER.search(data, place):
+        (code,) = marker[1]
+        place = marker.end()
+        if code == END_OF_IMAGE:
+            return None
+        segments += 1
+        scans += code == START_OF_SCAN
+        if scans > MAX_JPEG_SCANS:
+            return f"more than {MAX_JPEG_SCANS} scans", f"at most {MAX_JPEG_SCANS}"
+        if segments > MAX_JPEG_SEGMENTS:
+            return f"more than {MAX_JPEG_SEGMENTS} segments", f"at most {MAX_JPEG_SEGMENTS}"
+        if code not in PARAMETERLESS:
+            place += int.from_bytes(data[place : place + 2])
+    return None
+
+
+def _excess_of_png(data: bytes) -> tuple[str, str] | None:
+    place, chunks = 8, 0
+    while place + 8 <= len(data):
+        if data[place + 4 : place + 8] == b"IEND":
+            return None
+        chunks += 1
+        if chunks > MAX_PNG_CHUNKS:
+            return f"more than {MAX_PNG_CHUNKS} chunks", f"at most {MAX_PNG_CHUNKS}"
+        place += 12 + int.from_bytes(data[place : place + 4])
+    return None

@@ -1,0 +1,137 @@
+"""Requests, filters and pictures of any kind are answered or refused in words, and soon."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from fuzz_support import filter_texts, picture_files, requests
+from hypothesis import HealthCheck, given, settings
+from ingest_support import Ingest, assert_nothing_left_over
+from pymongo.database import Database
+
+from bls_models.errors import FilterError, ImageError, RequestError
+from bls_models.filter_columns import Columns
+from bls_models.filters import FIELD_OPERATORS, LOGICAL_OPERATORS, PLAIN_FIELDS, parse_filter
+from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.ingest import IngestResult, ingest_request_from_tensors
+from bls_models.logs import LogWriter
+from bls_models.match_request import match_query_from_tensors
+from bls_models.settings import Settings
+from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
+from bls_models.store import INGEST_LOG, Document, Store
+
+pytestmark = pytest.mark.fuzz
+
+T = TypeVar("T")
+
+LIMITS = ImageLimits(2**20, 2_000_000)
+# For what a machine that is busy with other work still does in time.
+MOST_SECONDS = 5.0
+# Of a decoder's own buffers for 2 million pixels, and of what it has read before.
+MOST_GROWTH_KB = 200_000
+
+PRODUCTS: tuple[dict[str, Any], ...] = (
+    {"category": "mug", "name": "Cup", "price": 12.5, "attributes": {"colour": "red"}},
+    {"category": "chair", "price": 80, "attributes": {}},
+    {},
+)
+
+
+# Fixtures that are for all examples of a test together.
+for_all_examples = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def memory() -> Iterator[None]:
+    """The process's memory may not have grown much when all examples are done."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_GROWTH_KB
+
+
+def outcome_of(call: Callable[[], T]) -> T | RequestError:
+    """What a call returns, or the client's error that it raises; any other fails the test."""
+    try:
+        return call()
+    except RequestError as error:
+        return error
+
+
+def assert_worded(error: RequestError, kind: type[RequestError], name: str) -> None:
+    assert isinstance(error, kind)
+    assert str(error).startswith(f"{name}: ")
+    assert "expected" in str(error)
+    assert len(str(error)) < 600
+
+
+@for_all_examples
+@pytest.mark.usefixtures("memory")
+@pytest.mark.filterwarnings("ignore")
+@given(data=picture_files())
+def test_any_file_is_decoded_or_refused(data: bytes) -> None:
+    start = time.perf_counter()
+    outcome = outcome_of(lambda: decode_pixels(data, "image[0]", LIMITS, Preprocess(16, "pad")))
+    assert time.perf_counter() - start < MOST_SECONDS
+    if isinstance(outcome, RequestError):
+        assert_worded(outcome, ImageError, "image[0]")
+    else:
+        assert outcome[0].shape == (16, 16, 3)
+
+
+def keys_in(value: object) -> set[str]:
+    """Every key of a JSON document."""
+    if isinstance(value, dict):
+        return set(value) | keys_in(list(value.values()))
+    return set().union(*map(keys_in, value)) if isinstance(value, list) else set()
+
+
+@given(text=filter_texts())
+def test_any_filter_is_evaluated_or_refused(text: bytes) -> None:
+    columns = Columns()
+    for slot, product in enumerate(PRODUCTS):
+        columns.set(slot, product)
+    outcome = outcome_of(lambda: parse_filter(text, Settings().max_filter_bytes))
+    if isinstance(outcome, RequestError):
+        assert_worded(outcome, FilterError, "filter")
+        return
+    found = columns.evaluate(outcome, len(PRODUCTS))
+    assert (found.dtype, found.shape) == (np.bool_, (len(PRODUCTS),))
+    # Nothing outside the declared fields and operators gets through.
+    allowed = {*FIELD_OPERATORS, *LOGICAL_OPERATORS, *PLAIN_FIELDS, "attributes.colour"}
+    assert keys_in(json.loads(text)) <= allowed
+
+
+@given(tensors=requests(PRODUCT_MATCH))
+def test_any_match_request_is_read_or_refused(tensors: dict[str, npt.NDArray[Any]]) -> None:
+    outcome = outcome_of(lambda: match_query_from_tensors(tensors, Settings()))
+    if isinstance(outcome, RequestError):
+        names = {spec.name for spec in PRODUCT_MATCH.inputs}
+        assert outcome.tensor.split("[")[0].split(",")[0] in names
+    else:
+        assert outcome.images or outcome.texts
+
+
+@pytest.fixture
+def ingest(store: Store, database: Database[Document], settings: Settings) -> Iterator[Ingest]:
+    log = LogWriter(database[INGEST_LOG], 100_000)
+    yield Ingest(store, log, settings)
+    log.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+@for_all_examples
+@given(tensors=requests(PRODUCT_INGEST))
+def test_any_ingest_request_is_carried_out_or_refused(
+    tensors: dict[str, npt.NDArray[Any]], ingest: Ingest
+) -> None:
+    (outcome,) = ingest.run(ingest_request_from_tensors(tensors, "fuzz"))
+    assert isinstance(outcome, IngestResult | RequestError), repr(outcome)
+    if isinstance(outcome, IngestResult) and outcome.status in ("created", "updated", "deleted"):
+        assert_nothing_left_over(ingest.store.database)

@@ -1,0 +1,289 @@
+"""What the fuzz tests send: requests, filters and picture files that are nearly right."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+from PIL import Image
+from serving_support import blocks, encoded
+
+from bls_models.filters import FIELD_OPERATORS, LOGICAL_OPERATORS
+from bls_models.specs import ModelSpec, TensorSpec
+
+# --- picture files ----------------------------------------------------------------------------
+
+
+def _frames(kind: str) -> bytes:
+    stream = io.BytesIO()
+    blocks(1, 32).save(stream, kind, save_all=True, append_images=[blocks(2, 32)])
+    return stream.getvalue()
+
+
+PICTURE = blocks(1, 64)
+FILES: dict[str, bytes] = {
+    "JPEG": encoded(PICTURE, "JPEG"),
+    "progressive JPEG": encoded(PICTURE, "JPEG", progressive=True),
+    "JPEG with restarts": encoded(PICTURE, "JPEG", restart_marker_rows=1),
+    "grey JPEG": encoded(PICTURE.convert("L"), "JPEG"),
+    "CMYK JPEG": encoded(PICTURE.convert("CMYK"), "JPEG"),
+    "JPEG with comment": encoded(PICTURE, "JPEG", comment=b"\xff\xda" * 20),
+    "PNG": encoded(PICTURE),
+    "PNG with alpha": encoded(PICTURE.convert("RGBA")),
+    "palette PNG": encoded(PICTURE.quantize(16)),
+    "1-bit PNG": encoded(PICTURE.convert("1")),
+    "16-bit PNG": encoded(Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64))),
+    "grey and alpha PNG": encoded(PICTURE.convert("LA")),
+    "animated PNG": _frames("PNG"),
+    "WebP": encoded(PICTURE, "WEBP"),
+    "lossless WebP": encoded(PICTURE.convert("RGBA"), "WEBP", lossless=True),
+    "animated WebP": _frames("WEBP"),
+}
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """A PNG chunk with the right length and checksum."""
+    check = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + check
+
+
+@st.composite
+def mutated_files(draw: st.DrawFn) -> bytes:
+    """A real file with bytes changed, and pieces taken out, doubled or put in."""
+    data = bytearray(draw(st.sampled_from(list(FILES.values()))))
+    for _ in range(draw(st.integers(0, 4))):
+        if not data:
+            break
+        place = draw(st.integers(0, len(data) - 1))
+        length = draw(st.integers(1, 64))
+        change = draw(st.sampled_from(["set", "flip", "cut", "double", "insert", "end"]))
+        if change == "set":
+            data[place] = draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFE, 0xFF]))
+        elif change == "flip":
+            data[place] ^= 1 << draw(st.integers(0, 7))
+        elif change == "cut":
+            del data[place : place + length]
+        elif change == "double":
+            data[place:place] = data[place : place + length]
+        elif change == "insert":
+            data[place:place] = draw(st.binary(max_size=16))
+        else:
+            del data[place:]
+    return bytes(data)
+
+
+@st.composite
+def png_files(draw: st.DrawFn) -> bytes:
+    """A PNG whose header says anything, with some pixels and any chunks before them."""
+    size = st.one_of(st.integers(0, 80), st.integers(0, 2**32 - 1))
+    header = struct.pack(
+        ">IIBBBBB",
+        draw(size),
+        draw(size),
+        *(draw(st.integers(0, 17)) for _ in range(2)),
+        *(draw(st.integers(0, 2)) for _ in range(3)),
+    )
+    kinds = st.sampled_from(
+        [b"PLTE", b"tRNS", b"gAMA", b"iCCP", b"zTXt", b"tEXt", b"acTL", b"fcTL", b"eXIf", b"IHDR"]
+    )
+    extra = draw(st.lists(st.tuples(kinds, st.binary(max_size=60)), max_size=4))
+    pixels = zlib.compress(bytes(draw(st.integers(0, 40_000))))
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", pixels), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+@st.composite
+def jpeg_files(draw: st.DrawFn) -> bytes:
+    """A JPEG of any segments, or a real one whose size and scans are others."""
+    data = draw(st.sampled_from([FILES["JPEG"], FILES["progressive JPEG"]]))
+    start = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2"))
+    side = st.one_of(st.just(64), st.integers(1, 200), st.integers(0, 65535))
+    size = struct.pack(">HH", draw(side), draw(side))
+    changed = data[: start + 5] + size + data[start + 9 :]
+    if draw(st.booleans()):
+        segments = st.tuples(st.integers(0, 255), st.binary(max_size=40))
+        extra = b"".join(
+            bytes([0xFF, code]) + struct.pack(">H", len(content) + 2) + content
+            for code, content in draw(st.lists(segments, max_size=6))
+        )
+        changed = changed[:2] + extra + changed[2:]
+    last = changed.rindex(b"\xff\xda")
+    return changed[:last] + changed[last:-2] * draw(st.integers(0, 150)) + changed[-2:]
+
+
+@st.composite
+def webp_files(draw: st.DrawFn) -> bytes:
+    """A WebP of any canvas, flags and chunks."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    canvas = b"".join(struct.pack("<I", draw(st.integers(0, 2**24 - 1)))[:3] for _ in range(2))
+    flags = bytes([draw(st.integers(0, 255)), 0, 0, 0])
+    picture = FILES[draw(st.sampled_from(["WebP", "lossless WebP", "animated WebP"]))][12:]
+    kinds = st.sampled_from([b"EXIF", b"XMP ", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 "])
+    extra = draw(st.lists(st.tuples(kinds, st.binary(max_size=60)), max_size=3))
+    body = b"WEBP" + chunk(b"VP8X", flags + canvas) + b"".join(chunk(*item) for item in extra)
+    body += picture
+    return b"RIFF" + struct.pack("<I", draw(st.sampled_from([len(body), 0, 2**32 - 1]))) + body
+
+
+def picture_files() -> st.SearchStrategy[bytes]:
+    """Anything that may come as a picture."""
+    return st.one_of(
+        mutated_files(),
+        png_files(),
+        jpeg_files(),
+        webp_files(),
+        st.binary(max_size=200),
+        st.sampled_from(list(FILES.values())),
+    )
+
+
+# --- filters ----------------------------------------------------------------------------------
+
+WORDS = st.one_of(
+    st.sampled_from(
+        [*FIELD_OPERATORS, *LOGICAL_OPERATORS, "$where", "$regex", "$expr", "$function", "$text"]
+    ),
+    st.sampled_from(
+        ["category", "price", "name", "attributes.colour", "attributes", "write_id", "_id", "a.b"]
+    ),
+    st.text(max_size=12),
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(["mug", "red", 12.5, 2**53, -0.0]),
+)
+JSON_VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(WORDS, inner, max_size=3)),
+    max_leaves=20,
+)
+FIELD_NAMES = st.sampled_from(["category", "currency", "name", "price", "attributes.colour"])
+CONDITIONS = st.recursive(
+    st.one_of(SCALARS, st.dictionaries(st.sampled_from(FIELD_OPERATORS), JSON_VALUES, max_size=2)),
+    lambda inner: st.dictionaries(st.just("$not"), inner, min_size=1, max_size=1),
+    max_leaves=4,
+)
+# Mostly within the language, so that much of it passes.
+FILTER_OBJECTS = st.recursive(
+    st.dictionaries(st.one_of(FIELD_NAMES, FIELD_NAMES, WORDS), CONDITIONS, max_size=3),
+    lambda inner: st.dictionaries(
+        st.sampled_from(LOGICAL_OPERATORS), st.lists(inner, min_size=1, max_size=3), min_size=1
+    ),
+    max_leaves=8,
+)
+
+
+def filter_texts() -> st.SearchStrategy[bytes]:
+    """Anything that may come as a filter."""
+    documents = st.one_of(FILTER_OBJECTS, JSON_VALUES).map(lambda value: json.dumps(value).encode())
+    return st.one_of(documents, documents, st.binary(max_size=60), _deep_texts())
+
+
+def _deep_texts() -> st.SearchStrategy[bytes]:
+    opening = st.sampled_from([b"[", b'{"$and":[', b'{"price":{"$not":', b'{"a":'])
+    return st.tuples(opening, st.integers(1, 3000)).map(lambda item: item[0] * item[1])
+
+
+# --- products ---------------------------------------------------------------------------------
+
+
+def product_texts() -> st.SearchStrategy[bytes]:
+    """Anything that may come as a product."""
+    good = {"product_id": st.sampled_from(["a", "b", "c"]), "name": st.text(max_size=9)}
+    fields = st.sampled_from(
+        ["description", "price", "currency", "attributes", "images", "revision", "x", "_id"]
+    )
+    near = st.tuples(
+        st.fixed_dictionaries({**good, "category": st.text(min_size=1, max_size=9)}),
+        st.dictionaries(fields, JSON_VALUES, max_size=2),
+    ).map(lambda parts: {**parts[0], **parts[1]})
+    objects = st.one_of(near, near, JSON_VALUES)
+    return st.one_of(
+        objects.map(lambda value: json.dumps(value).encode()), st.binary(max_size=40), _deep_texts()
+    )
+
+
+# --- requests ---------------------------------------------------------------------------------
+
+CROPS = st.sampled_from([(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.3, 0.9), (0.5, 0.0, 0.500001, 1.0)])
+# By input: values that are right, and any others.
+VALUES: dict[str, tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
+    "image": (st.sampled_from(list(FILES.values())), picture_files()),
+    "text": (
+        st.text(min_size=1, max_size=20).map(lambda text: f"a {text}".encode()),
+        st.binary(max_size=20),
+    ),
+    "filter": (
+        st.sampled_from([b"{}", b'{"category": "mug"}', b'{"price": {"$not": {"$gt": 5}}}']),
+        filter_texts(),
+    ),
+    "product": (
+        st.sampled_from(["a", "b", "c"]).map(
+            lambda key: json.dumps({"product_id": key, "name": "n", "category": "c"}).encode()
+        ),
+        product_texts(),
+    ),
+    "operation": (st.sampled_from([b"upsert", b"get", b"delete", b"reembed"]), st.binary()),
+    "caption": (st.just(b"never"), st.sampled_from([b"always", b"missing", b"", b"\xff"])),
+    "duplicates": (st.sampled_from([b"never", b"report"]), st.sampled_from([b"REPORT", b""])),
+    "top_k": (st.integers(1, 100), st.integers(-(2**31), 2**31 - 1)),
+    "offset": (st.integers(0, 10), st.integers(-(2**31), 2**31 - 1)),
+    "crop": (CROPS, st.tuples(*[st.floats(width=32)] * 4)),
+    "min_score": (st.floats(-1, 1, width=32), st.floats(width=32)),
+    "image_weight": (st.floats(-2, 2, width=32), st.floats(width=32)),
+    "text_weight": (st.floats(-2, 2, width=32), st.floats(width=32)),
+}
+# Inputs that have one value for each image or text.
+COUNTED_BY = {"image_weight": "image", "crop": "image", "text_weight": "text"}
+
+
+@st.composite
+def tensors(draw: st.DrawFn, spec: TensorSpec, count: int, odd: bool) -> npt.NDArray[Any]:
+    """A tensor of the spec's dtype with a batch dimension.
+
+    Args:
+        draw: of Hypothesis.
+        spec: the input.
+        count: how many values, where the spec leaves that open.
+        odd: whether its values, and now and then its shape, may be wrong.
+    """
+    batch = draw(st.sampled_from([1, 1, 1, 0, 2])) if odd else 1
+    shape = (batch, *(count if dim == -1 else dim for dim in spec.config_dims))
+    right, wrong = VALUES[spec.name]
+    values = st.one_of(right, wrong) if odd else right
+    number = batch * (shape[1] if len(shape) > 1 else 1)
+    array = np.empty((number, *shape[2:]), spec.numpy_dtype)
+    for place in range(number):
+        array[place] = draw(values)
+    return array.reshape(shape)
+
+
+@st.composite
+def requests(draw: st.DrawFn, model: ModelSpec) -> dict[str, npt.NDArray[Any]]:
+    """A request's tensors by name: the required ones, some others, and one or two that are odd."""
+    names = [spec.name for spec in model.inputs]
+    odd = draw(st.sets(st.sampled_from(names), max_size=2))
+    counts = {"image": draw(st.integers(1, 3)), "text": draw(st.integers(1, 3))}
+    sent: dict[str, npt.NDArray[Any]] = {}
+    for spec in model.inputs:
+        base = COUNTED_BY.get(spec.name, spec.name)
+        if spec.optional and not (draw(st.booleans()) and (base == spec.name or base in sent)):
+            continue
+        count = counts.get(base, 1)
+        if spec.name in odd:
+            count = draw(st.integers(0, 9))
+        sent[spec.name] = draw(tensors(spec, count, spec.name in odd))
+    return sent
