@@ -100,7 +100,7 @@ def request(operation: str, product_id: str = "mug") -> IngestRequest:
 
 @pytest.fixture
 def log(database: Database[Document], settings: Settings) -> Iterator[LogWriter]:
-    log = LogWriter(database[INGEST_LOG], settings.log_queue_size)
+    log = LogWriter(database[INGEST_LOG], settings)
     yield log
     log.close()
 

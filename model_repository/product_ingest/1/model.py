@@ -17,8 +17,8 @@ from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST
 from bls_models.store import INGEST_LOG, Store, connect
 from bls_models.triton import (
+    ModelCalls,
     call_captioner,
-    call_engine,
     error_response,
     parameters_of,
     repository_of,
@@ -41,16 +41,17 @@ class TritonPythonModel:
         bundle = Bundle.read(repository)
         database = connect(settings)
         self._metrics = TritonMetrics()
-        self._log = LogWriter(database[INGEST_LOG], settings.log_queue_size, self._metrics)
+        self._log = LogWriter(database[INGEST_LOG], settings, self._metrics)
         # Products of a batch are all that ever waits.
         self._captions = CaptionQueue(
             call_captioner,
             PRODUCT_INGEST.max_batch_size,
             settings.ingest_caption_timeout_ms / 1e3,
         )
+        calls = ModelCalls(settings.call_timeout_ms / 1e3)
         self._ingester = ProductIngester(
             Store(database, settings.log_days),
-            Encoders.from_repository(call_engine, bundle, repository),
+            Encoders.from_repository(calls.engine, bundle, repository),
             self._captions,
             self._log,
             bundle,
