@@ -40,7 +40,7 @@ def test_a_call_that_hangs_is_given_up_and_not_made_again_until_it_ends() -> Non
     calls = TimedCalls(0.1)
     go_on = threading.Event()
     start = time.monotonic()
-    with pytest.raises(EncoderError, match="part did not answer within 0.1 s"):
+    with pytest.raises(EncoderError, match="part did not answer within"):
         calls.run("part", go_on.wait, EncoderError)
     assert 0.1 <= time.monotonic() - start < 5
     for _ in range(5):
