@@ -159,6 +159,7 @@ alerts: ## Evaluate the alerts' scenarios (needs promtool, of Debian's package p
 	promtool check rules helm/product-match/rules/product-match.yaml
 	promtool test rules tests/helm/alert_scenarios.yaml
 	promtool check config --syntax-only docker/prometheus.yaml
+
 # Each breaks or loads a server of its own; the settings of a running one play no part.
 SECONDS ?= 60
 MINUTES ?= 5

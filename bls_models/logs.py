@@ -67,6 +67,9 @@ class LogWriter:
         self._waiting = False
         self._closing = False
         self._changed = threading.Condition()
+        for reason in (FULL, REFUSED):
+            # Known from the start: of a counter that begins with a loss no alert sees the rise.
+            metrics.add(LOG_DROPPED, 0, collection.name, reason)
         self._open()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()

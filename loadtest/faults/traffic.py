@@ -85,9 +85,11 @@ class Traffic:
         self.products: dict[str, int | None] = {}
         self.uncertain: set[str] = set()
         self._prefix = uuid.uuid4().hex[:12]
-        jobs = [lambda n=n: self._match_on(random.Random(seed + n)) for n in range(clients)]
-        jobs.append(lambda: self._write_on(random.Random(seed - 1)))
-        self._threads = [threading.Thread(target=job, daemon=True) for job in jobs]
+        self._threads = [
+            threading.Thread(target=self._match_on, args=(random.Random(seed + number),))
+            for number in range(clients)
+        ]
+        self._threads.append(threading.Thread(target=self._write_on, args=(random.Random(seed),)))
 
     def start(self) -> None:
         """Start the threads."""
@@ -105,13 +107,13 @@ class Traffic:
     ) -> Result | None:
         """Send a call with an id of its own, note what became of it; None if it failed."""
         request_id, began = self._next_id(), time.monotonic()
+        result = None
         try:
-            result = transport.send(replace(call, request_id=request_id))
-        except ClientError as error:
-            result, outcome, note = None, _outcome(error), str(error)
-        else:
-            note = ", ".join(result.details.get("degraded", ()))
+            answer = result = transport.send(replace(call, request_id=request_id))
+            note = ", ".join(answer.details.get("degraded", ()))
             outcome = DEGRADED if note else ANSWERED
+        except ClientError as error:
+            outcome, note = _outcome(error), str(error)
         ended = time.monotonic()
         with self._lock:
             self.sent.append(Sent(operation, request_id, began, ended, outcome, note))
