@@ -57,18 +57,20 @@ class LogQueue:
     def append(self, entries: Sequence[bytes]) -> None:
         """Add entries at the end, all or none.
 
+        Args:
+            entries: at least one; more than a few thousand do not fit a statement.
+
         Raises:
             sqlite3.Error: the queue is full, or the disk is, or it failed.
         """
+        # One statement is a transaction of its own.
+        rows = ", ".join(["(?)"] * len(entries))
         with self._lock:
-            with self._transaction():
-                self._file.executemany(
-                    "INSERT INTO entries (entry) VALUES (?)", [(entry,) for entry in entries]
-                )
+            self._file.execute(f"INSERT INTO entries (entry) VALUES {rows}", entries)
             self.count += len(entries)
 
     def read(self, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """The oldest entries with their numbers.
+        """The oldest entries with their numbers, which rise; those of removed ones come again.
 
         Args:
             after: only entries of a larger number.
@@ -87,8 +89,7 @@ class LogQueue:
             sqlite3.Error: the disk is full, or the file failed; nothing is removed.
         """
         with self._lock:
-            with self._transaction():
-                done = self._file.execute("DELETE FROM entries WHERE number <= ?", (last,))
+            done = self._file.execute("DELETE FROM entries WHERE number <= ?", (last,))
             self.count -= done.rowcount
 
     def checkpoint(self) -> None:
@@ -114,26 +115,14 @@ class LogQueue:
                 f"max_page_count = {max(max_bytes // PAGE_BYTES, 4)}",
             ):
                 file.execute(f"PRAGMA {pragma}").fetchall()
-            # AUTOINCREMENT: a number is never used again, so one that was passed stays passed.
             file.execute(
                 "CREATE TABLE IF NOT EXISTS entries "
-                "(number INTEGER PRIMARY KEY AUTOINCREMENT, entry BLOB NOT NULL)"
+                "(number INTEGER PRIMARY KEY, entry BLOB NOT NULL)"
             )
         except sqlite3.Error:
             file.close()
             raise
         return file
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._file.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._file.execute("COMMIT")
-        except BaseException:
-            if self._file.in_transaction:
-                self._file.execute("ROLLBACK")
-            raise
 
 
 def open_queue(folder: Path, name: str, max_bytes: int) -> LogQueue:

@@ -60,7 +60,7 @@ class LogWriter:
         self._max_bytes = settings.log_queue_bytes
         self._queue: LogQueue | None = None
         self._adopted: list[LogQueue] = []
-        # By queue: the last entry that is written, where it may still be in the file.
+        # By queue: the last entry that is written, where it is still in the file.
         self._written: dict[LogQueue, int] = {}
         self._adopt_at = self._checkpoint_at = self._open_at = 0.0
         self._dropped = 0
@@ -103,8 +103,10 @@ class LogWriter:
         except sqlite3.Error:
             self._drop(len(encoded))
         with self._changed:
-            self._waiting = True
-            self._changed.notify()
+            # Once for all entries of a batch: each waking costs more than an entry.
+            if not self._waiting:
+                self._waiting = True
+                self._changed.notify()
 
     def close(self) -> None:
         """Write what is queued, as far as the database answers; the rest stays in the queue."""
@@ -233,6 +235,7 @@ class LogWriter:
     def _remove_written(self, queue: LogQueue) -> None:
         try:
             queue.remove(self._written[queue])
+            del self._written[queue]
         except sqlite3.Error as error:
             # A full disk takes no removal either. They are passed over, and removed later.
             logger.warning("written entries stay in %s for now: %s", queue.path, error)

@@ -66,14 +66,16 @@ class Supervisor:
         Raises:
             SetupError: see ``watch``.
         """
+        living = model_processes(self._triton.process.pid)
+        # In this order: when Triton dies its models' processes follow.
         if not self._triton.alive:
             self._restart("tritonserver ended by itself")
             return
-        living = model_processes(self._triton.process.pid)
         dead = {model for pid, model in self._seen.items() if pid not in living}
         self._seen = living
         for model in sorted(dead):
-            self._load_again(model)
+            if not self._load_again(model):
+                return
         if time.monotonic() >= self._probe_at:
             self._probe()
             self._probe_at = time.monotonic() + PROBE_EVERY_SECONDS
@@ -89,8 +91,8 @@ class Supervisor:
                 return
         self._failures = 0
 
-    def _load_again(self, model: str) -> None:
-        """Load a model anew whose process has ended."""
+    def _load_again(self, model: str) -> bool:
+        """Load a model anew whose process has ended; False if all of Triton had to start again."""
         self._report(f"a process of {model} has ended; loading the model again")
         # Triton forgets, but does not end, the others of a model of which one has died.
         for pid, name in model_processes(self._triton.process.pid).items():
@@ -107,9 +109,10 @@ class Supervisor:
             self._change(model, "load")
         except OSError as error:
             self._restart(f"{model} could not be loaded again ({error})")
-            return
+            return False
         self._seen = model_processes(self._triton.process.pid)
         self._report(f"{model} is loaded again, after {time.monotonic() - start:.1f} s")
+        return True
 
     def _change(self, model: str, action: str) -> None:
         url = f"{self._triton.http_url}/v2/repository/models/{model}/{action}"

@@ -87,15 +87,17 @@ def table_from_results(results: Iterable[Result]) -> Table:
     """One line a fault."""
     # Close together, so that all columns fit a terminal of 80.
     table = Table(
-        title="\nMatches and writes by what became of them, and their log entries",
+        title="\nRequests sent, and how many were answered degraded, were refused or failed; "
+        "99th\npercentile of matches; seconds until all was well; log entries written, missing, "
+        "doubled,\ndropped",
         title_justify="left",
         box=None,
         pad_edge=False,
         collapse_padding=True,
     )
     table.add_column("", no_wrap=True)
-    for name in ("sent", "degraded", "refused", "failed", "p99 ms", "back s", "logged", "missing",
-                 "doubled", "dropped"):  # fmt: skip
+    for name in ("sent", "degr.", "ref.", "fail.", "p99 ms", "back s", "logged", "miss.", "dbl.",
+                 "drop."):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     for item in results:
         table.add_row(
