@@ -39,7 +39,7 @@ REFUSED = "refused"
 class LogWriter:
     """Writes the entries of one collection, each exactly once.
 
-    ``write`` gives an entry its ``_id`` and puts it into a queue on disk. A thread moves what is
+    ``write`` gives an entry an ``_id`` and puts it into a queue on disk. A thread moves what is
     there to MongoDB in batches; one that was written before, when only the answer or the removal
     from the queue was lost, fails there as a duplicate and counts as written. Queues that
     processes left behind are emptied too.
@@ -81,7 +81,7 @@ class LogWriter:
         log rather than not at all.
 
         Args:
-            entries: each gets an ``_id``.
+            entries: each gets an ``_id`` unless it has one.
         """
         encoded = []
         for entry in entries:
