@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality caption-weight run smoke logs feedback import reembed sync-check up down test test-fast test-slow lint format bench scale live-changes plots loadtest perf docs clean tune alerts
+.PHONY: help install models engines quality caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow lint format bench ingest-bench scale live-changes plots loadtest perf faults soak docs clean tune alerts
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -172,6 +172,16 @@ alerts: ## Evaluate the alerts' scenarios (needs promtool, of Debian's package p
 	promtool check rules helm/product-match/rules/product-match.yaml
 	promtool test rules tests/helm/alert_scenarios.yaml
 	promtool check config --syntax-only docker/prometheus.yaml
+
+# Each breaks or loads a server of its own; the settings of a running one play no part.
+SECONDS ?= 60
+MINUTES ?= 5
+
+faults: $(VENV)/.test-installed models ## Kill parts of a real server under load and account for every request (SECONDS)
+	$(BIN)/python -m loadtest.faults --seconds $(SECONDS)
+
+soak: $(VENV)/.test-installed models ## Match, write and delete at random, then check logs, index and memory (MINUTES)
+	$(BIN)/python -m loadtest.soak --minutes $(MINUTES)
 
 docs: $(VENV)/.test-installed ## Write the references in docs/ from the code and the chart
 	$(BIN)/python -m local_server.reference > docs/configuration.md

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from bls_models.metrics import CACHE_HITS, CACHE_MISSES, NO_METRICS, Metrics
 from bls_models.product import client_document, json_bytes
 from bls_models.store import Store
 
-# A database that did not answer is asked again after this long; meanwhile nobody waits for it.
+# A database that did not answer is asked this often whether it is back. No request waits for that.
 RETRY_SECONDS = 1.0
 
 
@@ -52,7 +53,7 @@ class ClientDocuments:
             size, getsizeof=lambda item: len(item[1])
         )
         self._lock = threading.Lock()
-        self._retry_at = 0.0
+        self._away = False
 
     def find(self, matches: Iterable[IndexMatch], following: bool) -> FoundDocuments:
         """The documents of matches; a product that is not stored any more is left out.
@@ -65,19 +66,18 @@ class ClientDocuments:
         versions = {match.product_id: match.product_version for match in matches}
         with self._lock:
             kept = {key: self._kept[key] for key in versions if key in self._kept}
-            may_read = time.monotonic() >= self._retry_at
+            away = self._away
         current = {key: text for key, (version, text) in kept.items() if version == versions[key]}
         wanted = [key for key in versions if not following or key not in current]
         self._metrics.add(CACHE_HITS, len(versions) - len(wanted), "documents")
         self._metrics.add(CACHE_MISSES, len(wanted), "documents")
         if not wanted:
             return FoundDocuments(current, complete=True)
-        if may_read:
+        if not away:
             try:
                 read = self._read(wanted)
             except DatabaseError:
-                with self._lock:
-                    self._retry_at = time.monotonic() + RETRY_SECONDS
+                self._wait_for_database()
             else:
                 with self._lock:
                     for key, text in read.items():
@@ -89,6 +89,23 @@ class ClientDocuments:
                     complete=True,
                 )
         return FoundDocuments({key: text for key, (_, text) in kept.items()}, complete=False)
+
+    def _wait_for_database(self) -> None:
+        """Read nothing more until the database answers."""
+        with self._lock:
+            if self._away:
+                return
+            self._away = True
+        threading.Thread(target=self._ask_again, name="database-watch", daemon=True).start()
+
+    def _ask_again(self) -> None:
+        while True:
+            time.sleep(RETRY_SECONDS)
+            with contextlib.suppress(DatabaseError):
+                self._store.find_products([])
+                break
+        with self._lock:
+            self._away = False
 
     def _read(self, product_ids: list[str]) -> dict[str, bytes]:
         return {

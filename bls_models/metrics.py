@@ -67,7 +67,16 @@ CAPTIONS = MetricSpec(
     ("status",),
 )
 LOG_QUEUE_ENTRIES = MetricSpec(
-    "product_match_log_queue_entries", "gauge", "Log entries not yet in the database.", ("log",)
+    "product_match_log_queue_entries",
+    "gauge",
+    "Log entries not yet in the database, by log and queue file.",
+    ("log", "queue"),
+)
+LOG_DROPPED = MetricSpec(
+    "product_match_log_dropped_total",
+    "counter",
+    "Log entries that were lost: full (the queue or its disk), refused (no document).",
+    ("log", "reason"),
 )
 INGESTS = MetricSpec(
     "product_match_ingest_total",
@@ -115,6 +124,7 @@ METRICS = (
     CACHE_MISSES,
     CAPTIONS,
     LOG_QUEUE_ENTRIES,
+    LOG_DROPPED,
     INGESTS,
     INDEX_PRODUCTS,
     INDEX_VECTORS,

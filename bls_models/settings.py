@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from bls_models.errors import SetupError
@@ -72,6 +73,11 @@ class Settings:
     database: str = setting("product_match", "PRODUCT_MATCH_DATABASE", "Database name.")
     mongodb_timeout_ms: int = setting(
         2000, "PRODUCT_MATCH_MONGODB_TIMEOUT_MS", "Longest wait for one database operation."
+    )
+    call_timeout_ms: int = setting(
+        10_000,
+        "PRODUCT_MATCH_CALL_TIMEOUT_MS",
+        "Longest wait of a match or an ingest for one answer of an engine or of the index.",
     )
     max_image_bytes: int = setting(
         10 * 2**20, "PRODUCT_MATCH_MAX_IMAGE_BYTES", "Largest encoded image."
@@ -211,11 +217,17 @@ class Settings:
     log_days: int = setting(
         30, "PRODUCT_MATCH_LOG_DAYS", "Days after which log entries expire (TTL index)."
     )
-    log_queue_size: int = setting(
-        10_000,
-        "PRODUCT_MATCH_LOG_QUEUE",
-        "Log entries held in memory while the database is away; beyond that the oldest are "
-        "dropped and the loss is logged.",
+    log_queue_folder: str = setting(
+        str(Path(__file__).resolve().parent.parent / ".state" / "log-queue"),
+        "PRODUCT_MATCH_LOG_QUEUE_FOLDER",
+        "Folder where log entries wait for the database; it should outlive the server. Local "
+        "start-up and containers use `log-queue` in their state folder.",
+    )
+    log_queue_bytes: int = setting(
+        128 * 2**20,
+        "PRODUCT_MATCH_LOG_QUEUE_BYTES",
+        "Bytes on disk in which each process of `product_match` and `product_ingest` holds its log "
+        "entries while the database is away; further ones are dropped and counted.",
     )
 
     log_format: str = setting(

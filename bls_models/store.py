@@ -57,6 +57,9 @@ def connect(settings: Settings) -> Database[Document]:
         connectTimeoutMS=timeout,
         timeoutMS=timeout,
         tz_aware=True,
+        # What was acknowledged must outlive the database's process. MongoDB does this by default.
+        w="majority",
+        journal=True,
         appname="product-match",
     )
     return client[settings.database]

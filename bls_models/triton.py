@@ -32,6 +32,7 @@ from bls_models.index_wire import matches_from_tensors, tensors_from_queries
 from bls_models.log_lines import JsonHandler, TextFormatter, log_uncaught
 from bls_models.settings import JSON, Settings
 from bls_models.specs import PRODUCT_INDEX, ModelSpec
+from bls_models.timed_calls import TimedCalls
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -199,19 +200,29 @@ def call_model(
     return {tensor.name(): tensor.as_numpy() for tensor in outputs}
 
 
-def call_engine(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """An engine model's outputs; see ``bls_models.encoders.Caller``."""
-    return call_model(model, inputs, EncoderError)
-
-
 def call_captioner(model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """The outputs of ``image_captioner`` or one of its engines."""
+    """The outputs of ``image_captioner`` or one of its engines; its callers limit the wait."""
     return call_model(model, inputs, CaptionerError)
 
 
-def search_index(
-    queries: Sequence[IndexQuery],
-) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
-    """``product_index``'s answer; see ``bls_models.match.Search``."""
-    outputs = call_model(PRODUCT_INDEX, tensors_from_queries(queries), IndexUnavailableError)
-    return matches_from_tensors(outputs), json.loads(outputs["index_info"][0])
+class ModelCalls:
+    """Calls of the engines and the index, each waited for no longer than ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        self._calls = TimedCalls(seconds)
+
+    def engine(self, model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """An engine model's outputs; see ``bls_models.encoders.Caller``."""
+        return self._call(model, inputs, EncoderError)
+
+    def search(
+        self, queries: Sequence[IndexQuery]
+    ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+        """``product_index``'s answer; see ``bls_models.match.Search``."""
+        outputs = self._call(PRODUCT_INDEX, tensors_from_queries(queries), IndexUnavailableError)
+        return matches_from_tensors(outputs), json.loads(outputs["index_info"][0])
+
+    def _call(
+        self, model: ModelSpec, inputs: Arrays, failure: type[ServiceError]
+    ) -> dict[str, npt.NDArray[Any]]:
+        return self._calls.run(model.name, lambda: call_model(model, inputs, failure), failure)

@@ -65,10 +65,10 @@ def local_stack(
         environment = {**(settings or {}), "MONGODB_URI": uri}
         server = stack.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
         roots[SERVING] = server.process.pid
-        counts = asyncio.run(_import(server.http_url, catalog))
+        counts = asyncio.run(import_products(server.http_url, catalog))
         if counts.failed or not counts.accepted:
             raise SetupError(f"{catalog} was not imported: {counts}")
-        _wait_for_index(server.http_url, counts.accepted)
+        wait_for_index(server.http_url, counts.accepted)
         yield Stack(server.http_url, server.grpc_url, uri, roots)
 
 
@@ -107,8 +107,12 @@ def _started(name: str, start: Callable[[], str], roots: dict[str, int]) -> str:
     return result
 
 
-def _wait_for_index(url: str, products: int) -> None:
-    """Wait until the index, which follows the database, holds the products."""
+def wait_for_index(url: str, products: int) -> None:
+    """Wait until the index, which follows the database, holds the products.
+
+    Raises:
+        SetupError: it does not in time.
+    """
     deadline = time.monotonic() + INDEX_SECONDS
     with ProductMatchClient(url) as client:
         while client.match(texts="anything").details["index"]["products"] < products:
@@ -117,7 +121,8 @@ def _wait_for_index(url: str, products: int) -> None:
             time.sleep(0.1)
 
 
-async def _import(url: str, catalog: Path) -> ImportCounts:
+async def import_products(url: str, catalog: Path) -> ImportCounts:
+    """Import a catalogue's products into a server."""
     # Products whose pictures are not there are no matter of the load.
     rows = (row for row in read_catalog(catalog) if isinstance(row, CatalogRow))
     async with AsyncProductMatchClient(url, IMPORT_TIMEOUT_S) as client:

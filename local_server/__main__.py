@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,12 +24,12 @@ from local_server.first_match import match_photo, query_photo, show_match
 from local_server.options import Options, add_flags, read_options
 from local_server.running import read_running
 from local_server.stack import IMPORT_ERRORS, Report, database_name, running_stack
+from local_server.supervisor import Supervisor
 from local_server.sync_check import show_check
 from product_match_client import ClientError
 from seed.__main__ import main as seed_main
 from seed.reembed import reembed_stale
 
-CHECK_SECONDS = 0.5
 SYNC_CHECK = "compare a server's index with its database; exit status 1 if they differ"
 
 
@@ -94,7 +95,11 @@ def _interrupt(signal_number: int, frame: object) -> None:
 
 
 def run(options: Options, report: Report) -> int:
-    """Serve until interrupted; returns 1 if a part of the server ends by itself."""
+    """Serve until interrupted; what dies meanwhile is brought back.
+
+    Raises:
+        SetupError: Triton ends again and again, or cannot be started again.
+    """
     with running_stack(options, report) as stack:
         running = stack.running
         try:
@@ -110,10 +115,8 @@ def run(options: Options, report: Report) -> int:
             f"Logs: {options.state_folder / 'logs'}. Press Ctrl-C to stop.",
             flush=True,
         )
-        while stack.triton.alive:
-            time.sleep(CHECK_SECONDS)
-        report(f"tritonserver ended by itself; its log ends with:\n{stack.triton.log_tail()}")
-        return 1
+        Supervisor(stack.triton, report).watch(threading.Event())
+        return 0
 
 
 def smoke(options: Options, report: Report) -> int:

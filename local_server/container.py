@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shared_memory = f"product_match_{options.http_port}_"
     remove_shared_memory(shared_memory)
     command = command_line(options, installation, repository, shared_memory)
-    environment = triton_environment(installation, from_files)
+    environment = triton_environment(installation, from_files, Path(options.state))
     # The models need no secret of the server's.
     environment.pop(ADMIN_SECRET, None)
     environment.setdefault(SNAPSHOT_FOLDER, str(Path(options.state) / "snapshots"))

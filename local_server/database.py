@@ -32,6 +32,15 @@ def answers(uri: str, timeout_ms: int = PROBE_MS) -> bool:
     return True
 
 
+def local_uri(port: int) -> str:
+    """The address of a local database.
+
+    Direct, because this server, while it starts, may answer as one without a replica set, and a
+    client that follows replica sets then drops it for ever.
+    """
+    return f"mongodb://{LOOPBACK}:{port}/?directConnection=true"
+
+
 @contextlib.contextmanager
 def local_database(state: Path, port: int) -> Iterator[str]:
     """Run the local database; its files stay in ``state/database``.
@@ -73,7 +82,7 @@ def local_database(state: Path, port: int) -> Iterator[str]:
         state / "logs" / "database.log",
         os.environ,
     )
-    uri = f"mongodb://{LOOPBACK}:{port}"
+    uri = local_uri(port)
     try:
         process.wait_until(lambda: answers(uri), START_SECONDS)
         yield uri

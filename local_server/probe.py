@@ -7,7 +7,9 @@ and database. It needs nothing but Python. ``match_log`` shows it only where it 
 ``ready`` (also for start-up): the match was answered. ``live``: it was answered, or refused because
 a part is away that a restart would not bring back, as the database while the index loads (503). A
 server with a dead model process should be restarted, for Triton does not start it again, and so
-should one that fails otherwise or does not answer in time.
+should one with a part that hangs, or that fails otherwise or does not answer in time. Where the
+server's processes can be seen, as in its container, ``live`` looks at those of all models, also of
+those that no match needs: ingest and captions.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ import argparse
 import json
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 
 from bls_models.probes import probe_body
+from local_server.model_processes import dead_model_processes, find_server
 
 LIVE = "live"
 READY = "ready"
@@ -27,8 +31,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_SECONDS = 5.0
 ENDPOINT = "v2/models/product_match/infer"
 UNAVAILABLE = 503
-# How Triton's Python backend words it in every answer of a model whose process is gone.
-DEAD_PROCESS = "is not healthy"
+# How Triton's Python backend words it in every answer of a model whose process is gone, and
+# bls_models.timed_calls in those that need a part that hangs.
+BROKEN_PARTS = ("is not healthy", "did not answer within", "has not answered for")
 # product_match has two processes, and Triton gives requests to them in turn.
 REQUESTS = 2
 
@@ -61,7 +66,7 @@ def ask(url: str, seconds: float) -> tuple[int, str]:
 def healthy(level: str, status: int, reason: str) -> bool:
     """Whether an answer is good enough for a level."""
     if level == LIVE and status == UNAVAILABLE:
-        return DEAD_PROCESS not in reason
+        return not any(words in reason for words in BROKEN_PARTS)
     return status == 200
 
 
@@ -87,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not healthy(arguments.level, status, reason):
             print(reason, file=sys.stderr)
             return 1
+    server = find_server(urllib.parse.urlsplit(arguments.url).port or 80)
+    if arguments.level == LIVE and server and dead_model_processes(server):
+        print("a model's process has ended; Triton does not start it again", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -114,12 +114,16 @@ class ManagedProcess:
                 )
             time.sleep(POLL_SECONDS)
 
-    def stop(self) -> None:
-        """Ask it to end, and kill its whole group if it does not."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Ask it to end, and kill its whole group if it does not.
+
+        Args:
+            seconds: time it gets to end by itself, if another than usual.
+        """
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(self._stop_seconds)
+                self._process.wait(self._stop_seconds if seconds is None else seconds)
         # Triton's Python stubs are children of its own in the same group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

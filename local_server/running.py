@@ -54,9 +54,9 @@ class Running:
 
     @property
     def database_address(self) -> str:
-        """The database as it may stand on a screen, without a password."""
-        hosts = self.mongodb_uri.rpartition("@")[2]
-        return f"{hosts.removeprefix('mongodb://')} / {self.database}"
+        """The database as it may stand on a screen, without a password and options."""
+        hosts = self.mongodb_uri.rpartition("@")[2].removeprefix("mongodb://").partition("/")[0]
+        return f"{hosts} / {self.database}"
 
 
 @contextlib.contextmanager

@@ -19,9 +19,8 @@ from bls_models.errors import SetupError
 from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from local_server.database import answers, local_database
 from local_server.options import PROJECT, Options
-from local_server.processes import ManagedProcess
 from local_server.running import Running, announced, state_lock
-from local_server.triton import Ports, running_triton
+from local_server.triton import Ports, TritonServer, running_triton
 from local_server.tuning import Tuning, read_tuning, tuned_repository
 from product_match_client import AsyncProductMatchClient
 from seed.importer import ImportCounts, import_catalog
@@ -42,10 +41,10 @@ EXTERNAL_DATABASE_MS = 5000
 
 @dataclass(frozen=True)
 class Stack:
-    """A running local server: where it is, and Triton's process."""
+    """A running local server: where it is, and its Triton."""
 
     running: Running
-    triton: ManagedProcess
+    triton: TritonServer
 
 
 def build_models(options: Options, report: Report) -> Bundle:
@@ -165,7 +164,7 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
         )
         import_once(running, options.catalog_path, bundle, state, report)
         parts.enter_context(announced(running, state))
-        yield Stack(running, triton.process)
+        yield Stack(running, triton)
 
 
 def import_once(

@@ -19,13 +19,17 @@ from pathlib import Path
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
 from bls_models.request_ids import HEADER
+from local_server.model_processes import dead_model_processes
 from local_server.options import PROJECT
 from local_server.processes import LOOPBACK, ManagedProcess, check_port_free, free_port
 
 START_SECONDS = 300.0
 STOP_SECONDS = 40.0
+# Enough for the requests under way.
+STOP_HURT_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 SHARED_MEMORY = Path("/dev/shm")
+LOG_QUEUE_FOLDER = "PRODUCT_MATCH_LOG_QUEUE_FOLDER"
 # Where NVIDIA's image has its tritonserver.
 IMAGE_FOLDER = Path("/opt/tritonserver")
 
@@ -48,12 +52,70 @@ class Ports:
         )
 
 
-@dataclass(frozen=True)
 class TritonServer:
-    """A running server."""
+    """A tritonserver of this machine, which can be started again on the same ports.
 
-    process: ManagedProcess
-    ports: Ports
+    Args:
+        command: its program and flags.
+        environment: its whole environment.
+        log: file for its output; the one of the run before is kept beside it.
+        ports: where it listens, no 0 among them.
+        shared_memory: what the names of its shared-memory regions begin with.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        ports: Ports,
+        shared_memory: str,
+    ) -> None:
+        self.ports = ports
+        self.log = log
+        self._command = command
+        self._environment = environment
+        self._shared_memory = shared_memory
+        self.process = self._started()
+
+    def wait(self) -> None:
+        """Wait until it serves.
+
+        Raises:
+            SetupError: it ended, or took too long.
+        """
+        self.process.wait_until(lambda: _is_ready(self.http_url), START_SECONDS)
+
+    def stop(self) -> None:
+        """Stop it: in order, or at once where a model's process has died.
+
+        Triton waits for such a process in vain, as long as it may.
+        """
+        hurt = self.alive and dead_model_processes(self.process.pid)
+        self.process.stop(STOP_HURT_SECONDS if hurt else None)
+        remove_shared_memory(self._shared_memory)
+
+    def restart(self) -> None:
+        """Stop it, if it still runs, without much patience, and start it again.
+
+        Raises:
+            SetupError: it does not start.
+        """
+        self.process.stop(STOP_HURT_SECONDS)
+        remove_shared_memory(self._shared_memory)
+        self.log.replace(self.log.with_suffix(".previous.log"))
+        self.process = self._started()
+        self.wait()
+
+    def _started(self) -> ManagedProcess:
+        return ManagedProcess(
+            "tritonserver", self._command, self.log, self._environment, STOP_SECONDS
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self.process.alive
 
     @property
     def http_url(self) -> str:
@@ -160,9 +222,19 @@ def server_flags(
     ]
 
 
-def triton_environment(installation: Installation, settings: Mapping[str, str]) -> dict[str, str]:
-    """The server's environment: its libraries, this Python for its stubs, and the settings."""
+def triton_environment(
+    installation: Installation, settings: Mapping[str, str], state: Path
+) -> dict[str, str]:
+    """The server's environment: its libraries, this Python for its stubs, and the settings.
+
+    Args:
+        installation: the server.
+        settings: environment variables that win over those of this process.
+        state: the state folder, where log entries wait unless the settings say otherwise.
+    """
     environment = dict(os.environ)
+    if not environment.get(LOG_QUEUE_FOLDER):
+        environment[LOG_QUEUE_FOLDER] = str(state / "log-queue")
     libraries = [*map(str, installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
     environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     # The stub takes its packages from the first python3 on the PATH.
@@ -218,8 +290,7 @@ def running_triton(
     ports = ports.resolved()
     prefix = f"product_match_{uuid.uuid4().hex[:12]}_"
     with _plain_paths(models=repository, backends=installation.backends) as paths:
-        process = ManagedProcess(
-            "tritonserver",
+        running = TritonServer(
             [
                 str(installation.program),
                 *server_flags(
@@ -228,17 +299,16 @@ def running_triton(
                 "--exit-timeout-secs=20",
                 *flags,
             ],
+            triton_environment(installation, settings, state),
             state / "logs" / "triton.log",
-            triton_environment(installation, settings),
-            STOP_SECONDS,
+            ports,
+            prefix,
         )
-        running = TritonServer(process, ports)
         try:
-            process.wait_until(lambda: _is_ready(running.http_url), START_SECONDS)
+            running.wait()
             yield running
         finally:
-            process.stop()
-            remove_shared_memory(prefix)
+            running.stop()
 
 
 @contextlib.contextmanager

@@ -45,10 +45,14 @@ def database_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(database_uri: str) -> Settings:
+def settings(database_uri: str, tmp_path: Path) -> Settings:
     """Settings with a database of the test's own, and room for a busy machine."""
-    name = f"test_{uuid.uuid4().hex}"
-    return Settings(mongodb_uri=database_uri, database=name, mongodb_timeout_ms=20_000)
+    return Settings(
+        mongodb_uri=database_uri,
+        database=f"test_{uuid.uuid4().hex}",
+        mongodb_timeout_ms=20_000,
+        log_queue_folder=str(tmp_path / "log-queue"),
+    )
 
 
 @pytest.fixture

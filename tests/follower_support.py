@@ -32,7 +32,7 @@ class Shop:
         self.bundle = bundle
         self.database = connect(settings)
         self.store = Store(self.database, log_days=30)
-        self._log = LogWriter(self.database[INGEST_LOG], 1000)
+        self._log = LogWriter(self.database[INGEST_LOG], settings)
         self._ingester = ProductIngester(
             journal_of(self.store, settings),
             ContentEncoders(bundle),

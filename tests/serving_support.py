@@ -26,7 +26,7 @@ from bls_models.errors import EncoderError
 from bls_models.specs import PRODUCT_MATCH, ModelSpec
 from bls_models.store import Document
 from bls_models.vectors import FloatArray
-from local_server.database import local_database
+from local_server.database import local_database, local_uri
 from local_server.processes import free_port
 from local_server.triton import Ports, TritonServer, running_triton
 from product_match_client import ProductMatchClient
@@ -144,7 +144,7 @@ class RestartableDatabase:
         self._state = state
         self._port = free_port()
         self._running = contextlib.ExitStack()
-        self.uri = f"mongodb://127.0.0.1:{self._port}"
+        self.uri = local_uri(self._port)
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from serving_support import wait_for
 
 from bls_models import documents as documents_module
 from bls_models.documents import ClientDocuments
@@ -91,19 +92,19 @@ def test_without_the_database_known_documents_are_answered_and_marked() -> None:
     assert names(found.json) == {"a": "A"}
 
 
-def test_a_database_that_is_away_is_asked_again_only_after_a_while(
+def test_while_the_database_is_away_no_request_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(documents_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(documents_module, "RETRY_SECONDS", 0.01)
     database = Database(a="A")
     database.away = True
     kept = kept_documents(database)
     for _ in range(3):
         assert not kept.find([match("a")], following=True).complete
-    assert len(database.reads) == 1
+    wait_for(lambda: len(database.reads) > 3, "it is asked whether it is back")
+    assert database.reads.count(["a"]) == 1, "only the first request waited for an answer"
     database.away = False
-    clock[0] += documents_module.RETRY_SECONDS
+    wait_for(lambda: kept.find([match("a")], following=True).complete, "it is read again")
     assert names(kept.find([match("a")], following=True).json) == {"a": "A"}
 
 

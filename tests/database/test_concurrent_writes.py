@@ -131,7 +131,7 @@ class Server:
 
 @pytest.fixture
 def log(database: Database[Document]) -> Iterator[LogWriter]:
-    log = LogWriter(database[INGEST_LOG], 10_000)
+    log = LogWriter(database[INGEST_LOG], settings)
     yield log
     log.close()
 

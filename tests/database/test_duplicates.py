@@ -50,7 +50,7 @@ def search(store: Store, settings: Settings) -> Iterator[Searched]:
 def ingest(
     store: Store, database: Database[Document], settings: Settings, search: Searched
 ) -> Iterator[Ingest]:
-    log = LogWriter(database[INGEST_LOG], 1000)
+    log = LogWriter(database[INGEST_LOG], settings)
     yield Ingest(store, log, settings, search=search)
     log.close()
 

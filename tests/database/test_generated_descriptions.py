@@ -46,7 +46,7 @@ class Shop:
     def __init__(self, store: Store, settings: Settings, bundle: Bundle) -> None:
         self.store = store
         self.captioner = PixelCaptioner()
-        self.log = LogWriter(store.database[INGEST_LOG], settings.log_queue_size)
+        self.log = LogWriter(store.database[INGEST_LOG], settings)
         self.queue = CaptionQueue(self.captioner, 32, settings.ingest_caption_timeout_ms / 1e3)
         self.ingester = ProductIngester(
             journal_of(store, settings),

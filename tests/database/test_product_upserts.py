@@ -59,7 +59,7 @@ from bls_models.vectors import FloatArray, vector_from_binary
 
 @pytest.fixture
 def log(database: Database[Document], settings: Settings) -> Iterator[LogWriter]:
-    log = LogWriter(database[INGEST_LOG], settings.log_queue_size)
+    log = LogWriter(database[INGEST_LOG], settings)
     yield log
     log.close()
 

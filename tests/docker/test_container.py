@@ -358,6 +358,12 @@ def test_a_container_serves_is_probed_and_stops(
             names = {item.name for item in client.get_model_repository_index(allowed).models}
         assert "product_match" in names
 
+        # No match needs this one, but it is gone until the server starts again.
+        stub_of(process, "product_ingest").kill()
+        with contextlib.redirect_stderr(None):
+            assert probe.main(["--url", url, "--level", "ready"]) == 0
+            assert probe.main(["--url", url, "--level", "live"]) == 1
+
         # A dead process of a model is never started again, though Triton says that all is well.
         stub_of(process, "text_encoder").kill()
         assert status("/v2/health/ready") == 200

@@ -120,7 +120,7 @@ def test_any_match_request_is_read_or_refused(tensors: dict[str, npt.NDArray[Any
 
 @pytest.fixture
 def ingest(store: Store, database: Database[Document], settings: Settings) -> Iterator[Ingest]:
-    log = LogWriter(database[INGEST_LOG], 100_000)
+    log = LogWriter(database[INGEST_LOG], settings)
     yield Ingest(store, log, settings)
     log.close()
 

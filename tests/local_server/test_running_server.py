@@ -46,4 +46,4 @@ def test_the_file_may_hold_a_password_so_only_its_owner_reads_it(tmp_path: Path)
     with announced(RUNNING, tmp_path):
         assert (tmp_path / STATE_FILE).stat().st_mode & 0o077 == 0
     assert not (tmp_path / STATE_FILE).exists()
-    assert RUNNING.database_address == "h/?x=1 / shop"
+    assert RUNNING.database_address == "h / shop"

@@ -8,9 +8,11 @@ import numpy as np
 
 from bls_models.bundle import Bundle
 from bls_models.captioner import Caption, Captioner
+from bls_models.errors import CaptionerError
 from bls_models.gpu_arrays import cupy_for
 from bls_models.settings import Settings
 from bls_models.specs import IMAGE_CAPTIONER
+from bls_models.timed_calls import TimedCalls
 from bls_models.triton import (
     call_captioner,
     error_response,
@@ -39,14 +41,22 @@ class TritonPythonModel:
             )
         else:
             self._captioner = Captioner.from_repository(call_captioner, bundle, repository)
+        # Nobody waits longer for a caption than an ingest does.
+        self._calls = TimedCalls(settings.ingest_caption_timeout_ms / 1e3)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Caption the pictures of all requests together."""
         batches = [tensors_of(request)["image"] for request in requests]
         try:
-            # One after another they have the order of the requests.
+            pixels = np.concatenate(batches)
             with traced(requests):
-                captions = iter(self._captioner.caption(np.concatenate(batches)))
+                found = self._calls.run(
+                    "the captioner's engines",
+                    lambda: self._captioner.caption(pixels),
+                    CaptionerError,
+                )
+            # One after another they have the order of the requests.
+            captions = iter(found)
         except Exception as error:
             return [error_response(error) for _ in requests]
         return [_answer([next(captions) for _ in batch]) for batch in batches]

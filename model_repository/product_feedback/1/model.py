@@ -31,7 +31,7 @@ class TritonPythonModel:
         settings = Settings.from_environment()
         set_up_logging(args, settings)
         self._metrics = TritonMetrics()
-        self._log = LogWriter(connect(settings)[FEEDBACK], settings.log_queue_size, self._metrics)
+        self._log = LogWriter(connect(settings)[FEEDBACK], settings, self._metrics)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Record a batch; a bad request fails alone."""

@@ -18,13 +18,12 @@ from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST
 from bls_models.store import INGEST_LOG, Store, connect
 from bls_models.triton import (
+    ModelCalls,
     call_captioner,
-    call_engine,
     error_response,
     parameters_of,
     repository_of,
     response,
-    search_index,
     set_up_logging,
     tensors_of,
     traced,
@@ -44,7 +43,7 @@ class TritonPythonModel:
         bundle = Bundle.read(repository)
         database = connect(settings)
         self._metrics = TritonMetrics()
-        self._log = LogWriter(database[INGEST_LOG], settings.log_queue_size, self._metrics)
+        self._log = LogWriter(database[INGEST_LOG], settings, self._metrics)
         # Products of a batch are all that ever waits.
         self._captions = CaptionQueue(
             call_captioner,
@@ -55,11 +54,12 @@ class TritonPythonModel:
             Store(database, settings.log_days), Pictures(database), settings.write_lease_seconds
         )
         self._recovery = WriteRecovery(journal, settings.write_lease_seconds / 2)
+        calls = ModelCalls(settings.call_timeout_ms / 1e3)
         self._ingester = ProductIngester(
             journal,
-            Encoders.from_repository(call_engine, bundle, repository),
+            Encoders.from_repository(calls.engine, bundle, repository),
             self._captions,
-            search_index,
+            calls.search,
             self._log,
             bundle,
             settings,

@@ -20,14 +20,13 @@ from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
 from bls_models.store import MATCH_LOG, Store, connect
 from bls_models.triton import (
+    ModelCalls,
     call_captioner,
-    call_engine,
     error_response,
     late_reply,
     parameters_of,
     repository_of,
     response,
-    search_index,
     set_up_logging,
     tensors_of,
     traced,
@@ -46,17 +45,18 @@ class TritonPythonModel:
         bundle = Bundle.read(repository)
         database = connect(self._settings)
         self._metrics = TritonMetrics()
-        self._log = LogWriter(database[MATCH_LOG], self._settings.log_queue_size, self._metrics)
+        self._log = LogWriter(database[MATCH_LOG], self._settings, self._metrics)
         self._captions = CaptionQueue(
             call_captioner,
             self._settings.caption_queue_size,
             self._settings.caption_timeout_ms / 1e3,
         )
+        calls = ModelCalls(self._settings.call_timeout_ms / 1e3)
         self._matcher = ProductMatcher(
             Store(database, self._settings.log_days),
-            Encoders.from_repository(call_engine, bundle, repository),
+            Encoders.from_repository(calls.engine, bundle, repository),
             self._captions,
-            search_index,
+            calls.search,
             self._log,
             bundle,
             self._settings,

@@ -1,0 +1,82 @@
+"""Compares what was sent with what the database holds afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pymongo.database import Database
+
+from bls_models.store import INGEST_LOG, MATCH_LOG, PRODUCTS, Document
+from loadtest.faults.traffic import MATCH, Sent, Traffic
+
+SETTLE_SECONDS = 60.0
+LOGS = {MATCH: MATCH_LOG}
+
+
+@dataclass(frozen=True)
+class LogAudit:
+    """Requests and their log entries.
+
+    Attributes:
+        expected: requests that were acknowledged.
+        written: entries with the ids of requests that were sent, acknowledged or not.
+        missing: acknowledged requests without an entry.
+        doubled: entries beyond the first of a request.
+    """
+
+    expected: int
+    written: int
+    missing: int
+    doubled: int
+
+
+def audit_logs(database: Database[Document], sent: Sequence[Sent], allowed: int = 0) -> LogAudit:
+    """Count log entries of requests, as soon as all are there, or after a while.
+
+    Args:
+        database: the server's.
+        sent: requests, each with an id of its own.
+        allowed: acknowledged requests that may lack an entry, so that nobody waits for these.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        audit = _count(database, sent)
+        if audit.missing <= allowed or time.monotonic() > deadline:
+            return audit
+        time.sleep(0.5)
+
+
+def _count(database: Database[Document], sent: Sequence[Sent]) -> LogAudit:
+    found: Counter[str] = Counter()
+    by_log: dict[str, list[str]] = {}
+    for item in sent:
+        by_log.setdefault(LOGS.get(item.operation, INGEST_LOG), []).append(item.request_id)
+    for log, ids in by_log.items():
+        for entry in database[log].find({"request_id": {"$in": ids}}, {"request_id": 1}):
+            found[entry["request_id"]] += 1
+    expected = [item.request_id for item in sent if item.acknowledged]
+    return LogAudit(
+        expected=len(expected),
+        written=found.total(),
+        missing=sum(not found[key] for key in expected),
+        doubled=sum(count - 1 for count in found.values()),
+    )
+
+
+def wrong_products(database: Database[Document], traffic: Traffic) -> list[str]:
+    """The writer's products that are not stored as acknowledged.
+
+    A product of which one write had no answer may be in either state.
+    """
+    query = {"_id": {"$in": list(traffic.products)}}
+    stored = {
+        item["_id"]: item["revision"] for item in database[PRODUCTS].find(query, {"revision": 1})
+    }
+    return [
+        key
+        for key, revision in traffic.products.items()
+        if key not in traffic.uncertain and stored.get(key) != revision
+    ]

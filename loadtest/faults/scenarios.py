@@ -1,0 +1,217 @@
+"""The faults: how each is made, how long it lasts, and what must hold of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from loadtest.faults.audit import LogAudit, audit_logs, wrong_products
+from loadtest.faults.server import BreakableServer
+from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, MATCH, REFUSED, Sent, Traffic
+from product_match_client import ClientError, ProductMatchClient
+
+DROPPED = "product_match_log_dropped_total"
+# Load before a fault, and after the server is whole again.
+AROUND_SECONDS = 3.0
+RECOVERY_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes:
+        name: as reports have it.
+        make: makes it.
+        mend: what an operator does, after the fault has lasted; None where the server must
+            recover by itself.
+        recovery_s: the longest time to complete answers, from ``mend``, or else from ``make``.
+        fails_matches: whether matches may fail or be refused meanwhile; else they must all be
+            answered.
+        longest_match_s: no match may take longer, whatever becomes of it.
+        drops: whether log entries may be lost, each one counted by the server.
+        captions: share of the photos that ask for a caption.
+    """
+
+    name: str
+    make: Callable[[BreakableServer], None]
+    mend: Callable[[BreakableServer], None] | None = None
+    recovery_s: float = 30.0
+    fails_matches: bool = False
+    longest_match_s: float = 12.0
+    drops: bool = False
+    captions: float = 0.0
+
+
+def _restart_database(server: BreakableServer) -> None:
+    server.database.stop()
+    server.database.start()
+
+
+FAULTS = (
+    Fault(
+        "database killed",
+        lambda server: server.database.kill(),
+        lambda server: server.database.start(),
+    ),
+    Fault("database restarted", _restart_database),
+    Fault("encoder killed", lambda server: server.kill_model("image_encoder"), fails_matches=True),
+    Fault("index killed", lambda server: server.kill_model("product_index"), fails_matches=True),
+    Fault("captioner killed", lambda server: server.kill_model("caption_decoder"), captions=0.5),
+    Fault(
+        "product_match killed",
+        lambda server: server.kill_model("product_match"),
+        fails_matches=True,
+    ),
+    Fault(
+        "triton killed", lambda server: server.kill_triton(), recovery_s=80.0, fails_matches=True
+    ),
+)
+# On a server with ``SMALL_QUEUE``.
+QUEUE_FULL = Fault(
+    "log queue full",
+    lambda server: server.database.kill(),
+    lambda server: server.database.start(),
+    drops=True,
+)
+SMALL_QUEUE = {"PRODUCT_MATCH_LOG_QUEUE_BYTES": "65536"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a fault did.
+
+    Attributes:
+        fault: its name.
+        matches: match requests by outcome.
+        writes: upserts and deletes by outcome.
+        worst_match_s: the longest match.
+        p99_match_ms: of the matches during the fault and after it.
+        recovery_s: from the fault's end, or its beginning where the server mends itself, to the
+            end of the last request that was not answered completely.
+        logs: requests and their log entries.
+        dropped: log entries that the server counted as lost.
+        wrong_products: products that are not stored as they were acknowledged.
+        index_differs: whether the index holds another number of products than the database.
+        problems: what is not as it must be; empty if all is well.
+    """
+
+    fault: str
+    matches: dict[str, int]
+    writes: dict[str, int]
+    worst_match_s: float
+    p99_match_ms: float
+    recovery_s: float
+    logs: LogAudit
+    dropped: int
+    wrong_products: list[str]
+    index_differs: bool
+    problems: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self)
+
+
+def run_fault(
+    fault: Fault, server: BreakableServer, photos: Sequence[bytes], seconds: float, clients: int
+) -> Result:
+    """Make a fault under load, and look at what became of everything.
+
+    Args:
+        fault: what to do.
+        server: a whole server.
+        photos: what is matched; see ``Traffic``.
+        seconds: how long a fault lasts that is mended by hand.
+        clients: threads that match.
+    """
+    dropped = server.metric(DROPPED)
+    traffic = Traffic(server.triton.http_url, photos, clients, fault.captions)
+    traffic.start()
+    time.sleep(AROUND_SECONDS)
+    made = mended = time.monotonic()
+    fault.make(server)
+    if fault.mend is not None:
+        time.sleep(seconds)
+        mended = time.monotonic()
+        fault.mend(server)
+    _wait_until_whole(traffic, max(mended, made))
+    traffic.stop()
+    lost = int(server.metric(DROPPED) - dropped) if fault.drops else 0
+    logs = audit_logs(server.products, traffic.sent, allowed=lost)
+    matches = [item for item in traffic.sent if item.operation == MATCH]
+    incomplete = [item.ended for item in traffic.sent if item.outcome != ANSWERED]
+    during = [item.ended - item.began for item in matches if item.ended > made]
+    result = Result(
+        fault=fault.name,
+        matches=_outcomes(matches),
+        writes=_outcomes([item for item in traffic.sent if item.operation != MATCH]),
+        worst_match_s=round(max(during), 3),
+        p99_match_ms=round(float(np.percentile(during, 99)) * 1e3, 1),
+        recovery_s=round(max([0.0, *(moment - mended for moment in incomplete)]), 1),
+        logs=logs,
+        dropped=lost,
+        wrong_products=wrong_products(server.products, traffic),
+        index_differs=_index_differs(server),
+        problems=[],
+    )
+    result.problems.extend(_problems(fault, result))
+    return result
+
+
+def _wait_until_whole(traffic: Traffic, since: float) -> None:
+    """Wait until all requests of the last seconds were answered completely, reads and writes."""
+    deadline = since + RECOVERY_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        start = time.monotonic() - AROUND_SECONDS
+        if start < since:
+            continue
+        recent = [item for item in list(traffic.sent) if item.ended >= start]
+        if {MATCH, "upsert"} <= {item.operation for item in recent} and all(
+            item.outcome == ANSWERED for item in recent
+        ):
+            return
+
+
+def _index_differs(server: BreakableServer) -> bool:
+    """Whether the index has not come to the database's number of products within seconds."""
+    deadline = time.monotonic() + 10.0
+    with ProductMatchClient(server.triton.http_url) as client:
+        while time.monotonic() < deadline:
+            stored = server.products["products"].count_documents({})
+            try:
+                if client.match(texts="mug").details["index"]["products"] == stored:
+                    return False
+            except ClientError:
+                pass
+            time.sleep(0.2)
+    return True
+
+
+def _outcomes(sent: Sequence[Sent]) -> dict[str, int]:
+    counts = dict.fromkeys((ANSWERED, DEGRADED, REFUSED, FAILED), 0)
+    for item in sent:
+        counts[item.outcome] += 1
+    return {"sent": len(sent), **counts}
+
+
+def _problems(fault: Fault, result: Result) -> list[str]:
+    """What is not as it must be."""
+    lost = result.matches[FAILED] + result.matches[REFUSED]
+    checks = {
+        f"{lost} matches were not answered": lost and not fault.fails_matches,
+        f"a match took {result.worst_match_s} s": result.worst_match_s > fault.longest_match_s,
+        f"complete answers came after {result.recovery_s} s": result.recovery_s > fault.recovery_s,
+        f"{result.logs.missing} acknowledged requests are not in the log, "
+        f"{result.dropped} are counted as dropped": result.logs.missing > result.dropped,
+        f"{result.logs.doubled} log entries are doubled": result.logs.doubled,
+        f"{len(result.wrong_products)} products are not as acknowledged": result.wrong_products,
+        "the index differs from the database": result.index_differs,
+        "nothing was dropped, so the queue was not full": fault.drops and not result.dropped,
+    }
+    return [text for text, wrong in checks.items() if wrong]

@@ -1,0 +1,133 @@
+"""A server of its own whose parts can be broken: a database, Triton, and who brings them back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from bls_models.settings import Settings
+from bls_models.store import Document
+from loadtest.stack import import_products, wait_for_index
+from local_server.database import local_database
+from local_server.model_processes import model_processes
+from local_server.options import PROJECT
+from local_server.processes import free_port
+from local_server.supervisor import Supervisor
+from local_server.triton import Ports, TritonServer, running_triton
+
+Report = Callable[[str], None]
+SAMPLE = PROJECT / "seed" / "sample"
+
+
+class KillableDatabase:
+    """A local database that can be killed and started on the same port and folder."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._port = free_port()
+        self._running = contextlib.ExitStack()
+        self.pid = 0
+        self.uri = ""
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        me = psutil.Process()
+        before = {child.pid for child in me.children()}
+        self.uri = self._running.enter_context(local_database(self._state, self._port))
+        (self.pid,) = {
+            child.pid
+            for child in me.children()
+            if child.pid not in before and child.status() != psutil.STATUS_ZOMBIE
+        }
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        self._running.close()
+
+    def kill(self) -> None:
+        """Kill it as it stands."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._running.close()
+
+
+class BreakableServer:
+    """A database, a Triton with the sample catalogue, and a supervisor as in ``make run``.
+
+    Attributes:
+        database: may be killed and started.
+        triton: is brought back by the supervisor.
+        products: the collections.
+    """
+
+    def __init__(
+        self, database: KillableDatabase, triton: TritonServer, products: Database[Document]
+    ) -> None:
+        self.database = database
+        self.triton = triton
+        self.products = products
+
+    def kill_model(self, model: str) -> None:
+        """Kill one process of a model."""
+        pids = model_processes(self.triton.process.pid)
+        os.kill(next(pid for pid, name in pids.items() if name == model), signal.SIGKILL)
+
+    def kill_triton(self) -> None:
+        """Kill Triton; its models' processes live on until the supervisor ends them."""
+        os.kill(self.triton.process.pid, signal.SIGKILL)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its series, since Triton's last start; 0 where there is none."""
+        with urllib.request.urlopen(self.triton.metrics_url, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith((f"{name}{{", f"{name} "))
+        )
+
+
+@contextlib.contextmanager
+def breakable_server(
+    report: Report, repository: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[BreakableServer]:
+    """Start all parts on free ports, with their files in a temporary folder.
+
+    Args:
+        report: called with what the supervisor says.
+        repository: the built models.
+        settings: environment variables of ``bls_models.settings``.
+    """
+    stop = threading.Event()
+    with contextlib.ExitStack() as parts:
+        state = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="product-match-")))
+        database = KillableDatabase(state)
+        database.start()
+        parts.callback(database.stop)
+        environment = {**(settings or {}), "MONGODB_URI": database.uri}
+        # Not where other servers of this machine leave theirs.
+        environment["PRODUCT_MATCH_LOG_QUEUE_FOLDER"] = str(state / "log-queue")
+        triton = parts.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
+        counts = asyncio.run(import_products(triton.http_url, SAMPLE))
+        wait_for_index(triton.http_url, counts.accepted)
+        client: MongoClient[Document] = MongoClient(database.uri, tz_aware=True)
+        parts.callback(client.close)
+        supervisor = Supervisor(triton, report)
+        watching = threading.Thread(target=supervisor.watch, args=(stop,), daemon=True)
+        watching.start()
+        try:
+            yield BreakableServer(database, triton, client[Settings().database])
+        finally:
+            # The thread last: a Triton that it has started ends with it.
+            stop.set()
+            watching.join()

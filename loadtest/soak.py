@@ -1,0 +1,235 @@
+"""``python -m loadtest.soak``: matches, upserts and deletes at random for some minutes.
+
+At the end there must be no error, every request in the log exactly once, every product as it was
+acknowledged, the index equal to the database, and memory flat. Before the time counts, a burst of
+many clients makes the largest batches, whose memory engines keep. After it no process of the server
+may come to hold a tenth and 24 MB more at the end than early on: the medians of the last and of the
+second sixth of the time are compared. Exit status 1 if anything is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.progress import Progress
+
+from bls_models.errors import ProductMatchError
+from bls_models.store import PRODUCTS
+from loadtest.faults.audit import audit_logs, wrong_products
+from loadtest.faults.server import SAMPLE, BreakableServer, breakable_server
+from loadtest.faults.traffic import ANSWERED, MATCH, Traffic
+from loadtest.photos import read_any_photos
+from loadtest.report import machine, write_report
+from local_server.model_processes import model_processes
+from local_server.options import PROJECT
+from product_match_client import ProductMatchClient
+
+SAMPLE_SECONDS = 2.0
+# What a process may hold more at the end than after warming up.
+GROWTH_SHARE = 0.1
+GROWTH_MB = 24.0
+INDEX_SECONDS = 10.0
+# More than the largest batch of any model.
+BURST_CLIENTS = 40
+BURST_SECONDS = 8.0
+PAGE = 100
+
+
+class MemoryWatch:
+    """Resident memory of the server's processes over time, MB (10^6 bytes) by process.
+
+    Shared memory counts, which Triton's models grow to the largest request that they have seen.
+    """
+
+    def __init__(self, server: BreakableServer) -> None:
+        triton = server.triton.process.pid
+        names = {triton: "tritonserver", server.database.pid: "database"}
+        for pid, model in sorted(model_processes(triton).items()):
+            taken = sum(name.startswith(model) for name in names.values())
+            names[pid] = f"{model} {taken}" if taken else model
+        self._processes = {name: psutil.Process(pid) for pid, name in names.items()}
+        self.samples: dict[str, list[float]] = {name: [] for name in self._processes}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            for name, process in self._processes.items():
+                self.samples[name].append(process.memory_info().rss / 1e6)
+
+    def close(self) -> None:
+        """Stop sampling."""
+        self._stop.set()
+        self._thread.join()
+
+
+def growth(samples: Sequence[float]) -> tuple[float, float]:
+    """Memory after warming up and at the end.
+
+    Args:
+        samples: over the whole time, evenly spaced, at least six.
+
+    Returns:
+        The medians of the second and of the last sixth.
+    """
+    sixth = len(samples) // 6
+    return statistics.median(samples[sixth : 2 * sixth]), statistics.median(samples[-sixth:])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the soak; returns 0 if all is as it must be, else 1."""
+    options = _options(arguments)
+    console = Console()
+    try:
+        report = run(options, console)
+    except ProductMatchError as error:
+        sys.stderr.write(f"soak: {error}\n")
+        return 1
+    write_report(options.report, report)
+    console.print(_summary(report), highlight=False)
+    for text in report["problems"]:
+        console.print(text, style="red", highlight=False)
+    console.print(f"wrote {options.report}", highlight=False)
+    return int(bool(report["problems"]))
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Start a server, load it, and check what is left.
+
+    Returns:
+        The report; ``problems`` is empty if all is as it must be.
+    """
+    photos = read_any_photos(SAMPLE / "images", 0)
+    events: list[str] = []
+    console.print("starting a database and Triton")
+    with breakable_server(events.append, options.repository) as server:
+        burst = Traffic(server.triton.http_url, photos, BURST_CLIENTS, 0.5, options.seed + 1000)
+        _load(burst, BURST_SECONDS, console, "warming up")
+        traffic = Traffic(server.triton.http_url, photos, options.clients, 0.1, options.seed)
+        memory = MemoryWatch(server)
+        _load(traffic, options.minutes * 60, console, "load")
+        memory.close()
+        sent = [*burst.sent, *traffic.sent]
+        logs = audit_logs(server.products, sent)
+        differing = differing_products(server)
+        outcomes = Counter(f"{item.operation} {item.outcome}" for item in sent)
+        grown = {name: growth(samples) for name, samples in memory.samples.items()}
+        wrong = [key for load in (burst, traffic) for key in wrong_products(server.products, load)]
+    errors = [item for item in sent if item.outcome != ANSWERED]
+    too_large = [
+        f"{name} grew from {early:.0f} to {late:.0f} MB"
+        for name, (early, late) in grown.items()
+        if late > early * (1 + GROWTH_SHARE) and late > early + GROWTH_MB
+    ]
+    checks = {
+        f"{len(errors)} requests were not answered completely, the first: "
+        f"{errors[0].note if errors else ''}": errors,
+        f"{logs.missing} requests are not in the log": logs.missing,
+        f"{logs.doubled} log entries are doubled": logs.doubled,
+        f"products are not as acknowledged: {wrong[:5]}": wrong,
+        f"index and database differ: {differing[:5]}": differing,
+        f"memory grew: {', '.join(too_large)}": too_large,
+        f"parts died: {'; '.join(events)}": events,
+    }
+    return {
+        "machine": machine(),
+        "minutes": options.minutes,
+        "clients": options.clients,
+        "seed": options.seed,
+        "requests": dict(sorted(outcomes.items())),
+        "requests_a_second": round(
+            sum(item.operation == MATCH for item in traffic.sent) / (options.minutes * 60), 1
+        ),
+        "logs": asdict(logs),
+        "memory_mb": {
+            name: {"warm": round(early, 1), "end": round(late, 1)}
+            for name, (early, late) in grown.items()
+        },
+        "problems": [text for text, found in checks.items() if found],
+    }
+
+
+def differing_products(server: BreakableServer) -> list[str]:
+    """Ids of products in the index and not in the database, or the other way round.
+
+    All products are listed by a search of everything, page by page, with the revisions of their
+    documents, which are as new as the index knows the products to be.
+    """
+    deadline = time.monotonic() + INDEX_SECONDS
+    while True:
+        stored = {
+            item["_id"]: item["revision"]
+            for item in server.products[PRODUCTS].find({}, {"revision": 1})
+        }
+        found = _indexed_products(server, len(stored))
+        differing = [
+            key for key in stored.keys() | found.keys() if stored.get(key) != found.get(key)
+        ]
+        if not differing or time.monotonic() > deadline:
+            return sorted(differing)
+        time.sleep(0.5)
+
+
+def _indexed_products(server: BreakableServer, count: int) -> dict[str, int]:
+    """Products with their revisions, as searches give them; one page more than there should be."""
+    found: dict[str, int] = {}
+    with ProductMatchClient(server.triton.http_url) as client:
+        for offset in range(0, count + PAGE, PAGE):
+            for match in client.match(texts="product", top_k=PAGE, offset=offset).matches:
+                found[match.product_id] = match.product["revision"]
+    return found
+
+
+def _load(traffic: Traffic, seconds: float, console: Console, name: str) -> None:
+    """Send traffic for some time."""
+    traffic.start()
+    end = time.monotonic() + seconds
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(name, total=seconds)
+        while (left := end - time.monotonic()) > 0:
+            progress.update(task, completed=seconds - left)
+            time.sleep(min(1.0, left))
+    traffic.stop()
+
+
+def _summary(report: dict[str, Any]) -> str:
+    memory = report["memory_mb"].items()
+    most = max(memory, key=lambda item: item[1]["end"] - item[1]["warm"])
+    name, held = most
+    return (
+        f"{sum(report['requests'].values())} requests in {report['minutes']:g} min, "
+        f"{report['logs']['written']} log entries, {report['logs']['missing']} missing, "
+        f"{report['logs']['doubled']} doubled; memory grew most in {name}: "
+        f"{held['warm']:.0f} to {held['end']:.0f} MB"
+    )
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--minutes", type=float, default=5.0, help="length of the load (default: %(default)s)")
+    add("--clients", type=int, default=4, help="threads that match (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the random choices (default: %(default)s)")
+    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
+    add("--report", type=Path, default=PROJECT / "reports" / "soak.json", help="JSON to write")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

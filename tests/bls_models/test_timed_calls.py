@@ -1,0 +1,58 @@
+"""A call that hangs costs the longest wait once, then nothing, and is called again when it ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from serving_support import wait_for
+
+from bls_models.errors import EncoderError, IndexUnavailableError
+from bls_models.timed_calls import TimedCalls
+
+
+def threads() -> int:
+    return sum(item.name == "timed-calls" for item in threading.enumerate())
+
+
+def test_results_and_errors_are_those_of_the_call() -> None:
+    calls = TimedCalls(60)
+    assert calls.run("part", lambda: 7, EncoderError) == 7
+
+    def fail() -> int:
+        raise ValueError("its own")
+
+    with pytest.raises(ValueError, match="its own"):
+        calls.run("part", fail, EncoderError)
+    assert calls.run("part", lambda: 8, EncoderError) == 8
+
+
+def test_one_call_after_another_shares_a_thread() -> None:
+    before = threads()
+    calls = TimedCalls(60)
+    for _ in range(20):
+        calls.run("part", lambda: None, EncoderError)
+    assert threads() == before + 1
+
+
+def test_a_call_that_hangs_is_given_up_and_not_made_again_until_it_ends() -> None:
+    calls = TimedCalls(0.1)
+    go_on = threading.Event()
+    start = time.monotonic()
+    with pytest.raises(EncoderError, match="part did not answer within"):
+        calls.run("part", go_on.wait, EncoderError)
+    assert 0.1 <= time.monotonic() - start < 5
+    for _ in range(5):
+        with pytest.raises(EncoderError, match="part has not answered for"):
+            calls.run("part", pytest.fail, EncoderError)
+    assert calls.run("another part", lambda: 1, IndexUnavailableError) == 1
+    go_on.set()
+
+    def answers() -> bool:
+        try:
+            return calls.run("part", lambda: True, EncoderError)
+        except EncoderError:
+            return False
+
+    wait_for(answers, "the part is called again")

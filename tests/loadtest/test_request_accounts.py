@@ -1,0 +1,139 @@
+"""The accounts of faults and soak: what is lost, doubled or wrong does not go unnoticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from bls_models.errors import SetupError
+from bls_models.store import Document
+from loadtest.faults import audit
+from loadtest.faults.audit import LogAudit, audit_logs, wrong_products
+from loadtest.faults.scenarios import FAULTS, QUEUE_FULL, Fault, Result, _problems
+from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, REFUSED, Sent, Traffic
+from loadtest.soak import growth
+from local_server.supervisor import MOST_RESTARTS, Supervisor
+
+KILLED_DATABASE = FAULTS[0]
+
+
+def sent(request_id: str, outcome: str = ANSWERED, operation: str = "match") -> Sent:
+    return Sent(operation, request_id, 0.0, 1.0, outcome)
+
+
+@pytest.fixture
+def logged(database: Database[Document]) -> Database[Document]:
+    """Matches a, b (twice) and d, and the upsert e."""
+    database["match_log"].insert_many([{"request_id": key} for key in "abbd"])
+    database["ingest_log"].insert_one({"request_id": "e"})
+    return database
+
+
+def test_missing_and_doubled_entries_are_counted(
+    logged: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "SETTLE_SECONDS", 0.0)
+    requests = [
+        sent("a"),
+        sent("b", DEGRADED),
+        sent("c", REFUSED),
+        sent("d", FAILED),
+        sent("e", operation="upsert"),
+        sent("f", operation="delete"),
+    ]
+    assert audit_logs(logged, requests) == LogAudit(expected=5, written=5, missing=2, doubled=1)
+
+
+def test_products_that_are_not_as_acknowledged_are_named(database: Database[Document]) -> None:
+    database["products"].insert_many(
+        [{"_id": key, "revision": 2} for key in ("right", "stale", "undeleted", "unsure")]
+    )
+    traffic = Traffic("http://127.0.0.1:1", [], 0, 0.0)
+    traffic.products = {"right": 2, "stale": 3, "undeleted": None, "unsure": 5, "lost": 1}
+    traffic.uncertain = {"unsure"}
+    assert wrong_products(database, traffic) == ["stale", "undeleted", "lost"]
+
+
+def result(**changes: Any) -> Result:
+    outcomes = {"sent": 5, ANSWERED: 5, DEGRADED: 0, REFUSED: 0, FAILED: 0}
+    facts: dict[str, Any] = {
+        "fault": "a fault",
+        "matches": outcomes,
+        "writes": outcomes,
+        "worst_match_s": 1.0,
+        "p99_match_ms": 1.0,
+        "recovery_s": 1.0,
+        "logs": LogAudit(5, 5, 0, 0),
+        "dropped": 0,
+        "wrong_products": [],
+        "index_differs": False,
+        "problems": [],
+    }
+    return Result(**(facts | changes))
+
+
+@pytest.mark.parametrize(
+    ("fault", "changes", "problem"),
+    [
+        (KILLED_DATABASE, {"logs": LogAudit(5, 4, 1, 0)}, "1 acknowledged requests are not in"),
+        (KILLED_DATABASE, {"logs": LogAudit(5, 6, 0, 1)}, "1 log entries are doubled"),
+        (KILLED_DATABASE, {"worst_match_s": 13.0}, "a match took 13.0 s"),
+        (KILLED_DATABASE, {"recovery_s": 31.0}, "complete answers came after 31.0 s"),
+        (KILLED_DATABASE, {"wrong_products": ["p"]}, "1 products are not as acknowledged"),
+        (KILLED_DATABASE, {"index_differs": True}, "the index differs from the database"),
+        (
+            KILLED_DATABASE,
+            {"matches": {"sent": 5, ANSWERED: 3, DEGRADED: 0, REFUSED: 1, FAILED: 1}},
+            "2 matches were not answered",
+        ),
+        (QUEUE_FULL, {}, "nothing was dropped"),
+        (QUEUE_FULL, {"logs": LogAudit(5, 2, 3, 0), "dropped": 2}, "3 acknowledged requests"),
+    ],
+)
+def test_what_must_not_be_is_a_problem(fault: Fault, changes: dict[str, Any], problem: str) -> None:
+    (found,) = _problems(fault, result(**changes))
+    assert found.startswith(problem)
+
+
+def test_what_must_be_is_none() -> None:
+    assert _problems(KILLED_DATABASE, result()) == []
+    full = result(logs=LogAudit(5, 3, 2, 0), dropped=2)
+    assert _problems(QUEUE_FULL, full) == []
+
+
+def test_memory_is_compared_after_warming_up() -> None:
+    rising = [float(value) for value in range(60)]
+    assert growth(rising) == (14.5, 54.5)
+    assert growth([10.0] * 5 + [100.0] * 55) == (100.0, 100.0)
+
+
+class EndingTriton:
+    """Ends as soon as it is started; of a server the supervisor sees no more than this."""
+
+    alive = False
+    log = "triton.log"
+
+    class process:  # noqa: N801
+        pid = 0
+
+        @staticmethod
+        def log_tail() -> str:
+            return "out of memory"
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def restart(self) -> None:
+        self.starts += 1
+
+
+def test_a_server_that_ends_again_and_again_is_given_up_with_its_log() -> None:
+    triton = EndingTriton()
+    supervisor = Supervisor(triton, lambda line: None)  # type: ignore[arg-type]
+    for _ in range(MOST_RESTARTS):
+        supervisor.check()
+    with pytest.raises(SetupError, match="out of memory"):
+        supervisor.check()
+    assert triton.starts == MOST_RESTARTS
