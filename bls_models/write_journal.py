@@ -171,9 +171,17 @@ class WriteJournal:
                     {"begun": {"$lt": now - timedelta(seconds=self._lease_seconds)}}
                 ).limit(MAX_RECOVERED)
             )
+        settled = 0
         for item in overdue:
-            self.settle(_intent_from_document(item), uploads_ended=True)
-        return len(overdue)
+            try:
+                self.settle(_intent_from_document(item), uploads_ended=True)
+                settled += 1
+            except DatabaseError:
+                raise
+            except Exception:
+                # Changed by hand, for instance; the others must not wait for it.
+                logger.exception("the write %s cannot be settled", item["_id"])
+        return settled
 
 
 def _intent_from_document(document: Document) -> WriteIntent:
@@ -208,8 +216,6 @@ class WriteRecovery:
                 recovered = self._journal.recover()
             except DatabaseError as error:
                 logger.warning("writes that were cut off are looked for later: %s", error)
-            except Exception:
-                logger.exception("a write that was cut off could not be settled")
             else:
                 if recovered:
                     logger.warning("%d writes that were cut off were settled", recovered)

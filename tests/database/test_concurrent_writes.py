@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from ingest_support import (
 )
 from pymongo import MongoClient, monitoring
 from pymongo.database import Database
-from serving_support import picture
+from serving_support import picture, wait_for
 
 from bls_models.errors import ConflictError
 from bls_models.ingest import IngestRequest, IngestResult
@@ -33,7 +34,7 @@ from bls_models.logs import LogWriter
 from bls_models.pictures import Pictures
 from bls_models.settings import Settings
 from bls_models.store import INGEST_LOG, Document, Store
-from bls_models.write_journal import WriteJournal
+from bls_models.write_journal import WriteJournal, WriteRecovery
 
 CUP: dict[str, Any] = {**RED, "product_id": "cup", "name": "Cup"}
 SHARED, OTHER, THIRD = picture(1), picture(2), picture(3)
@@ -327,6 +328,28 @@ def test_a_write_that_was_cut_off_is_left_alone_until_its_lease_has_passed(
     assert database["images.files"].count_documents({}) == 1
     assert settled(store).recover() == 1
     assert_nothing_left_over(database)
+
+
+def test_an_intent_that_cannot_be_read_holds_up_no_other(
+    store: Store, database: Database[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    database["writes"].insert_one({"_id": "changed by hand", "begun": long_ago})
+    journal = settled(store)
+    journal.begin(["mug"], ["w"], [])
+    store.insert_embeddings([{"product_id": "mug", "write_id": "w"}])
+    time.sleep(0.01)
+    assert journal.recover() == 1
+    assert "the write changed by hand cannot be settled" in caplog.text
+    assert store.embeddings.count_documents({}) == 0
+
+
+def test_a_thread_settles_what_was_cut_off(store: Store, database: Database[Document]) -> None:
+    journal = settled(store)
+    journal.begin(["mug"], ["w"], [])
+    recovery = WriteRecovery(journal, seconds=0.05)
+    wait_for(lambda: database["writes"].count_documents({}) == 0, "the write is settled")
+    recovery.close()
 
 
 def test_a_write_that_was_held_up_for_too_long_gives_up(

@@ -135,7 +135,7 @@ def test_a_product_without_a_description_gets_one_that_is_marked(shop: Shop) -> 
 
 def test_nothing_is_generated_unless_it_is_asked_for(shop: Shop) -> None:
     result = shop.put(MUG, picture(1), caption="never")
-    assert result.details == {}
+    assert "caption" not in result.details
     assert_not_described(shop.stored())
     assert shop.captioner.batches == []
 
