@@ -131,7 +131,7 @@ class Server:
 
 
 @pytest.fixture
-def log(database: Database[Document]) -> Iterator[LogWriter]:
+def log(database: Database[Document], settings: Settings) -> Iterator[LogWriter]:
     log = LogWriter(database[INGEST_LOG], settings)
     yield log
     log.close()
