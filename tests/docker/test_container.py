@@ -40,6 +40,7 @@ from local_server.container import (
     plain_path,
     values_from_files,
 )
+from local_server.model_processes import model_processes
 from local_server.processes import LOOPBACK, ManagedProcess, free_port
 from local_server.triton import SHARED_MEMORY, remove_shared_memory
 from product_match_client import ProductMatchClient
@@ -303,10 +304,8 @@ def is_ready(url: str) -> bool:
 
 def stub_of(process: ManagedProcess, model: str) -> psutil.Process:
     """A process of the Python backend, by its model."""
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if any(f"{model}/1/model.py" in word for word in child.cmdline()):
-            return child
-    pytest.fail(f"no process of {model}")
+    found = model_processes(process.pid)
+    return psutil.Process(next(pid for pid, name in found.items() if name == model))
 
 
 @pytest.mark.server
