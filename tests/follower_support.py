@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +33,9 @@ class Shop:
         self.bundle = bundle
         self.database = connect(settings)
         self.store = Store(self.database, log_days=30)
-        self._log = LogWriter(self.database[INGEST_LOG], settings)
+        self._queue = tempfile.TemporaryDirectory()
+        own = replace(settings, log_queue_folder=self._queue.name)
+        self._log = LogWriter(self.database[INGEST_LOG], own)
         self._ingester = ProductIngester(
             journal_of(self.store, settings),
             ContentEncoders(bundle),
@@ -45,6 +48,7 @@ class Shop:
 
     def close(self) -> None:
         self._log.close()
+        self._queue.cleanup()
         self.database.client.close()
 
     def run(self, operation: str, product: dict[str, Any], *images: bytes) -> str:
