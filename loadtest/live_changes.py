@@ -58,6 +58,7 @@ CHANGES = "changes"
 VECTORS = 512
 ADD_AT_ONCE = 200
 REPORT_TIMEOUT_MS = 60_000
+TABLE_WIDTH = 120
 
 
 class UnderChanges:
@@ -180,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="JSON to write")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
-        report = run(options, Console())
+        report = run(options, Console(width=TABLE_WIDTH))
     except (LoadError, ProductMatchError) as error:
         sys.stderr.write(f"live_changes: {error}\n")
         return 1
@@ -287,10 +288,10 @@ def _percentiles(values: Sequence[float]) -> dict[str, float]:
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    matches = ("requests/s", "of first", "p50 ms", "p99 ms")
-    cores = ("serving cores", "database", "writer")
-    for column in ("changes/s", *matches, *cores, "seen p50 ms", "p99 ms", "max ms"):
-        table.add_column(column, justify="right")
+    matches = ("requests/s", "ratio", "p50 ms", "p99 ms")
+    cores = ("CPUs: server", "database", "writer")
+    for column in ("changes/s", *matches, *cores, "seen: p50 ms", "p99 ms", "max ms"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         visible = row["visible_after_ms"]
         table.add_row(
