@@ -126,12 +126,13 @@ def show_results(console: Console, results: Mapping[str, KindResult]) -> None:
 def _threshold_table(result: KindResult) -> Table:
     table = _table("score", "known", "right kept", "left out", "strangers")
     rows = threshold_table(result.outcomes, result.strangers)
-    if result.default_min_score is not None:
-        rows.append(threshold_at(result.default_min_score, result.outcomes, result.strangers))
+    default = result.default_min_score
+    if default is not None and default not in {row.min_score for row in rows}:
+        rows.append(threshold_at(default, result.outcomes, result.strangers))
     for row in sorted(rows, key=lambda item: item.min_score):
-        default = " (default)" if row.min_score == result.default_min_score else ""
+        bundles = " (bundle's)" if row.min_score == default else ""
         table.add_row(
-            f"{row.min_score:.2f}{default}",
+            f"{row.min_score:.2f}{bundles}",
             f"{row.known:.1%}",
             f"{row.right:.1%}",
             f"{row.left_out:.1%}",
