@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow lint format bench ingest-bench scale live-changes plots loadtest perf faults soak docs clean tune alerts
+.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow lint format bench ingest-bench scale live-changes plots tune loadtest perf alerts faults soak docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ SERVED_gpu = --served $(GRPC_URL) --platform tensorrt_plan
 
 quality: $(VENV)/.test-installed models ## Compare FP32, FP16 and INT8 graphs with their originals (DATASET=folder: on its photos too)
 	@$(BIN)/python -m builders quality $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(DATASET),--dataset "$(DATASET)") $(if $(filter cpu gpu,$(PROFILE)),$(SERVED_$(PROFILE)),$(error PROFILE is cpu or gpu, not '$(PROFILE)'))
+
+eval: $(VENV)/.test-installed models ## Measure how often products are found (DATASET=folder or .csv with CATALOG, STRANGERS=folder, ICONIC=yes, DIRECT=yes)
+	@$(BIN)/python -m evaluation $(if $(DATASET),--dataset "$(DATASET)") $(if $(CATALOG),--catalog "$(CATALOG)") $(if $(STRANGERS),--strangers "$(STRANGERS)") $(if $(filter yes,$(ICONIC)),--iconic) $(if $(filter yes,$(DIRECT)),--direct) $(if $(MODEL_REPOSITORY),--repository "$(MODEL_REPOSITORY)")
 
 caption-weight: $(VENV)/.test-installed models ## Measure what captions in the query do to first matches (DATASET=folder: on its photos too)
 	$(BIN)/python -m builders caption-weight $(if $(DATASET),--dataset "$(DATASET)")

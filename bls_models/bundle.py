@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bls_models.errors import BundleError, CaptionerError
+from bls_models.images import Preprocess
 from bls_models.specs import BASE_SPECS, CAPTION_SPECS
 
 MANIFEST_FILE = "bundle.json"
@@ -74,6 +75,9 @@ class Bundle:
         files: sha256 of each built file, by its path in the model repository.
         precisions: the served graph's precision by model; not part of the fingerprint.
         captioner: None: the bundle has none.
+        keep: the part of a picture that is used (see ``bls_models.images.Preprocess``).
+        min_scores: the least score of a match where a request names none, by kind of query
+            (``image``, ``text``, ``both``); a kind that is left out has none.
     """
 
     name: str
@@ -87,6 +91,13 @@ class Bundle:
     files: dict[str, str]
     precisions: dict[str, str] = field(default_factory=dict)
     captioner: CaptionerBundle | None = None
+    keep: float = 1.0
+    min_scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes the pixels of ``image_encoder``."""
+        return Preprocess(self.image_size, self.resize, self.keep)
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -82,6 +82,8 @@ class Preprocess:
         size: side of the square in pixels, at least 1.
         resize: ``stretch`` (the whole picture squashed), ``pad`` (the whole picture between
             white bars) or ``center_crop`` (the centre square of the picture).
+        keep: share of the width and of the height, about the centre, of the picture or of what
+            is cut out of it, that is used; above 0 and at most 1.
 
     Raises:
         BundleError: a value out of range.
@@ -89,6 +91,7 @@ class Preprocess:
 
     size: int
     resize: str
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what no engine can have been built with."""
@@ -102,6 +105,19 @@ class Preprocess:
                 f"preprocess resize {self.resize!r} is not one of {', '.join(RESIZE_MODES)}; "
                 "build the bundle again"
             )
+        if not 0 < self.keep <= 1:
+            raise BundleError(
+                f"preprocess keep {self.keep} is not a share above 0 and at most 1; "
+                "build the bundle again"
+            )
+
+    @property
+    def centre(self) -> tuple[float, float, float, float] | None:
+        """The part that is kept, as a crop; None: all."""
+        if self.keep == 1:
+            return None
+        margin = (1 - self.keep) / 2
+        return margin, margin, 1 - margin, 1 - margin
 
 
 def finest_preprocess(first: Preprocess, second: Preprocess | None) -> Preprocess:
@@ -109,7 +125,8 @@ def finest_preprocess(first: Preprocess, second: Preprocess | None) -> Preproces
     if second is None or second == first:
         return first
     both_pad = first.resize == second.resize == "pad"
-    return Preprocess(max(first.size, second.size), "pad" if both_pad else "stretch")
+    size, keep = max(first.size, second.size), min(first.keep, second.keep)
+    return Preprocess(size, "pad" if both_pad else "stretch", keep)
 
 
 def format_of(data: bytes) -> str | None:
@@ -272,7 +289,8 @@ def prepare_pixels(
     Args:
         image: an upright RGB image.
         preprocess: the square's side S and how to reach it.
-        crop: see ``check_crop``; None for the whole image. At least one pixel is kept.
+        crop: see ``check_crop``; None for the whole image. It is as if the picture had been
+            cropped before. At least one pixel is kept.
         tensor: the crop's name for messages.
 
     Returns:
@@ -283,6 +301,8 @@ def prepare_pixels(
     """
     if crop is not None:
         image = _cut(image, check_crop(crop, tensor), tensor)
+    if preprocess.centre is not None:
+        image = _cut(image, preprocess.centre, tensor)
     side = preprocess.size
     width, height = image.size
     if preprocess.resize == "pad":
@@ -316,7 +336,7 @@ def decode_pixels(
         tensor: the input's name for messages; a crop at fault is ``crop of <tensor>``.
         limits: the largest file and picture.
         preprocess: the square's side S and how to reach it.
-        crop: see ``check_crop``; None for the whole image.
+        crop: see ``prepare_pixels``.
 
     Returns:
         The pixels, (S, S, 3) uint8, and the encoded file's bytes.
@@ -348,7 +368,7 @@ def _decode_reduced(image: JpegImageFile, preprocess: Preprocess, crop: Crop | N
     # The crop is of the upright picture, which may lie on its side in the file.
     turned = _orientation(image) in SIDEWAYS
     across, down = (y1 - y0, x1 - x0) if turned else (x1 - x0, y1 - y0)
-    sides = (width * across, height * down)
+    sides = (width * across * preprocess.keep, height * down * preprocess.keep)
     decisive = max(sides) if preprocess.resize == "pad" else min(sides)
     reduction = max(1.0, decisive / preprocess.size)
     # Pillow takes the least of its scales that is at least as large as this.

@@ -1,6 +1,7 @@
 """The product index: which products match a set of weighted vectors, under a filter.
 
-A product's cosine to a query vector is that of its best view. The score of a product is the
+A product's cosine to a query vector is that of its views together (``view_scores.py``), which is
+never above that of its best view. The score of a product is the
 weighted mean of its cosines to the query's vectors, ``sum(w * cos) / sum(|w|)``, over those
 vectors whose modality the product has. ``index_search.py`` finds the best; what is stored, and
 how it changes while it is searched, is here and in ``vector_rows.py``.

@@ -148,7 +148,7 @@ class IndexView:
     def _ranked(
         self, query: _Query, slots: IntArray, best: Sequence[FloatArray]
     ) -> list[IndexMatch]:
-        """The page that is wanted of these slots (m,), whose best views are known."""
+        """The page that is wanted of these slots (m,), whose views are scored."""
         scores, image_scores, text_scores = query.scores(best)
         rounded = scores.round(SCORE_DECIMALS)
         places = np.flatnonzero(~np.isnan(scores) & (scores >= query.asked.min_score))
@@ -233,8 +233,8 @@ class _Query:
         return lists and not pushes and self.wanted <= MAX_WANTED
 
     def best_of(self, slots: IntArray) -> list[FloatArray]:
-        """Exact cosines of these slots' (m,) best views, (n, m) for each part."""
-        return [part.rows.best_of(part.vectors, slots) for part in self.parts]
+        """Exact scores of these slots' (m,) views, (n, m) for each part."""
+        return [part.rows.scores_of(part.vectors, slots) for part in self.parts]
 
     def scores(self, best: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Score, image score and text score (m,) from cosines (n, m) for each part.
@@ -307,7 +307,7 @@ def _cut_among_equals(cosines: FloatArray, wanted: int) -> bool:
 
 
 def _best_of_all(queries: Sequence[_Query], slot_count: int) -> list[list[FloatArray]]:
-    """Cosines (n, slot_count) of all products' best views, for each query and part.
+    """Scores (n, slot_count) of all products' views, for each query and part.
 
     The vectors are run through once for several queries: reading them is what takes the time.
     """
@@ -321,7 +321,7 @@ def _best_of_all(queries: Sequence[_Query], slot_count: int) -> list[list[FloatA
         stacked = np.concatenate([part.vectors for _, part in parts])
         best = np.concatenate(
             [
-                parts[0][1].rows.best_of_all(stacked[at : at + VECTORS_AT_ONCE], slot_count)
+                parts[0][1].rows.scores_of_all(stacked[at : at + VECTORS_AT_ONCE], slot_count)
                 for at in range(0, len(stacked), VECTORS_AT_ONCE)
             ]
         )

@@ -34,6 +34,7 @@ from bls_models.match_record import (
     match_log_entry,
     report_outcome,
 )
+from bls_models.match_request import MatchQuery
 from bls_models.metrics import NO_METRICS, Metrics
 from bls_models.product import json_bytes
 from bls_models.query_captions import (
@@ -52,6 +53,8 @@ from bls_models.vector_cache import VectorCache
 from bls_models.vectors import FloatArray
 
 logger = logging.getLogger(__name__)
+
+NO_MIN_SCORE = float("-inf")
 
 
 class Search(Protocol):
@@ -102,9 +105,10 @@ class ProductMatcher:
         self._log = log
         self._bundle = bundle
         self._variants = Variants.from_settings(settings)
+        self._default_min_scores = settings.default_min_scores
         self._caption_seconds = settings.caption_timeout_ms / 1e3
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._preprocess = bundle.preprocess
         captioner = bundle.captioner
         self._caption_preprocess = (
             None if captioner is None else Preprocess(captioner.image_size, captioner.resize)
@@ -300,6 +304,7 @@ class ProductMatcher:
         """The query for the index; in a shared space its texts search the pictures too."""
         query, variant = request.query, request.variant
         assert query is not None
+        least = self._min_score(query)
         image_weights = query.image_weights * np.float32(variant.image_weight)
         # Only where text and image vectors can be compared.
         cross = np.float32(variant.cross_modal_weight if self._bundle.shared_space else 0.0)
@@ -317,9 +322,31 @@ class ProductMatcher:
             text_weights=text_weights,
             top_k=query.top_k,
             offset=query.offset,
-            min_score=query.min_score,
+            min_score=NO_MIN_SCORE if least is None else least,
             filter=query.filter,
         )
+
+    def _likely_score(self, query: MatchQuery) -> float | None:
+        """The bundle's least score of a match of such a query; None: it has none.
+
+        It was measured without vectors that push away: those lower all scores.
+        """
+        pushes = (query.image_weights < 0).any() or (query.text_weights < 0).any()
+        return None if pushes else self._bundle.min_scores.get(query.kind)
+
+    def _min_score(self, query: MatchQuery) -> float | None:
+        """What weaker matches are left out for: the request's least score, else the default."""
+        if query.min_score is not None or not self._default_min_scores:
+            return query.min_score
+        return self._likely_score(query)
+
+    def _likely(self, request: MatchRequest) -> bool | None:
+        """Whether the best match is likely one; None: nothing is known about it."""
+        query = request.query
+        least = None if query is None or query.offset else self._likely_score(query)
+        if least is None:
+            return None
+        return bool(request.matches) and request.matches[0].score >= least
 
     def _add_documents(self, requests: list[MatchRequest], following: bool) -> None:
         """Put the documents of all matches into the answers."""
@@ -352,6 +379,8 @@ class ProductMatcher:
                     "variant": request.variant.name,
                     "bundle": {"name": self._bundle.name, "fingerprint": self._bundle.fingerprint},
                     "index": request.index_info,
+                    "min_score": None if request.query is None else self._min_score(request.query),
+                    "likely": self._likely(request),
                     "caption": request.caption.details(request.caption_used),
                     "degraded": request.degraded,
                     "milliseconds": request.milliseconds,

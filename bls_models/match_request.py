@@ -37,7 +37,7 @@ class MatchQuery:
         top_k: matches wanted.
         offset: matches to skip.
         filter: filter JSON, checked; empty for none.
-        min_score: least score; -inf for none.
+        min_score: least score; None: the request names none.
         caption: one of ``CAPTION_MODES``.
     """
 
@@ -49,8 +49,15 @@ class MatchQuery:
     top_k: int
     offset: int
     filter: bytes
-    min_score: float
+    min_score: float | None
     caption: str
+
+    @property
+    def kind(self) -> str:
+        """``image``, ``text`` or ``both``."""
+        if self.images and self.texts:
+            return "both"
+        return "image" if self.images else "text"
 
     @property
     def wants_caption(self) -> bool:
@@ -202,9 +209,9 @@ def _integer(
     return value
 
 
-def _min_score(inputs: Mapping[str, npt.NDArray[Any]]) -> float:
+def _min_score(inputs: Mapping[str, npt.NDArray[Any]]) -> float | None:
     if "min_score" not in inputs:
-        return float("-inf")
+        return None
     value = float(inputs["min_score"][0])
     if not -1 <= value <= 1:
         raise RequestError("min_score", str(value), "a cosine from -1 to 1")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bls_models.candidate_index import CandidateIndex
 from bls_models.settings import cpu_count
 from bls_models.vectors import FloatArray
+from bls_models.view_scores import view_scores
 
 IntArray = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
@@ -61,8 +62,8 @@ class RowView:
         known: BoolArray = self._first_rows(slots) != NONE
         return known
 
-    def best_of_all(self, queries: FloatArray, slot_count: int) -> FloatArray:
-        """Exact cosine of every product's best view.
+    def scores_of_all(self, queries: FloatArray, slot_count: int) -> FloatArray:
+        """Exact score of every product's views (``bls_models.view_scores``).
 
         Args:
             queries: unit vectors (n, dim).
@@ -71,7 +72,7 @@ class RowView:
         Returns:
             (n, slot_count) FP32; NaN for a slot without vectors.
         """
-        return best_views(self.all_cosines(queries), self.owners[: self.total], slot_count)
+        return view_scores(self.all_cosines(queries), self.owners[: self.total], slot_count)
 
     def all_cosines(self, queries: FloatArray) -> FloatArray:
         """Exact cosines (n, total) of queries (n, dim) and all rows, dead ones among them."""
@@ -90,8 +91,8 @@ class RowView:
                 score(number)
         return cosines
 
-    def best_of(self, queries: FloatArray, slots: IntArray) -> FloatArray:
-        """Exact cosine of these products' best views.
+    def scores_of(self, queries: FloatArray, slots: IntArray) -> FloatArray:
+        """Exact score of these products' views.
 
         Args:
             queries: unit vectors (n, dim).
@@ -101,7 +102,7 @@ class RowView:
             (n, m) FP32; NaN for a slot without vectors.
         """
         rows, owners = self.rows_of(slots)
-        return best_views(self.cosines(queries, rows), owners, len(slots))
+        return view_scores(self.cosines(queries, rows), owners, len(slots))
 
     def cosines(self, queries: FloatArray, rows: IntArray) -> FloatArray:
         """Exact cosines (n, r) of queries (n, dim) and some rows (r,)."""
@@ -190,26 +191,6 @@ class RowView:
         owners = self.owners[: self.total]
         eligible: BoolArray = slots[owners] & (owners != NONE)
         return eligible
-
-
-def best_views(cosines: FloatArray, owners: IntArray, count: int) -> FloatArray:
-    """A product's cosine to a query is that of its best view: the one place that says so.
-
-    Args:
-        cosines: (n, r) of queries and rows.
-        owners: (r,) product of each row, 0 to ``count - 1``, ``NONE`` to leave it out.
-        count: number of products.
-
-    Returns:
-        (n, count) FP32; NaN for a product without rows.
-    """
-    # Rows without an owner meet in the last column, which is cut off.
-    best = np.full((len(cosines), count + 1), -np.inf, np.float32)
-    for line, values in zip(best, cosines, strict=True):
-        np.maximum.at(line, owners, values)
-    best = best[:, :count]
-    best[np.isneginf(best)] = np.nan
-    return best
 
 
 @functools.cache

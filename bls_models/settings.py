@@ -119,6 +119,13 @@ class Settings:
         "Share of a query text's weight, 0 to 1, that goes to products' pictures where the "
         "bundle's text and image vectors share a space; the rest goes to their texts.",
     )
+    default_min_scores: bool = setting(
+        False,
+        "PRODUCT_MATCH_DEFAULT_MIN_SCORES",
+        "Whether a request that names no `min_score` gets the bundle's for its kind of query, so "
+        "that a photo of something else finds nothing. Without, the best products are returned "
+        "however weak, and `likely` in the details says what the bundle's would have done.",
+    )
     caption_weight: float = setting(
         0.0,
         "PRODUCT_MATCH_CAPTION_WEIGHT",

@@ -22,6 +22,9 @@ FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
 # What product_index does beside searching: compare itself with the database, and mend itself.
 INDEX_OPERATIONS = ("check", "repair")
 
+# What a query of product_match is made of: photos, words, or both.
+QUERY_KINDS = ("image", "text", "both")
+
 NUMPY_DTYPES: dict[str, type] = {
     "BYTES": np.object_,
     "FP32": np.float32,

@@ -63,7 +63,7 @@ class Upserter:
         self._describer = describer
         self._fingerprint = bundle.fingerprint
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._preprocess = bundle.preprocess
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
 
     def write(self, upserts: list[Upsert]) -> list[Upsert]:

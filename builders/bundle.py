@@ -9,7 +9,6 @@ import numpy as np
 
 from bls_models.bundle import MANIFEST_FILE, TOKENIZER_FILE, Bundle, file_sha256
 from bls_models.errors import BundleError
-from bls_models.images import Preprocess
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_ENCODER, TEXT_ENCODER
 from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.calibration import (
@@ -49,7 +48,14 @@ def is_built(config: BundleConfig, repository: Path) -> bool:
         bundle.shared_space,
         bundle.fingerprint,
         bundle.precisions,
-    ) == (config.name, config.shared_space, fingerprint_of(config), precisions_of(config))
+        bundle.min_scores,
+    ) == (
+        config.name,
+        config.shared_space,
+        fingerprint_of(config),
+        precisions_of(config),
+        config.min_scores,
+    )
 
 
 def precisions_of(config: BundleConfig) -> dict[str, str]:
@@ -155,7 +161,7 @@ def build_bundle(
         folder,
         config,
         GraphInputs(
-            Preprocess(image_module.pixels.image_size, image_module.pixels.resize),
+            image_module.pixels.preprocess,
             tokenizer_json,
             None if captioner is None else captioner.preprocess,
         ),
@@ -185,6 +191,8 @@ def build_bundle(
         files={str(path.relative_to(repository)): file_sha256(path) for path in files},
         precisions=precisions_of(config),
         captioner=None if captioner is None else captioner.manifest(),
+        keep=image_module.pixels.keep,
+        min_scores=config.min_scores,
     )
     bundle.write(repository)
     return bundle

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from bls_models.bundle import Bundle
 from bls_models.captioner import Caption, Captioner
 from bls_models.cpu_engine import CpuEngines
 from bls_models.encoders import Encoders
-from bls_models.errors import SetupError
 from bls_models.images import Preprocess
 from bls_models.index import IndexedProduct, IndexQuery, ProductIndex
 from bls_models.product import embedding_text
@@ -22,7 +20,6 @@ from bls_models.specs import ENGINE_SPECS
 from bls_models.vectors import FloatArray
 from builders.calibration import image_feeds
 from builders.catalogue import CatalogueProduct
-from builders.quality_sets import listed_pictures
 
 
 @dataclass(frozen=True)
@@ -59,39 +56,6 @@ class WeightReport:
     results: tuple[WeightResult, ...]
 
 
-def products_from_grocery(folder: Path) -> list[CatalogueProduct]:
-    """The Grocery Store data set: train pictures as views, val pictures as queries.
-
-    A product's name is its fine class, its category the coarse one, and its description that of
-    ``classes.csv``.
-
-    Raises:
-        SetupError: a list is missing.
-    """
-    classes = folder / "classes.csv"
-    if not classes.is_file():
-        raise SetupError(f"{classes} does not exist; give a folder in the Grocery Store layout")
-    pictures: dict[str, tuple[list[Path], list[Path]]] = {}
-    for number, name in enumerate(("train.txt", "val.txt")):
-        for path, fine in listed_pictures(folder, name):
-            pictures.setdefault(fine, ([], []))[number].append(path)
-    with classes.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    found = []
-    for row in rows:
-        views, queries = pictures.get(row["Class ID (int)"], ([], []))
-        name, category = (row[f"{kind} Name (str)"] for kind in ("Class", "Coarse Class"))
-        text = folder / row["Product Description Path (str)"].lstrip("/")
-        product = {
-            "product_id": name,
-            "name": name.replace("-", " "),
-            "category": category.replace("-", " "),
-            "description": text.read_text(encoding="utf-8") if text.is_file() else "",
-        }
-        found.append(CatalogueProduct(product, tuple(views), tuple(queries)))
-    return found
-
-
 class CaptionedSearch:
     """A catalogue in a real index, with the built bundle's engines in this process.
 
@@ -108,7 +72,7 @@ class CaptionedSearch:
         captioner = bundle.require_captioner()
         engines = CpuEngines.from_repository(repository, ENGINE_SPECS)
         self._report = report
-        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._preprocess = bundle.preprocess
         self._caption_preprocess = Preprocess(captioner.image_size, captioner.resize)
         self._min_confidence = captioner.min_confidence
         self._captioner = Captioner.from_repository(engines, bundle, repository)

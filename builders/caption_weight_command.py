@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.errors import ProductMatchError
-from builders.caption_weight import CaptionedSearch, WeightReport, products_from_grocery
+from builders.caption_weight import CaptionedSearch, WeightReport
 from builders.catalogue import SAMPLE_CATALOGUE, CatalogueProduct, read_catalogue
+from builders.quality_sets import products_from_grocery
 
 PROJECT = Path(__file__).resolve().parent.parent
 WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4)

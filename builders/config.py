@@ -6,11 +6,12 @@ import hashlib
 import importlib.util
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bls_models.errors import BundleError
+from bls_models.specs import QUERY_KINDS
 from builders.hub import folder_from_hub
 
 BUNDLES_FOLDER = Path(__file__).with_name("bundles")
@@ -44,6 +45,9 @@ class ImageEncoderConfig:
         checkpoint: see ``find_checkpoint``.
         image_size: side of the pixels that the model sees; None: the checkpoint's own.
         resize: see ``bls_models.images.Preprocess``; None: the checkpoint's own.
+        keep: the part of a picture that is used (see ``bls_models.images.Preprocess``).
+        pooling_sigma: standard deviation of the weight that a cell of the feature map has by its
+            distance from the centre, in cells; None: all count alike. Of efficientnet_lite0 only.
         precision: one of ``builders.graphs.PRECISIONS``, of the graph that is served.
     """
 
@@ -51,6 +55,8 @@ class ImageEncoderConfig:
     checkpoint: str
     image_size: int | None = None
     resize: str | None = None
+    keep: float = 1.0
+    pooling_sigma: float | None = None
     precision: str = "fp32"
 
 
@@ -110,6 +116,7 @@ class BundleConfig:
         image_encoder: pictures to vectors.
         text_encoder: texts to vectors.
         captioner: pictures to texts; None: the bundle has none.
+        min_scores: see ``bls_models.bundle.Bundle``.
     """
 
     name: str
@@ -118,6 +125,17 @@ class BundleConfig:
     image_encoder: ImageEncoderConfig
     text_encoder: TextEncoderConfig
     captioner: CaptionerConfig | None = None
+    min_scores: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse least scores that no kind of query has, or that are no cosines."""
+        for kind, value in self.min_scores.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if kind not in QUERY_KINDS or not number or not -1 <= value <= 1:
+                raise BundleError(
+                    f"bundle {self.name!r}: min_scores has {kind} = {value!r}; expected numbers "
+                    f"from -1 to 1 for {', '.join(QUERY_KINDS)}"
+                )
 
 
 def read_bundle_config(name_or_path: str) -> BundleConfig:

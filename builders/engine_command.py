@@ -199,7 +199,7 @@ def _make_graphs(
     bundle = Bundle.read(repository)
     captioner = bundle.captioner
     inputs = GraphInputs(
-        Preprocess(bundle.image_size, bundle.resize),
+        bundle.preprocess,
         (repository / TOKENIZER_FILE).read_text(encoding="utf-8"),
         None if captioner is None else Preprocess(captioner.image_size, captioner.resize),
     )

@@ -21,6 +21,8 @@ from builders.pretrained import read_settings
 GRAPH_REVISION = 1
 # Likewise for captions.
 CAPTION_REVISION = 1
+# Image encoder settings that came later; where they change nothing, fingerprints stay as they were.
+NEUTRAL = {"keep": 1.0, "pooling_sigma": None}
 
 
 def fingerprint_of(config: BundleConfig) -> str:
@@ -38,6 +40,9 @@ def fingerprint_of(config: BundleConfig) -> str:
         content[name] = asdict(encoder)
         content[name]["checkpoint"] = checkpoint_sha256(find_checkpoint(encoder.checkpoint))
         del content[name]["precision"]
+    for key, neutral in NEUTRAL.items():
+        if content["image_encoder"][key] == neutral:
+            del content["image_encoder"][key]
     return _digest(content)
 
 

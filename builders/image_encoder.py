@@ -16,6 +16,8 @@ from builders.pretrained import model_from_checkpoint
 # EfficientNet-Lite was trained on (x - 127) / 128 of 0..255 pixels.
 EFFICIENTNET_MEAN = (127 / 128,) * 3
 EFFICIENTNET_RESCALE = 1 / 128
+# Pixels a side of what one cell of the last feature map stands for.
+EFFICIENTNET_CELL = 32
 
 Pooling = Callable[[Any, torch.Tensor], torch.Tensor]
 
@@ -38,6 +40,38 @@ class ImageEncoder(PixelModule):
         """Encode a batch."""
         vectors = self.pooling(self.trunk, self.normalised(image))
         return torch.nn.functional.normalize(vectors, dim=1)
+
+
+class CentreWeightedMean(torch.nn.Module):
+    """Pools a feature map (B, D, S, S), cells near the centre counting more.
+
+    What is photographed stands in the middle; at the border are its neighbours.
+
+    Args:
+        side: S, cells a side.
+        sigma: standard deviation of the Gaussian weight, in cells, above 0.
+
+    Raises:
+        BundleError: sigma is not above 0.
+    """
+
+    weights: torch.Tensor
+
+    def __init__(self, side: int, sigma: float) -> None:
+        super().__init__()
+        if not sigma > 0:
+            raise BundleError(
+                f"pooling_sigma {sigma} is not above 0; leave it out for a plain mean"
+            )
+        distance = torch.arange(side) - (side - 1) / 2
+        line = torch.exp(-(distance**2) / (2 * sigma**2))
+        weights = torch.outer(line, line)
+        self.register_buffer("weights", weights / weights.sum(), persistent=False)
+
+    def forward(self, trunk: Any, pixels: torch.Tensor) -> torch.Tensor:
+        """Vectors (B, D)."""
+        features = cast(torch.Tensor, trunk.extract_features(pixels))  # (B, D, S, S)
+        return (features * self.weights).sum(dim=(2, 3))
 
 
 def efficientnet_lite0_from_config(config: ImageEncoderConfig) -> ImageEncoder:
@@ -70,8 +104,12 @@ def efficientnet_lite0_from_config(config: ImageEncoderConfig) -> ImageEncoder:
         rescale=EFFICIENTNET_RESCALE,
         mean=EFFICIENTNET_MEAN,
         std=(1.0, 1.0, 1.0),
+        keep=config.keep,
     )
-    return ImageEncoder(model, _mean_of_features, pixels).eval()
+    if config.pooling_sigma is None:
+        return ImageEncoder(model, _mean_of_features, pixels).eval()
+    pooling = CentreWeightedMean(config.image_size // EFFICIENTNET_CELL, config.pooling_sigma)
+    return ImageEncoder(model, pooling, pixels).eval()
 
 
 def dinov2_from_config(config: ImageEncoderConfig) -> ImageEncoder:
@@ -145,6 +183,11 @@ def image_encoder_from_config(config: ImageEncoderConfig) -> ImageEncoder:
     if config.family not in FAMILIES:
         raise BundleError(
             f"unknown image_encoder family {config.family!r}; known: {', '.join(FAMILIES)}"
+        )
+    if config.pooling_sigma is not None and config.family != "efficientnet_lite0":
+        raise BundleError(
+            f"pooling_sigma is for efficientnet_lite0, whose features are pooled; {config.family} "
+            "pools by itself, so leave it out"
         )
     return FAMILIES[config.family](config)
 

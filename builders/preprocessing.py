@@ -28,6 +28,7 @@ class PixelSettings:
         rescale: factor on 0..255, before mean and standard deviation.
         mean: of each channel (R, G, B), after rescaling.
         std: standard deviation of each channel, after rescaling.
+        keep: the part of a picture that is used (see ``bls_models.images.Preprocess``).
     """
 
     image_size: int
@@ -36,10 +37,16 @@ class PixelSettings:
     rescale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse sizes and ways to resize that the serving code does not know."""
-        Preprocess(self.image_size, self.resize)
+        self.preprocess  # noqa: B018
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """From a picture to the S x S pixels."""
+        return Preprocess(self.image_size, self.resize, self.keep)
 
 
 def pixel_settings(config: ImageEncoderConfig, folder: Path) -> PixelSettings:
@@ -56,7 +63,9 @@ def pixel_settings(config: ImageEncoderConfig, folder: Path) -> PixelSettings:
     if config.image_size is not None or config.resize is not None:
         image_size = model_size = model_size if config.image_size is None else config.image_size
         resize = resize if config.resize is None else config.resize
-    return PixelSettings(image_size, model_size, resize, *_normalisation(settings, folder))
+    return PixelSettings(
+        image_size, model_size, resize, *_normalisation(settings, folder), keep=config.keep
+    )
 
 
 def whole_picture_settings(config: CaptionerConfig, folder: Path, size: int) -> PixelSettings:

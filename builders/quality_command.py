@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bls_models.errors import ProductMatchError
-from bls_models.images import Preprocess
 from bls_models.specs import ENCODER_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 from builders.bundle import build_bundle
 from builders.bundle_graphs import BundleGraphs, GraphInputs
@@ -107,7 +106,7 @@ def _measure(
 
     images = image_encoder_from_config(config.image_encoder)
     texts = text_encoder_from_config(config.text_encoder)
-    preprocess = Preprocess(images.pixels.image_size, images.pixels.resize)
+    preprocess = images.pixels.preprocess
     tokenizer_json = tokenizer_from_config(config.text_encoder)
     graphs = BundleGraphs(
         graphs_folder(arguments.repository),

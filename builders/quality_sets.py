@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,3 +132,45 @@ def listed_pictures(folder: Path, name: str) -> list[tuple[Path, str]]:
     if not listed:
         raise SetupError(f"{path} names no pictures")
     return listed
+
+
+def products_from_grocery(folder: Path, iconic: bool = False) -> list[CatalogueProduct]:
+    """The Grocery Store data set: train pictures as views, val pictures as queries.
+
+    A product's name is its fine class, its category the coarse one, and its description that of
+    ``classes.csv``.
+
+    Args:
+        folder: the data set.
+        iconic: take each class's studio picture as its only view.
+
+    Raises:
+        SetupError: a list is missing.
+    """
+    classes = folder / "classes.csv"
+    if not classes.is_file():
+        raise SetupError(f"{classes} does not exist; give a folder in the Grocery Store layout")
+    pictures: dict[str, tuple[list[Path], list[Path]]] = {}
+    for number, name in enumerate(("train.txt", "val.txt")):
+        for path, fine in listed_pictures(folder, name):
+            pictures.setdefault(fine, ([], []))[number].append(path)
+    with classes.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    found = []
+    for row in rows:
+        views, queries = pictures.get(row["Class ID (int)"], ([], []))
+        name, category = (row[f"{kind} Name (str)"] for kind in ("Class", "Coarse Class"))
+        text = folder / row["Product Description Path (str)"].lstrip("/")
+        studio = folder / row["Iconic Image Path (str)"].lstrip("/") if iconic else None
+        if studio is not None:
+            if not studio.is_file():
+                raise SetupError(f"{classes}: the picture {studio} does not exist")
+            views = [studio]
+        product = {
+            "product_id": name,
+            "name": name.replace("-", " "),
+            "category": category.replace("-", " "),
+            "description": text.read_text(encoding="utf-8") if text.is_file() else "",
+        }
+        found.append(CatalogueProduct(product, tuple(views), tuple(queries)))
+    return found

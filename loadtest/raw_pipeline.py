@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bls_models.bundle import Bundle
-from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.images import ImageLimits, decode_pixels
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
 from loadtest.measurements import SERVING, Measurement
@@ -59,7 +59,7 @@ class Pipeline:
         bundle = Bundle.read(repository)
         self._photos = photos
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._preprocess = bundle.preprocess
         # By the number of streams.
         self._compiled = {
             streams: openvino.Core().compile_model(

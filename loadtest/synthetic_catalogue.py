@@ -21,7 +21,7 @@ import numpy.typing as npt
 from bls_models.bundle import Bundle
 from bls_models.cpu_engine import CpuEngines
 from bls_models.encoders import Encoders
-from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.images import ImageLimits, decode_pixels
 from bls_models.index import IndexedProduct
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
@@ -195,7 +195,7 @@ def real_catalogue(repository: Path, catalog: Path) -> RealCatalogue:
     engines = CpuEngines.from_repository(repository, ENCODER_SPECS)
     encoders = Encoders.from_repository(engines, bundle, repository)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    preprocess = Preprocess(bundle.image_size, bundle.resize)
+    preprocess = bundle.preprocess
     rows = [
         row for row in read_catalog(catalog) if isinstance(row, CatalogRow) and len(row.images) > 1
     ]

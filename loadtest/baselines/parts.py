@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pymongo.database import Database
 
 from bls_models.bundle import Bundle
-from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.images import ImageLimits, decode_pixels
 from bls_models.product import client_document
 from bls_models.settings import Settings
 from bls_models.specs import IMAGE_ENCODER
@@ -76,7 +76,7 @@ class Parts:
         self.products = database[PRODUCTS]
         self.search = _vector_search(database, bundle)
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._preprocess = bundle.preprocess
 
     def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
         """An encoded photo as the graph's input (1, S, S, 3).

@@ -19,7 +19,6 @@ from bls_models.encoders import Encoders
 from bls_models.errors import BundleError, EncoderError
 from bls_models.images import (
     ImageLimits,
-    Preprocess,
     decode_image,
     decode_pixels,
     prepare_pixels,
@@ -128,7 +127,7 @@ def test_the_graph_of_another_model_is_refused(bundle: Bundle) -> None:
 
 
 def test_reduced_decoding_keeps_the_vectors(encoders: Encoders, bundle: Bundle) -> None:
-    limits, preprocess = ImageLimits(10**8, 10**8), Preprocess(bundle.image_size, bundle.resize)
+    limits, preprocess = ImageLimits(10**8, 10**8), bundle.preprocess
     for path in sorted(SAMPLE.glob("queries/*/*"))[::6]:
         with Image.open(path) as picture:
             photo = picture.convert("RGB").resize((1500, 1500), Image.Resampling.BICUBIC)

@@ -543,6 +543,28 @@ class TestPreparePixels:
         assert (upright[4:12] == RED).all()
         assert (upright[12:] == WHITE).all()
 
+    def test_the_border_is_left_out_as_far_as_the_bundle_says(self) -> None:
+        image = Image.new("RGB", (100, 50), GREEN)
+        image.paste(RED, (10, 5, 90, 45))
+        assert (prepare_pixels(image, Preprocess(16, "stretch", 0.8)) == RED).all()
+        whole = prepare_pixels(image, Preprocess(16, "stretch"))
+        assert_close(whole[0, 0], GREEN, 6)
+
+    def test_a_crop_is_as_if_the_picture_had_been_cropped_before(self) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+        image, preprocess = Image.fromarray(noise), Preprocess(16, "pad", 0.8)
+        pixels = prepare_pixels(image, preprocess, (0.25, 0.0, 0.75, 0.5))
+        before = prepare_pixels(image.crop((20, 0, 60, 30)), preprocess)
+        np.testing.assert_array_equal(pixels, before)
+        np.testing.assert_array_equal(
+            prepare_pixels(image, preprocess, (0, 0, 1, 1)), prepare_pixels(image, preprocess)
+        )
+
+    @pytest.mark.parametrize("keep", [0.0, -0.1, 1.01, float("nan")])
+    def test_a_share_that_cannot_be_kept_is_refused(self, keep: float) -> None:
+        with pytest.raises(BundleError, match="keep"):
+            Preprocess(8, "pad", keep)
+
     @pytest.mark.parametrize("turned", [False, True])
     def test_center_crop_leaves_the_ends_out(self, turned: bool) -> None:
         image = Image.new("RGB", (100, 20), GREEN)
@@ -601,6 +623,11 @@ class TestReducedDecoding:
         data = encode(quarters(800, 600), "JPEG")
         crop = (0.25, 0.0, 0.5, 0.25)
         image = decode_image(data, "image", LIMITS, Preprocess(100, "pad"), crop)
+        assert image.size == (400, 300)
+
+    def test_what_is_left_out_needs_no_pixels(self) -> None:
+        data = encode(quarters(800, 600), "JPEG")
+        image = decode_image(data, "image", LIMITS, Preprocess(100, "stretch", 0.5))
         assert image.size == (400, 300)
 
     @pytest.mark.parametrize("orientation", range(1, 9))

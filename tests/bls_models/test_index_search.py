@@ -20,6 +20,7 @@ from bls_models import index_search, row_view, vector_rows
 from bls_models.errors import FilterError
 from bls_models.index import IndexedProduct, IndexMatch, IndexQuery, ProductIndex
 from bls_models.vectors import FloatArray
+from bls_models.view_scores import LEAST_DISTANCE, POWER
 
 IMAGE_DIM, TEXT_DIM = 6, 5
 TOLERANCE = 2e-6
@@ -78,8 +79,10 @@ def by_hand(product: IndexedProduct, query: IndexQuery) -> tuple[float, float, f
         if not len(stored) or total == 0:
             parts.append((np.nan, 0.0))
             continue
-        best = (vectors.astype(np.float64) @ stored.astype(np.float64).T).max(axis=1)
-        parts.append((float(weights @ best) / total, total))
+        cosines = vectors.astype(np.float64) @ stored.astype(np.float64).T
+        distances = np.maximum(1 - cosines, LEAST_DISTANCE)
+        scores = 1 - (distances**-POWER).mean(axis=1) ** (-1 / POWER)
+        parts.append((float(weights @ scores) / total, total))
     total = sum(weight for _, weight in parts)
     if total == 0:
         return None
@@ -317,7 +320,7 @@ def test_the_best_of_both_is_found_though_each_list_alone_hides_it() -> None:
     assert found.score == pytest.approx(np.sqrt(0.5), abs=1e-6)
 
 
-def test_a_product_counts_by_its_best_view() -> None:
+def test_a_view_that_is_the_query_outweighs_the_others() -> None:
     twin = Twin()
     far, near = axis(IMAGE_DIM, 1), axis(IMAGE_DIM, 0)
     none = np.zeros((0, TEXT_DIM), np.float32)

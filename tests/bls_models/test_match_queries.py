@@ -30,7 +30,7 @@ def test_a_lone_image_gets_the_defaults() -> None:
     assert query.text_weights.tolist() == []
     assert query.crops == (None,)
     assert (query.top_k, query.offset, query.filter) == (5, 0, b"")
-    assert query.min_score == float("-inf")
+    assert query.min_score is None
     assert query.caption == "auto"
 
 

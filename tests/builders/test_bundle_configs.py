@@ -129,6 +129,8 @@ def test_the_fingerprint_changes_with_all_that_decides_a_vector(config: BundleCo
         replace(config, image_encoder=replace(image, family="other")),
         replace(config, image_encoder=replace(image, image_size=256)),
         replace(config, image_encoder=replace(image, resize="stretch")),
+        replace(config, image_encoder=replace(image, keep=0.8)),
+        replace(config, image_encoder=replace(image, pooling_sigma=2.5)),
         replace(config, text_encoder=replace(text, family="other")),
         replace(config, text_encoder=replace(text, max_tokens=64)),
     ]
@@ -182,6 +184,27 @@ def test_only_a_whole_repository_of_the_same_bundle_counts_as_built(
     )
     replace(manifest, files={"image_encoder/1/model.onnx": "00"}).write(repository)
     assert not is_built(config, repository)
+
+
+def test_other_least_scores_are_built_anew_with_the_same_fingerprint(
+    config: BundleConfig, tmp_path: Path
+) -> None:
+    Bundle(
+        "tiny", fingerprint_of(config), 224, "pad", 4, 4, 128, False, {}, precisions_of(config)
+    ).write(tmp_path)
+    other = replace(config, min_scores={"image": 0.4})
+    assert fingerprint_of(other) == fingerprint_of(config)
+    assert not is_built(other, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "scores", [{"photo": 0.5}, {"image": 1.5}, {"text": "high"}, {"both": True}]
+)
+def test_least_scores_that_no_query_can_have_are_refused(
+    config: BundleConfig, scores: dict[str, float]
+) -> None:
+    with pytest.raises(BundleError, match=r"min_scores has .*; expected numbers from -1 to 1"):
+        replace(config, min_scores=scores)
 
 
 def test_another_precision_is_built_anew_with_the_same_fingerprint(

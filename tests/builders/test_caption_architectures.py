@@ -38,7 +38,7 @@ from transformers import (
 from bls_models.bundle import Bundle, CaptionerBundle
 from bls_models.captioner import Captioner
 from bls_models.cpu_engine import CpuEngine, CpuEngines
-from bls_models.images import Preprocess, prepare_pixels
+from bls_models.images import prepare_pixels
 from bls_models.specs import (
     CAPTION_DECODER,
     CAPTION_ENGINE_SPECS,
@@ -95,7 +95,7 @@ class Built:
     @cached_property
     def pixels(self) -> npt.NDArray[np.uint8]:
         """As the server prepares them, (B, S, S, 3)."""
-        preprocess = Preprocess(self.bundle.image_size, self.bundle.resize)
+        preprocess = self.bundle.preprocess
         return np.stack([prepare_pixels(picture, preprocess) for picture in self.pictures])
 
     def inputs(self, prompts: list[str]) -> dict[str, torch.Tensor]:

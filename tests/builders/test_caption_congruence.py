@@ -29,7 +29,7 @@ MIN_AGREEMENT_OF_SURE = 0.99
 def graphs(bundle: Bundle) -> BundleGraphs:
     captioner = bundle.require_captioner()
     inputs = GraphInputs(
-        Preprocess(bundle.image_size, bundle.resize),
+        bundle.preprocess,
         (REPOSITORY / TOKENIZER_FILE).read_text(encoding="utf-8"),
         Preprocess(captioner.image_size, captioner.resize),
     )

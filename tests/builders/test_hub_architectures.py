@@ -36,7 +36,7 @@ from transformers import (
 from bls_models.bundle import Bundle
 from bls_models.cpu_engine import CpuEngine
 from bls_models.encoders import Encoders
-from bls_models.images import Preprocess, prepare_pixels
+from bls_models.images import prepare_pixels
 from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 from bls_models.vectors import FloatArray
 from builders.config import BundleConfig, TextEncoderConfig
@@ -100,7 +100,7 @@ class Built:
     @cached_property
     def pixels(self) -> npt.NDArray[np.uint8]:
         """As the server prepares them, (B, S, S, 3)."""
-        preprocess = Preprocess(self.bundle.image_size, self.bundle.resize)
+        preprocess = self.bundle.preprocess
         return np.stack([prepare_pixels(picture, preprocess) for picture in self.pictures])
 
     def processed(self, pictures: list[Image.Image]) -> torch.Tensor:
@@ -225,7 +225,7 @@ def test_pixels_in_the_graph_are_those_of_the_checkpoints_processor(built: Built
 def test_pictures_of_other_sizes_are_cut_as_the_processor_cuts_them(built: Built) -> None:
     path = sorted((SAMPLE / "images").glob("*/*.webp"))[0]
     picture = Image.open(path).convert("RGB").resize((700, 500), box=(0, 20, 320, 300))
-    preprocess = Preprocess(built.bundle.image_size, built.bundle.resize)
+    preprocess = built.bundle.preprocess
     module = image_encoder_from_config(built.config.image_encoder)
     pixels = module.normalised(torch.from_numpy(prepare_pixels(picture, preprocess)[None]))
     # Another filter than the processor's, so not the same pixels, but of the same places.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from serving_support import SampleProduct, Serving
+from PIL import Image
+from serving_support import SampleProduct, Serving, encoded
+
+from bls_models.bundle import Bundle
 
 pytestmark = pytest.mark.server
 
@@ -32,6 +36,24 @@ def test_held_out_photos_find_their_product_first(
                 if found != item.product_id:
                     misses.append(f"{item.product_id}: {found}")
     assert 1 - len(misses) / total >= LEAST_SHARE, misses
+
+
+def test_the_details_tell_photos_of_products_from_photos_of_something_else(
+    server: Serving, catalogue: list[SampleProduct], bundle: Bundle
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
+    with server.client("grpc") as client:
+        known = [client.match(images=item.queries[0], top_k=1) for item in catalogue[::6]]
+        strange = client.match(images=encoded(Image.fromarray(noise)))
+        page = client.match(images=catalogue[0].queries[0], offset=1)
+        pushed = client.match(images=catalogue[0].queries[0], image_weights=[-1])
+    assert all(result.details["likely"] for result in known)
+    assert strange.details["likely"] is False
+    assert strange.matches[0].score < bundle.min_scores["image"]
+    assert strange.details["min_score"] is None
+    # Nothing is known of what comes after the best, and of what is far from something.
+    assert page.details["likely"] is None
+    assert pushed.details["likely"] is None
 
 
 def test_a_held_out_photo_of_every_product_finds_its_category_among_the_first_three(

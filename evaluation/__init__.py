@@ -1,0 +1,1 @@
+"""Measures how often a catalogue's products are found: ``python -m evaluation``."""

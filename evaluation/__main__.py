@@ -1,0 +1,147 @@
+"""``python -m evaluation``: how often the products of a catalogue are found.
+
+Indexes a catalogue into a database of its own, asks the served ``product_match`` with held-out
+photos, with words, and with both, and reports how often the right product comes first, what is
+taken for what, and what a least score lets through.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bls_models.bundle import Bundle
+from bls_models.errors import ProductMatchError, SetupError
+from bls_models.specs import QUERY_KINDS
+from builders.calibration import pictures_of_folder
+from evaluation.contact_sheet import contact_sheet
+from evaluation.figures import Outcome
+from evaluation.ranking import DirectRanker, Ranker, Report, asked_with, served_ranker
+from evaluation.report import KindResult, report_from_results, show_results
+from evaluation.sets import LAYOUTS, EvaluationQuery, EvaluationSet, evaluation_set
+from loadtest.report import machine, write_report
+from product_match_client import ClientError
+
+PROJECT = Path(__file__).resolve().parent.parent
+# Where output goes to a file, lines need not fit a window.
+REPORT_WIDTH = 120
+SECONDS_BETWEEN_LINES = 5.0
+MOST_STRANGERS = 300
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate, show and write; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
+    add = parser.add_argument
+    add("--dataset", type=Path, help=f"{LAYOUTS}; default: the sample catalogue")
+    add("--catalog", type=Path, help="the products of a .csv file of queries")
+    add("--iconic", action="store_true", help="of the Grocery Store layout, index the studio "
+        "pictures alone")  # fmt: skip
+    add("--strangers", type=Path, help="what is not in the catalogue, to study thresholds with: a "
+        "folder of photos, or a set of its own (see --dataset)")  # fmt: skip
+    add("--direct", action="store_true", help="the same engines and index in this process, "
+        "without Triton and database: faster")  # fmt: skip
+    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
+    add("--output", type=Path, default=PROJECT / "reports" / "eval.json", help="JSON to write; "
+        "the contact sheet gets the same name with .png")  # fmt: skip
+    options = parser.parse_args(argv)
+    start = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"[{time.monotonic() - start:6.1f} s] {line}", flush=True)
+
+    try:
+        evaluate(options, report)
+    except (ProductMatchError, ClientError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def evaluate(options: argparse.Namespace, report: Report) -> None:
+    """Measure, show and write.
+
+    Raises:
+        SetupError: the set, the models or a server cannot be used.
+        ClientError: the server failed.
+    """
+    content = evaluation_set(options.dataset, options.catalog, options.iconic)
+    bundle = Bundle.read(options.repository)
+    strangers = [] if options.strangers is None else stranger_queries(options.strangers)
+    report(f"{content.name}: {len(content.queries)} queries on {len(content.rows)} products")
+    with _ranker(options, content, report) as ranker:
+        results = {}
+        for kind in QUERY_KINDS:
+            outcomes = _asked(ranker, content.queries, kind, kind, report)
+            if outcomes:
+                others = _asked(ranker, strangers, kind, f"strangers, {kind}", report)
+                results[kind] = KindResult(
+                    outcomes, [item.top_score for item in others], bundle.min_scores.get(kind)
+                )
+    facts = {
+        "dataset": content.name,
+        "products": len(content.rows),
+        "views": sum(len(row.images) for row in content.rows),
+        "words": content.words,
+        "path": "direct" if options.direct else "served",
+        "bundle": {"name": bundle.name, "fingerprint": bundle.fingerprint},
+        "strangers": None if options.strangers is None else options.strangers.name,
+        "machine": machine(),
+    }
+    write_report(options.output, report_from_results(facts, results))
+    sheet = options.output.with_suffix(".png")
+    pictures = {str(row.product["product_id"]): row.images for row in content.rows}
+    contact_sheet(next(iter(results.values())).outcomes, pictures).save(sheet)
+    console = Console()
+    if not console.is_terminal:
+        console.width = REPORT_WIDTH
+    show_results(console, results)
+    report(f"written to {options.output} and {sheet}")
+
+
+def stranger_queries(path: Path) -> list[EvaluationQuery]:
+    """Queries for what is not in the catalogue: those of a set, or a folder's photos.
+
+    Raises:
+        SetupError: there are none.
+    """
+    with contextlib.suppress(SetupError):
+        return list(evaluation_set(path).queries)
+    photos = pictures_of_folder(path, MOST_STRANGERS)
+    return [EvaluationQuery(photo.name, photo, "", frozenset({""}), "") for photo in photos]
+
+
+@contextlib.contextmanager
+def _ranker(
+    options: argparse.Namespace, content: EvaluationSet, report: Report
+) -> Iterator[Ranker]:
+    if options.direct:
+        yield DirectRanker(options.repository, content, report)
+        return
+    with served_ranker(options.repository, content, report) as ranker:
+        yield ranker
+
+
+def _asked(
+    ranker: Ranker, queries: Sequence[EvaluationQuery], kind: str, name: str, report: Report
+) -> list[Outcome]:
+    """The outcomes of those queries that have what the kind needs."""
+    asked = [(query, inputs) for query in queries if (inputs := asked_with(query, kind))]
+    outcomes = []
+    last = time.monotonic()
+    for number, (query, inputs) in enumerate(asked, start=1):
+        outcomes.append(Outcome(query, ranker(*inputs)))
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES or number == len(asked):
+            last = time.monotonic()
+            report(f"{name}: {number} of {len(asked)} queries")
+    return outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

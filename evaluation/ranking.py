@@ -1,0 +1,199 @@
+"""Asking: the ranking of each query, from the served ``product_match`` or in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from bls_models.bundle import Bundle
+from bls_models.cpu_engine import CpuEngines
+from bls_models.encoders import Encoders
+from bls_models.errors import SetupError
+from bls_models.images import ImageLimits, decode_pixels
+from bls_models.index import IndexedProduct, IndexQuery, ProductIndex
+from bls_models.product import embedding_text
+from bls_models.settings import Settings
+from bls_models.specs import ENCODER_SPECS
+from bls_models.vectors import FloatArray
+from evaluation.sets import EvaluationQuery, EvaluationSet
+from local_server.database import local_database
+from local_server.triton import Ports, running_triton
+from product_match_client import (
+    AsyncProductMatchClient,
+    ProductMatchClient,
+    ServiceUnavailableError,
+)
+from seed.importer import import_catalog
+from seed.progress import show_progress
+
+# As deep as product_match goes, and nothing left out: thresholds are studied afterwards.
+TOP_K = 100
+EVERY_SCORE = -1.0
+DATABASE = "evaluation"
+IMPORT_TIMEOUT_S = 120.0
+INDEX_SECONDS = 120.0
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What one query found.
+
+    Attributes:
+        product_ids: best first, at most 100.
+        scores: theirs, descending.
+        milliseconds: from asking to the answer.
+    """
+
+    product_ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    milliseconds: float
+
+
+class Ranker(Protocol):
+    """Something with the set's products in it that can be asked."""
+
+    def __call__(self, image: Path | None, text: str) -> Ranking:
+        """The ranking for a photo, words, or both; an empty text is none."""
+        ...
+
+
+def asked_with(query: EvaluationQuery, kind: str) -> tuple[Path | None, str] | None:
+    """The query's photo and words as a kind of query; None where it lacks what that needs."""
+    image = None if kind == "text" else query.image
+    text = "" if kind == "image" else query.text
+    if (kind != "text" and image is None) or (kind != "image" and not text):
+        return None
+    return image, text
+
+
+@contextlib.contextmanager
+def served_ranker(repository: Path, content: EvaluationSet, report: Report) -> Iterator[Ranker]:
+    """Triton and a database of their own, with the set's products imported.
+
+    Raises:
+        SetupError: a part did not start, or a product was refused.
+    """
+    settings = {
+        "PRODUCT_MATCH_DATABASE": DATABASE,
+        "PRODUCT_MATCH_MAX_PRODUCT_IMAGES": str(
+            max(content.most_images, Settings().max_product_images)
+        ),
+    }
+    with contextlib.ExitStack() as parts:
+        state = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="evaluation-")))
+        report("database: starting")
+        uri = parts.enter_context(local_database(state, 0))
+        report("tritonserver: loading the models")
+        triton = parts.enter_context(
+            running_triton(repository, state, Ports(0, 0, 0), {**settings, "MONGODB_URI": uri})
+        )
+        report(f"importing {len(content.rows)} products")
+        asyncio.run(_import(triton.http_url, content))
+        client = parts.enter_context(ProductMatchClient(triton.grpc_url, IMPORT_TIMEOUT_S))
+        _wait_until_indexed(client, len(content.rows))
+
+        def rank(image: Path | None, text: str) -> Ranking:
+            start = time.perf_counter()
+            result = client.match(
+                [] if image is None else [image],
+                [text] if text else [],
+                top_k=TOP_K,
+                min_score=EVERY_SCORE,
+                caption="never",
+            )
+            return Ranking(
+                tuple(match.product_id for match in result.matches),
+                tuple(match.score for match in result.matches),
+                (time.perf_counter() - start) * 1e3,
+            )
+
+        yield rank
+
+
+async def _import(url: str, content: EvaluationSet) -> None:
+    async with AsyncProductMatchClient(url, IMPORT_TIMEOUT_S) as client:
+        with (
+            tempfile.NamedTemporaryFile("r", suffix=".jsonl") as errors,
+            show_progress(len(content.rows)) as on_progress,
+        ):
+            counts = await import_catalog(
+                content.rows, client, errors=Path(errors.name), on_progress=on_progress
+            )
+            if counts.failed:
+                raise SetupError(f"{counts.failed} products failed: {errors.read(1000)}")
+
+
+def _wait_until_indexed(client: ProductMatchClient, count: int) -> None:
+    deadline = time.monotonic() + INDEX_SECONDS
+    while True:
+        with contextlib.suppress(ServiceUnavailableError):
+            if client.match(texts="a").details["index"]["products"] >= count:
+                return
+        if time.monotonic() > deadline:
+            raise SetupError(f"the index did not hold {count} products in {INDEX_SECONDS:.0f} s")
+        time.sleep(0.1)
+
+
+class DirectRanker:
+    """The same engines and index in this process, without Triton and database.
+
+    Args:
+        repository: the built model repository.
+        content: the products to index.
+        report: called with a line on each step.
+    """
+
+    def __init__(self, repository: Path, content: EvaluationSet, report: Report) -> None:
+        bundle, settings = Bundle.read(repository), Settings.from_environment()
+        engines = CpuEngines.from_repository(repository, ENCODER_SPECS)
+        self._encoders = Encoders.from_repository(engines, bundle, repository)
+        self._preprocess = bundle.preprocess
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
+        last = time.monotonic()
+        for number, row in enumerate(content.rows, start=1):
+            texts = self._encoders.encode_texts([embedding_text({"attributes": {}} | row.product)])
+            product_id = str(row.product["product_id"])
+            vectors = self._image_vectors(row.images)
+            self._index.upsert([IndexedProduct(product_id, "w", {}, vectors, texts)])
+            if time.monotonic() - last > 5 or number == len(content.rows):
+                last = time.monotonic()
+                report(f"{number} of {len(content.rows)} products encoded")
+
+    def __call__(self, image: Path | None, text: str) -> Ranking:
+        """Decode, encode and search, as ``product_match`` does."""
+        start = time.perf_counter()
+        images = self._image_vectors([] if image is None else [image])
+        texts = self._encoders.encode_texts([text] if text else [])
+        query = IndexQuery(
+            images,
+            np.ones(len(images), np.float32),
+            texts,
+            np.ones(len(texts), np.float32),
+            TOP_K,
+        )
+        (matches,) = self._index.search([query])
+        return Ranking(
+            tuple(match.product_id for match in matches),
+            tuple(match.score for match in matches),
+            (time.perf_counter() - start) * 1e3,
+        )
+
+    def _image_vectors(self, paths: Sequence[Path]) -> FloatArray:
+        """Vectors (n, image_dim) of picture files."""
+        return self._encoders.encode_images(
+            [
+                decode_pixels(path.read_bytes(), str(path), self._limits, self._preprocess)[0]
+                for path in paths
+            ]
+        )

@@ -1,0 +1,167 @@
+"""An evaluation's results: as JSON for programs and as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.figures import (
+    Figures,
+    Interval,
+    Outcome,
+    confusions,
+    figures_by_category,
+    figures_from_outcomes,
+)
+from evaluation.thresholds import (
+    score_bins,
+    strict_threshold,
+    threshold_at,
+    threshold_table,
+)
+
+INTERVALS = "95%: Wilson for top1 and top5, bootstrap over queries (2,000 resamples) for mrr, map"
+SHOWN_CONFUSIONS = 8
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class KindResult:
+    """All queries of one kind.
+
+    Attributes:
+        outcomes: of queries for products of the catalogue, at least one.
+        strangers: first scores of queries for other things.
+        default_min_score: the bundle's default for this kind of query; None: it has none.
+    """
+
+    outcomes: Sequence[Outcome]
+    strangers: Sequence[float]
+    default_min_score: float | None
+
+
+def report_from_results(
+    facts: Mapping[str, Any], results: Mapping[str, KindResult]
+) -> dict[str, Any]:
+    """The report; at the top level the figures of the first kind, which is image if there is one.
+
+    Args:
+        facts: what was evaluated, and how.
+        results: by kind of query, at least one.
+    """
+    first = next(iter(results))
+    kinds = {kind: _kind_report(result) for kind, result in results.items()}
+    return {
+        **{name: kinds[first][name] for name in ("top1", "top5", "mrr", "map", "queries")},
+        "kind": first,
+        "intervals": INTERVALS,
+        **facts,
+        "kinds": kinds,
+    }
+
+
+def _kind_report(result: KindResult) -> dict[str, Any]:
+    outcomes = result.outcomes
+    strict = strict_threshold(result.strangers)
+    return {
+        **_figures_json(figures_from_outcomes(outcomes)),
+        "milliseconds_median": round(median(item.ranking.milliseconds for item in outcomes), 2),
+        "categories": {
+            name: _figures_json(figures) for name, figures in figures_by_category(outcomes).items()
+        },
+        "confusions": [
+            {"right": right, "found": found, "queries": count}
+            for right, found, count in confusions(outcomes)
+        ],
+        "scores": {
+            "first_match_right_by_score": [_rounded(asdict(item)) for item in score_bins(outcomes)],
+            "strangers": len(result.strangers),
+            "thresholds": [
+                _rounded(asdict(item)) for item in threshold_table(outcomes, result.strangers)
+            ],
+            "min_score_for_1_percent_of_strangers": strict,
+            "default_min_score": None
+            if result.default_min_score is None
+            else _rounded(
+                asdict(threshold_at(result.default_min_score, outcomes, result.strangers))
+            ),
+        },
+    }
+
+
+def show_results(console: Console, results: Mapping[str, KindResult]) -> None:
+    """Tables: all kinds, what scores mean, and what is taken for what."""
+    table = _table("query", "queries", "top-1", "95%", "top-5", "MRR", "mAP", "ms")
+    for kind, result in results.items():
+        found = figures_from_outcomes(result.outcomes)
+        table.add_row(
+            kind,
+            str(found.queries),
+            f"{found.top1:.1%}",
+            _interval(found.top1_interval),
+            f"{found.top5:.1%}",
+            f"{found.mrr:.3f}",
+            f"{found.map:.3f}",
+            f"{median(item.ranking.milliseconds for item in result.outcomes):.1f}",
+        )
+    console.print(table)
+    for kind, result in results.items():
+        console.print(f"\n{kind}: what comes through at a least score of")
+        console.print(_threshold_table(result))
+    kind, result = next(iter(results.items()))
+    wrong = confusions(result.outcomes)
+    if wrong:
+        console.print(f"\n{kind}: most often taken for another")
+        table = _table("right", "found", "queries", text_columns=2)
+        for wanted, other, count in wrong[:SHOWN_CONFUSIONS]:
+            table.add_row(wanted, other, str(count))
+        console.print(table)
+
+
+def _threshold_table(result: KindResult) -> Table:
+    table = _table("score", "known", "right kept", "left out", "strangers")
+    rows = threshold_table(result.outcomes, result.strangers)
+    default = result.default_min_score
+    if default is not None and default not in {row.min_score for row in rows}:
+        rows.append(threshold_at(default, result.outcomes, result.strangers))
+    for row in sorted(rows, key=lambda item: item.min_score):
+        bundles = " (bundle's)" if row.min_score == default else ""
+        table.add_row(
+            f"{row.min_score:.2f}{bundles}",
+            f"{row.known:.1%}",
+            f"{row.right:.1%}",
+            f"{row.left_out:.1%}",
+            "-" if row.strangers is None else f"{row.strangers:.1%}",
+        )
+    return table
+
+
+def _table(*columns: str, text_columns: int = 1) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < text_columns else "right")
+    return table
+
+
+def _interval(interval: Interval) -> str:
+    return f"{100 * interval[0]:.1f}-{100 * interval[1]:.1f}"
+
+
+def _figures_json(figures: Figures) -> dict[str, Any]:
+    return _rounded(asdict(figures))
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers to four digits, also in pairs."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, tuple):
+            found[name] = [round(number, DIGITS) for number in value]
+        else:
+            found[name] = round(value, DIGITS) if isinstance(value, float) else value
+    return found
