@@ -24,6 +24,10 @@ from loadtest.photos import read_any_photos
 from loadtest.report import machine, write_report
 from local_server.options import PROJECT
 
+COLUMNS = """\
+Requests sent, and how many were answered degraded, were refused, or failed; the
+99th percentile of matches; seconds until all was well again; log entries that
+were written, are missing, are doubled, were counted as dropped."""
 OUTCOMES = ("sent", DEGRADED, REFUSED, FAILED)
 
 
@@ -36,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ProductMatchError as error:
         sys.stderr.write(f"faults: {error}\n")
         return 1
+    console.print(f"\n{COLUMNS}", highlight=False, soft_wrap=True)
     console.print(table_from_results(results))
     problems = [f"{item.fault}: {text}" for item in results for text in item.problems]
     write_report(
@@ -86,15 +91,7 @@ def _summary(fault: Fault, result: Result) -> str:
 def table_from_results(results: Iterable[Result]) -> Table:
     """One line a fault."""
     # Close together, so that all columns fit a terminal of 80.
-    table = Table(
-        title="\nRequests sent, and how many were answered degraded, were refused or failed; "
-        "99th\npercentile of matches; seconds until all was well; log entries written, missing, "
-        "doubled,\ndropped",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
     for name in ("sent", "degr.", "ref.", "fail.", "p99 ms", "back s", "logged", "miss.", "dbl.",
                  "drop."):  # fmt: skip
