@@ -120,10 +120,10 @@ class Settings:
         "bundle's text and image vectors share a space; the rest goes to their texts.",
     )
     default_min_scores: bool = setting(
-        False,
+        True,
         "PRODUCT_MATCH_DEFAULT_MIN_SCORES",
         "Whether a request that names no `min_score` gets the bundle's for its kind of query, so "
-        "that a photo of something else finds nothing. Without, the best products are returned "
+        "that a photo of something else finds nothing. With `no` the best products are returned "
         "however weak, and `likely` in the details says what the bundle's would have done.",
     )
     caption_weight: float = setting(

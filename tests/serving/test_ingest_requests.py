@@ -45,8 +45,9 @@ def seed_of(name: str, protocol: str) -> int:
     return int(name[4:10], 16) + (protocol == "grpc")
 
 
-def best(client: ProductMatchClient, data: bytes) -> str:
-    return client.match(images=data, top_k=1).matches[0].product_id
+def best(client: ProductMatchClient, data: bytes) -> str | None:
+    found = client.match(images=data, top_k=1).matches
+    return found[0].product_id if found else None
 
 
 def test_a_new_product_is_soon_found_and_a_deleted_one_soon_is_not(

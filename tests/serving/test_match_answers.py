@@ -128,7 +128,7 @@ def test_scores_of_several_weighted_pictures_and_texts_are_the_weighted_mean_of_
     texts = ["ceramic", "for children"]
     images = [liked.images[0], disliked.images[0]]
 
-    alone = [by_id(client.match(images=image, top_k=100)) for image in images]
+    alone = [by_id(client.match(images=image, top_k=100, min_score=-1)) for image in images]
     alone += [by_id(client.match(texts=text, top_k=100)) for text in texts]
     weights = [1.5, -1.0, 0.5, -0.25]
     result = client.match(
@@ -190,11 +190,11 @@ def test_pages_of_a_ranking_join_without_gaps_and_repeats(
     client: ProductMatchClient, catalogue: Catalogue
 ) -> None:
     image = catalogue[0].images[0]
-    whole = ids(client.match(images=image, top_k=100))
+    whole = ids(client.match(images=image, top_k=100, min_score=-1))
     assert len(whole) == len(catalogue)
     pages: list[str] = []
     for offset in range(0, len(catalogue), 7):
-        pages += ids(client.match(images=image, top_k=7, offset=offset))
+        pages += ids(client.match(images=image, top_k=7, offset=offset, min_score=-1))
     assert pages == whole
     assert client.match(images=image, offset=1000).matches == ()
 
@@ -204,11 +204,12 @@ def test_a_filter_is_applied_before_the_search(
 ) -> None:
     product, other = different(catalogue)
     category = other.product["category"]
-    result = client.match(images=product.images[0], filter={"category": category}, top_k=100)
+    everything = {"images": product.images[0], "top_k": 100, "min_score": -1}
+    result = client.match(**everything, filter={"category": category})
     expected = {item.product_id for item in catalogue if item.product["category"] == category}
     assert set(ids(result)) == expected
     limit = sorted(item.product["price"] for item in catalogue)[len(catalogue) // 2]
-    cheap = client.match(images=product.images[0], filter={"price": {"$lt": limit}}, top_k=100)
+    cheap = client.match(**everything, filter={"price": {"$lt": limit}})
     assert set(ids(cheap)) == {
         item.product_id for item in catalogue if item.product["price"] < limit
     }

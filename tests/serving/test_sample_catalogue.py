@@ -38,19 +38,23 @@ def test_held_out_photos_find_their_product_first(
     assert 1 - len(misses) / total >= LEAST_SHARE, misses
 
 
-def test_the_details_tell_photos_of_products_from_photos_of_something_else(
+def test_photos_of_something_else_find_nothing_unless_that_is_asked_for(
     server: Serving, catalogue: list[SampleProduct], bundle: Bundle
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8)
     with server.client("grpc") as client:
         known = [client.match(images=item.queries[0], top_k=1) for item in catalogue[::6]]
         strange = client.match(images=encoded(Image.fromarray(noise)))
+        weak = client.match(images=encoded(Image.fromarray(noise)), min_score=-1)
         page = client.match(images=catalogue[0].queries[0], offset=1)
         pushed = client.match(images=catalogue[0].queries[0], image_weights=[-1])
     assert all(result.details["likely"] for result in known)
+    assert all(result.matches for result in known)
+    assert strange.matches == ()
     assert strange.details["likely"] is False
-    assert strange.matches[0].score < bundle.min_scores["image"]
-    assert strange.details["min_score"] is None
+    assert strange.details["min_score"] == pytest.approx(bundle.min_scores["image"])
+    assert weak.details["likely"] is False
+    assert weak.matches[0].score < bundle.min_scores["image"]
     # Nothing is known of what comes after the best, and of what is far from something.
     assert page.details["likely"] is None
     assert pushed.details["likely"] is None
