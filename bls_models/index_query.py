@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bls_models.vectors import FloatArray
+from bls_models.view_scores import POWER
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class IndexQuery:
         offset: matches to skip.
         min_score: least score of a match.
         filter: filter JSON; empty for none.
+        view_power: of the mean of a product's views (``bls_models.view_scores``).
     """
 
     image_vectors: FloatArray
@@ -30,6 +32,7 @@ class IndexQuery:
     offset: int = 0
     min_score: float = float("-inf")
     filter: bytes = b""
+    view_power: float = POWER
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,9 @@ class _Query:
 
     def best_of(self, slots: IntArray) -> list[FloatArray]:
         """Exact scores of these slots' (m,) views, (n, m) for each part."""
-        return [part.rows.scores_of(part.vectors, slots) for part in self.parts]
+        return [
+            part.rows.scores_of(part.vectors, slots, self.asked.view_power) for part in self.parts
+        ]
 
     def scores(self, best: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Score, image score and text score (m,) from cosines (n, m) for each part.
@@ -319,9 +321,16 @@ def _best_of_all(queries: Sequence[_Query], slot_count: int) -> list[list[FloatA
         if not parts:
             continue
         stacked = np.concatenate([part.vectors for _, part in parts])
+        powers = np.concatenate(
+            [np.full(len(part.vectors), queries[number].asked.view_power) for number, part in parts]
+        )
         best = np.concatenate(
             [
-                parts[0][1].rows.scores_of_all(stacked[at : at + VECTORS_AT_ONCE], slot_count)
+                parts[0][1].rows.scores_of_all(
+                    stacked[at : at + VECTORS_AT_ONCE],
+                    slot_count,
+                    powers[at : at + VECTORS_AT_ONCE],
+                )
                 for at in range(0, len(stacked), VECTORS_AT_ONCE)
             ]
         )

@@ -31,6 +31,7 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> Arrays:
     tensors["top_k"] = np.array([query.top_k for query in queries], np.int32)
     tensors["offset"] = np.array([query.offset for query in queries], np.int32)
     tensors["min_score"] = np.array([query.min_score for query in queries], np.float32)
+    tensors["view_power"] = np.array([query.view_power for query in queries], np.float32)
     tensors["filter"] = np.array([query.filter for query in queries], np.object_)
     return tensors
 
@@ -73,6 +74,7 @@ def queries_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> list[IndexQ
                 offset=int(tensors["offset"][number]),
                 min_score=float(tensors["min_score"][number]),
                 filter=bytes(tensors["filter"][number]),
+                view_power=float(tensors["view_power"][number]),
             )
         )
     return queries

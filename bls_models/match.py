@@ -304,7 +304,7 @@ class ProductMatcher:
         """The query for the index; in a shared space its texts search the pictures too."""
         query, variant = request.query, request.variant
         assert query is not None
-        least = self._min_score(query)
+        least = self._min_score(request)
         image_weights = query.image_weights * np.float32(variant.image_weight)
         # Only where text and image vectors can be compared.
         cross = np.float32(variant.cross_modal_weight if self._bundle.shared_space else 0.0)
@@ -324,6 +324,7 @@ class ProductMatcher:
             offset=query.offset,
             min_score=NO_MIN_SCORE if least is None else least,
             filter=query.filter,
+            view_power=variant.view_power,
         )
 
     def _likely_score(self, query: MatchQuery) -> float | None:
@@ -334,11 +335,16 @@ class ProductMatcher:
         pushes = (query.image_weights < 0).any() or (query.text_weights < 0).any()
         return None if pushes else self._bundle.min_scores.get(query.kind)
 
-    def _min_score(self, query: MatchQuery) -> float | None:
-        """What weaker matches are left out for: the request's least score, else the default."""
-        if query.min_score is not None or not self._default_min_scores:
+    def _min_score(self, request: MatchRequest) -> float | None:
+        """What weaker matches are left out for: the request's, its variant's, or the default."""
+        query = request.query
+        if query is None:
+            return None
+        if query.min_score is not None:
             return query.min_score
-        return self._likely_score(query)
+        if request.variant.min_score is not None:
+            return request.variant.min_score
+        return self._likely_score(query) if self._default_min_scores else None
 
     def _likely(self, request: MatchRequest) -> bool | None:
         """Whether the best match is likely one; None: nothing is known about it."""
@@ -379,7 +385,7 @@ class ProductMatcher:
                     "variant": request.variant.name,
                     "bundle": {"name": self._bundle.name, "fingerprint": self._bundle.fingerprint},
                     "index": request.index_info,
-                    "min_score": None if request.query is None else self._min_score(request.query),
+                    "min_score": self._min_score(request),
                     "likely": self._likely(request),
                     "caption": request.caption.details(request.caption_used),
                     "degraded": request.degraded,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from bls_models.candidate_index import CandidateIndex
 from bls_models.settings import cpu_count
 from bls_models.vectors import FloatArray
-from bls_models.view_scores import view_scores
+from bls_models.view_scores import POWER, Powers, view_scores
 
 IntArray = npt.NDArray[np.int32]
 BoolArray = npt.NDArray[np.bool_]
@@ -62,17 +62,20 @@ class RowView:
         known: BoolArray = self._first_rows(slots) != NONE
         return known
 
-    def scores_of_all(self, queries: FloatArray, slot_count: int) -> FloatArray:
+    def scores_of_all(
+        self, queries: FloatArray, slot_count: int, powers: Powers = POWER
+    ) -> FloatArray:
         """Exact score of every product's views (``bls_models.view_scores``).
 
         Args:
             queries: unit vectors (n, dim).
             slot_count: how many product slots there are.
+            powers: see ``view_scores``.
 
         Returns:
             (n, slot_count) FP32; NaN for a slot without vectors.
         """
-        return view_scores(self.all_cosines(queries), self.owners[: self.total], slot_count)
+        return view_scores(self.all_cosines(queries), self.owners[: self.total], slot_count, powers)
 
     def all_cosines(self, queries: FloatArray) -> FloatArray:
         """Exact cosines (n, total) of queries (n, dim) and all rows, dead ones among them."""
@@ -91,18 +94,19 @@ class RowView:
                 score(number)
         return cosines
 
-    def scores_of(self, queries: FloatArray, slots: IntArray) -> FloatArray:
+    def scores_of(self, queries: FloatArray, slots: IntArray, powers: Powers = POWER) -> FloatArray:
         """Exact score of these products' views.
 
         Args:
             queries: unit vectors (n, dim).
             slots: product slots (m,).
+            powers: see ``view_scores``.
 
         Returns:
             (n, m) FP32; NaN for a slot without vectors.
         """
         rows, owners = self.rows_of(slots)
-        return view_scores(self.cosines(queries, rows), owners, len(slots))
+        return view_scores(self.cosines(queries, rows), owners, len(slots), powers)
 
     def cosines(self, queries: FloatArray, rows: IntArray) -> FloatArray:
         """Exact cosines (n, r) of queries (n, dim) and some rows (r,)."""

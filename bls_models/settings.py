@@ -136,10 +136,10 @@ class Settings:
     variants: str = setting(
         "",
         "PRODUCT_MATCH_VARIANTS",
-        "A/B test: JSON of named variants, each with its share of the requests and the weights in "
-        "which it differs: image_weight and text_weight (factors on the query's own weights), "
-        'caption_weight, cross_modal_weight. Example: `{"words-first": {"share": 0.1, '
-        '"text_weight": 2}}`.',
+        "A/B test: JSON of named variants, each with its share of the requests and what it does "
+        "otherwise: image_weight and text_weight (factors on the query's own weights), "
+        "caption_weight, cross_modal_weight, view_power, min_score. Example: "
+        '`{"words-first": {"share": 0.1, "text_weight": 2}}`.',
     )
     caption_timeout_ms: int = setting(
         2000, "PRODUCT_MATCH_CAPTION_TIMEOUT_MS", "Longest wait of a match for its caption."

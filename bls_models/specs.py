@@ -157,6 +157,7 @@ PRODUCT_INDEX = ModelSpec(
         TensorSpec("top_k", "INT32", (-1,), optional=True),
         TensorSpec("offset", "INT32", (-1,), optional=True),
         TensorSpec("min_score", "FP32", (-1,), optional=True),
+        TensorSpec("view_power", "FP32", (-1,), optional=True),
         TensorSpec("filter", "BYTES", (-1,), optional=True),
         TensorSpec("operation", "BYTES", (1,), optional=True),
     ),

@@ -1,4 +1,4 @@
-"""Named settings of fusion, of which each request gets one: A/B tests.
+"""Named settings of fusion and scoring, of which each request gets one: A/B tests.
 
 The request id decides, so a repeated request gets the same variant, on every server alike.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from bls_models.errors import SetupError
 from bls_models.settings import Settings
+from bls_models.view_scores import POWER, POWERS
 
 DEFAULT = "default"
 VARIABLE = "PRODUCT_MATCH_VARIANTS"
@@ -33,6 +34,9 @@ class Variant:
         text_weight: factor on the weights of its texts, 0.01 to 100.
         caption_weight: see the setting of this name, 0 to 1.
         cross_modal_weight: see the setting of this name, 0 to 1.
+        view_power: how much the best of a product's views counts beside the others
+            (``bls_models.view_scores``), 1 to 32.
+        min_score: of requests that name none, -1 to 1; None: as without variants.
     """
 
     name: str
@@ -40,15 +44,19 @@ class Variant:
     text_weight: float = 1.0
     caption_weight: float = 0.0
     cross_modal_weight: float = 0.0
+    view_power: float = POWER
+    min_score: float | None = None
 
 
-WEIGHTS = tuple(item.name for item in fields(Variant) if item.name != "name")
+VALUES = tuple(item.name for item in fields(Variant) if item.name != "name")
 RANGES = {
     "share": SHARES,
     "image_weight": FACTORS,
     "text_weight": FACTORS,
     "caption_weight": SHARES,
     "cross_modal_weight": SHARES,
+    "view_power": POWERS,
+    "min_score": (-1.0, 1.0),
 }
 
 
@@ -84,14 +92,14 @@ class Variants:
                     f"1 to 32 letters, digits, - or _, and not {DEFAULT!r}",
                 )
             if not isinstance(values, dict):
-                raise _refusal(f"{name}: {values!r}", "an object with a share and weights")
-            unknown = sorted(set(values) - {"share", *WEIGHTS})
+                raise _refusal(f"{name}: {values!r}", "an object with a share and values")
+            unknown = sorted(set(values) - {"share", *VALUES})
             if unknown:
-                raise _refusal(f"{name}: {', '.join(unknown)}", f"only share, {', '.join(WEIGHTS)}")
+                raise _refusal(f"{name}: {', '.join(unknown)}", f"only share, {', '.join(VALUES)}")
             share = _number(name, "share", values.get("share"))
-            weights = {key: _number(name, key, values[key]) for key in WEIGHTS if key in values}
-            inherited = {key: getattr(default, key) for key in WEIGHTS}
-            shares[Variant(name, **inherited | weights)] = share
+            given = {key: _number(name, key, values[key]) for key in VALUES if key in values}
+            inherited = {key: getattr(default, key) for key in VALUES}
+            shares[Variant(name, **inherited | given)] = share
         if sum(shares.values()) > 1 + 1e-9:
             raise _refusal(f"shares of {sum(shares.values()):g} together", "at most 1")
         return cls(default, shares)

@@ -2,7 +2,7 @@
 
 The best view alone is easily a chance likeness; a product whose other views agree should win. So
 the distances ``1 - cos`` of all views are averaged by a power mean that the least dominates:
-``1 - mean((1 - cos) ** -POWER) ** (-1 / POWER)``. It can be read as a cosine: it lies between the
+``1 - mean((1 - cos) ** -power) ** (-1 / power)``. It can be read as a cosine: it lies between the
 mean of the views and the best of them, one view gives its own cosine, and a picture that is one of
 the views gives 1. As no product scores above its best view, what lists of single views promise
 holds.
@@ -16,18 +16,28 @@ import numpy.typing as npt
 from bls_models.vectors import FloatArray
 
 # Towards infinity the score is that of the best view. docs/quality.md compares others.
-POWER = 8
+POWER = 8.0
+# Of the least distance, more would be beyond double precision.
+POWERS = (1.0, 32.0)
+# One power for all queries, or (n,) one a query.
+Powers = float | npt.NDArray[np.float64]
 # Of a view that is the query itself; any less is rounding, and its power must stay finite.
 LEAST_DISTANCE = 1e-9
 
 
-def view_scores(cosines: FloatArray, owners: npt.NDArray[np.int32], count: int) -> FloatArray:
+def view_scores(
+    cosines: FloatArray,
+    owners: npt.NDArray[np.int32],
+    count: int,
+    powers: Powers = POWER,
+) -> FloatArray:
     """The score of every product for every query: the one place that says what it is.
 
     Args:
         cosines: (n, r) of queries and views.
         owners: (r,) product of each view, 0 to ``count - 1``, -1 to leave it out.
         count: number of products.
+        powers: of the mean, within ``POWERS``; one, or (n,) one a query.
 
     Returns:
         (n, count) FP32; NaN for a product without views.
@@ -37,9 +47,10 @@ def view_scores(cosines: FloatArray, owners: npt.NDArray[np.int32], count: int) 
     views = np.bincount(places, minlength=count + 1)[1 : count + 1]
     scores = np.full((len(cosines), count), np.nan, np.float32)
     there = views > 0
-    for line, values in zip(scores, cosines, strict=True):
+    each = np.broadcast_to(powers, len(cosines)).tolist()
+    for line, values, power in zip(scores, cosines, each, strict=True):
         # In double precision: the power of the least distance is far beyond single.
         nearness = 1 / np.maximum(1 - values.astype(np.float64), LEAST_DISTANCE)
-        total = np.bincount(places, nearness**POWER, count + 1)[1 : count + 1]
-        line[there] = 1 - (total[there] / views[there]) ** (-1 / POWER)
+        total = np.bincount(places, nearness**power, count + 1)[1 : count + 1]
+        line[there] = 1 - (total[there] / views[there]) ** (-1 / power)
     return scores

@@ -206,6 +206,20 @@ def test_a_variant_has_a_cross_modal_weight_of_its_own() -> None:
     ]
 
 
+def test_a_variant_scores_views_and_leaves_out_weak_matches_in_its_own_way() -> None:
+    variants = '{"best": {"share": 1, "view_power": 32, "min_score": 0.6}}'
+    matching = Matching(SHARED, variants=variants)
+    (found,) = matching.match(texts("mug"))
+    (query,) = matching.queries
+    assert (query.view_power, query.min_score) == (32.0, pytest.approx(0.6))
+    (usual,) = Matching(SHARED).match(texts("mug"))
+    several = "mug in both"
+    assert found[several].image_score > usual[several].image_score
+    (asked,) = matching.match(texts("mug", min_score=np.float32([-0.5])))
+    assert matching.queries[0].min_score == -0.5
+    assert set(found) < set(asked)
+
+
 def test_a_variants_factors_go_on_the_querys_own_weights() -> None:
     matching = Matching(SHARED, cross_modal_weight=0.5, variants=DOUBLED)
     matching.match(texts("mug", image=np.array([picture(1)], object), image_weight=np.float32([3])))

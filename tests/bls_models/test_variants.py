@@ -61,6 +61,11 @@ def test_a_variant_differs_from_the_default_only_in_what_it_names() -> None:
             "text_weight is 0; expected a number from 0.01",
         ),
         (
+            '{"a": {"share": 1, "view_power": 64}}',
+            "view_power is 64; expected a number from 1 to 32",
+        ),
+        ('{"a": {"share": 1, "min_score": -2}}', "min_score is -2; expected a number from -1 to 1"),
+        (
             '{"a": {"share": 0.6}, "b": {"share": 0.5}}',
             "shares of 1.1 together; expected at most 1",
         ),

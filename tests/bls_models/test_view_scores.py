@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bls_models.view_scores import view_scores
+from bls_models.view_scores import POWERS, view_scores
 
 COSINES = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=12)
 
@@ -51,6 +51,16 @@ def test_products_are_scored_each_by_itself_and_for_each_query() -> None:
         [score_of(-0.1, -0.3, 0.4), score_of(-0.5, -0.9)]
     )
     assert np.isnan(scores[:, [1, 3]]).all()
+
+
+def test_each_query_has_a_power_of_its_own_and_the_largest_stays_finite() -> None:
+    row = np.array([1.0, 0.9, 0.2], np.float32)
+    owners = np.array([0, 1, 1], np.int32)
+    scores = view_scores(np.stack([row, row]), owners, 2, np.array(POWERS))
+    assert scores[:, 0].tolist() == pytest.approx([1, 1], abs=1e-5)
+    # A power of 1 gives the harmonic mean of the distances.
+    assert scores[0, 1] == pytest.approx(1 - 2 / (1 / 0.1 + 1 / 0.8), abs=1e-5)
+    assert scores[0, 1] < scores[1, 1] < 0.9
 
 
 def test_no_views_give_no_scores() -> None:
