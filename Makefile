@@ -85,8 +85,8 @@ smoke: install ## Serve on free ports, match one photo, stop; fails if the match
 logs: install ## Show the latest matches and errors
 	@$(BIN)/python -m local_server logs
 
-feedback: install ## Show how good matches are by the feedback on them
-	@$(BIN)/python -m local_server feedback
+feedback: install ## Show how good matches are by the feedback on them (QUERIES=file.csv PHOTOS=folder: queries for make eval)
+	@$(BIN)/python -m local_server feedback $(if $(QUERIES),--queries "$(QUERIES)") $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 import: install ## Import a catalogue into the running server: make import CATALOG=folder
 	@$(BIN)/python -m local_server import

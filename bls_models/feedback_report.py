@@ -139,11 +139,8 @@ def accuracy(requests: Iterable[JudgedRequest]) -> dict[str, Any]:
     }
 
 
-def feedback_report(
-    database: Database[Document], since: datetime | None = None
-) -> dict[str, dict[str, dict[str, Any]]]:
+def feedback_report(requests: Sequence[JudgedRequest]) -> dict[str, dict[str, dict[str, Any]]]:
     """``accuracy`` by day (``2026-01-31``, UTC) under ``days``, by variant under ``variants``."""
-    requests = requests_with_feedback(database, since)
 
     def by(key: Callable[[JudgedRequest], str]) -> dict[str, dict[str, Any]]:
         groups: dict[str, list[JudgedRequest]] = defaultdict(list)

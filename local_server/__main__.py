@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pymongo import MongoClient
 from rich.console import Console
@@ -30,6 +31,7 @@ from product_match_client import ClientError
 from seed.__main__ import main as seed_main
 from seed.reembed import reembed_stale
 
+FEEDBACK = "show how good matches are by the feedback on them"
 SYNC_CHECK = "compare a server's index with its database; exit status 1 if they differ"
 
 
@@ -41,7 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("run", "serve until Ctrl-C"),
         ("smoke", "serve on free ports with a database of its own, match once, stop"),
         ("logs", "show the latest matches and errors"),
-        ("feedback", "show how good matches are by the feedback on them"),
         ("import", "send a catalogue to the running server again"),
         ("reembed", "compute vectors anew for products of another bundle"),
     ):
@@ -50,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_flags(check)
     check.add_argument("--repair", action="store_true", help="read what differs again")
     check.add_argument("--url", help="Triton's HTTP endpoint [default: the running local server]")
+    feedback = commands.add_parser("feedback", help=FEEDBACK, description=FEEDBACK)
+    add_flags(feedback)
+    feedback.add_argument("--queries", type=Path, help="CSV to write, for `make eval`: a query for "
+        "each request of which a product was accepted")  # fmt: skip
+    feedback.add_argument("--photos", type=Path, help="folder with the photos that were sent; the "
+        "log knows them by their sha256")  # fmt: skip
     arguments = parser.parse_args(argv)
     start = time.monotonic()
 
@@ -74,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack = read_running(options.state_folder)
             return int(asyncio.run(reembed_stale(stack.http_url, stack.connect(), report)) > 0)
         if arguments.command == "feedback":
-            return show_feedback(options, Console())
+            return show_feedback(options, Console(), arguments.queries, arguments.photos)
         if arguments.command == "sync-check":
             url = arguments.url or read_running(options.state_folder).http_url
             return show_check(url, arguments.repair, Console())

@@ -9,18 +9,37 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bls_models.feedback_report import feedback_report
+from bls_models.feedback_report import feedback_report, requests_with_feedback
 from bls_models.store import database_errors
+from local_server.feedback_queries import photos_by_hash, write_queries
 from local_server.log_tables import reports_database
 from local_server.options import Options
 
 REPORT = Path("reports/feedback.json")
 
 
-def show_feedback(options: Options, console: Console) -> int:
-    """Print the tables and write ``REPORT``; returns the exit status."""
+def show_feedback(
+    options: Options, console: Console, queries: Path | None = None, photos: Path | None = None
+) -> int:
+    """Print the tables and write ``REPORT``, and queries if they are asked for.
+
+    Args:
+        options: name the server.
+        console: for the tables.
+        queries: CSV file to write; None: none.
+        photos: folder with the photos of requests.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        SetupError: there is no database, or no such folder.
+        DatabaseError: the database does not answer.
+    """
+    known = photos_by_hash(photos) if photos is not None else {}
     with reports_database(options) as database, database_errors("reading feedback"):
-        report = feedback_report(database)
+        requests = requests_with_feedback(database)
+    report = feedback_report(requests)
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if not report["days"]:
@@ -29,6 +48,11 @@ def show_feedback(options: Options, console: Console) -> int:
     console.print(_table("Feedback by day (UTC)", "day", report["days"]))
     console.print(_table("\nFeedback by variant", "variant", report["variants"]))
     console.print(f"Intervals are of 95%. All figures: {REPORT}", highlight=False)
+    if queries is not None:
+        written, lost = write_queries(queries, requests, known)
+        console.print(f"{written} queries in {queries}", highlight=False)
+        if lost:
+            console.print(f"{lost} left out: their photos are not known, and they have no words")
     return 0
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.database import Database
 from rich.console import Console
+from serving_support import picture
 
+from bls_models.errors import SetupError
 from bls_models.feedback import Feedback, feedback_entry
 from bls_models.feedback_report import (
     accuracy,
@@ -17,7 +21,9 @@ from bls_models.feedback_report import (
     share_interval,
 )
 from bls_models.store import FEEDBACK, MATCH_LOG, Document
+from evaluation.sets import evaluation_set
 from local_server import feedback_tables
+from local_server.feedback_queries import photos_by_hash, write_queries
 from local_server.options import Options
 
 MONDAY = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -130,7 +136,7 @@ def test_accuracy_is_told_by_day_and_by_variant(shop: Shop, database: Database[D
     shop.told("3", "rejected", "a", day=1)
     shop.matched("4", "a", day=1)
     shop.told("4", "clicked", "a", day=1)
-    report = feedback_report(database)
+    report = feedback_report(requests_with_feedback(database))
     days, variants = report["days"], report["variants"]
     assert list(days) == ["2026-03-02", "2026-03-03"]
     assert days["2026-03-02"] | {"top1_interval": None} == {
@@ -181,3 +187,40 @@ def test_the_tables_show_what_the_report_says(
     assert "2026-03-02" in text
     assert "100.0%" in text
     assert (tmp_path / "reports" / "feedback.json").is_file()
+
+
+def test_accepted_requests_become_queries_that_can_be_evaluated(
+    shop: Shop, database: Database[Document], tmp_path: Path
+) -> None:
+    photo = tmp_path / "photos" / "sent.png"
+    photo.parent.mkdir()
+    photo.write_bytes(picture(1))
+    sent = [{"sha256": hashlib.sha256(picture(1)).hexdigest()}]
+    unknown = [{"sha256": "b2"}]
+    inputs = {"offset": 0, "texts": []}
+    shop.matched("photo", "a", inputs={**inputs, "images": sent, "texts": ["red", "mug"]})
+    shop.matched("words", "a", "b", inputs={**inputs, "images": unknown, "texts": ["vase"]})
+    shop.matched("lost", "a", inputs={**inputs, "images": unknown})
+    shop.matched("clicked", "a", inputs={**inputs, "images": sent})
+    for request_id, event, product in (
+        ("photo", "accepted", "a"),
+        ("words", "accepted", "b"),
+        ("words", "accepted", "a"),
+        ("lost", "accepted", "a"),
+        ("clicked", "clicked", "a"),
+    ):
+        shop.told(request_id, event, product)
+    path = tmp_path / "queries.csv"
+    requests = requests_with_feedback(database)
+    assert write_queries(path, requests, photos_by_hash(photo.parent)) == (2, 1)
+
+    catalogue = tmp_path / "catalogue.csv"
+    catalogue.write_text("product_id,name,category\na,A,mug\nb,B,vase\n", encoding="utf-8")
+    first, second = sorted(evaluation_set(path, catalogue).queries, key=lambda item: item.text)
+    assert (first.image, first.text, first.product_ids) == (photo, "red mug", {"a"})
+    assert (second.image, second.text, second.product_ids) == (None, "vase", {"a", "b"})
+
+
+def test_a_folder_of_photos_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="nowhere is no folder"):
+        photos_by_hash(tmp_path / "nowhere")
