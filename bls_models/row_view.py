@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -84,7 +85,7 @@ class RowView:
         def score(number: int) -> None:
             start = number << BLOCK_BITS
             end = min(start + BLOCK_ROWS, self.total)
-            np.matmul(queries, self.blocks[number][: end - start].T, out=cosines[:, start:end])
+            cosines[:, start:end] = _inner_products(queries, self.blocks[number][: end - start])
 
         numbers = range(-(-self.total // BLOCK_ROWS))
         if self.total > PARALLEL_ROWS and cpu_count() > 1:
@@ -113,7 +114,7 @@ class RowView:
         cosines = np.empty((len(queries), len(rows)), np.float32)
         for at in range(0, len(rows), GATHERED_ROWS):
             part = slice(at, at + GATHERED_ROWS)
-            np.matmul(queries, self.take(rows[part]).T, out=cosines[:, part])
+            cosines[:, part] = _inner_products(queries, self.take(rows[part]))
         return cosines
 
     def take(self, rows: IntArray) -> FloatArray:
@@ -200,3 +201,11 @@ class RowView:
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cpu_count(), thread_name_prefix="index-search")
+
+
+def _inner_products(queries: FloatArray, vectors: FloatArray) -> FloatArray:
+    """FAISS's exact scan: all inner products (n, m) of (n, dim) and (m, dim)."""
+    products: FloatArray = faiss.pairwise_distances(
+        np.ascontiguousarray(queries), vectors, faiss.METRIC_INNER_PRODUCT
+    )
+    return products
