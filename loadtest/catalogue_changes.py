@@ -202,6 +202,7 @@ class PacedChanges:
         self._error: Exception | None = None
         self._probes = ThreadPoolExecutor(4)
         self._waiting: list[Any] = []
+        self._probed: Counter[str] = Counter()
         self._cpu_start = time.process_time()
         self._start = time.perf_counter()
         self._thread = threading.Thread(target=self._run, name="changes")
@@ -236,11 +237,22 @@ class PacedChanges:
                 changes = self._catalogue.change(due)
                 made += due
                 self._result.made.update(item.kind for item in changes)
-                for change in changes[:: max(1, len(changes) // PROBES)][:PROBES]:
+                for change in self._chosen(changes):
                     probe = self._probes.submit(self._visible_ms, change)
                     self._waiting.append((change.kind, probe))
         except Exception as error:
             self._error = error
+
+    def _chosen(self, changes: Sequence[Change]) -> list[Change]:
+        """Some of a batch, of the kinds that were waited for the least so far."""
+        left = list(changes)
+        chosen: list[Change] = []
+        while left and len(chosen) < PROBES:
+            change = min(left, key=lambda item: self._probed[item.kind])
+            left.remove(change)
+            self._probed[change.kind] += 1
+            chosen.append(change)
+        return chosen
 
     def _visible_ms(self, change: Change) -> float:
         gone = change.kind == "delete"
