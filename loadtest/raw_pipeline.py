@@ -32,6 +32,7 @@ from bls_models.bundle import Bundle
 from bls_models.images import ImageLimits, decode_pixels
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
+from loadtest.baselines.parts import VectorSearch
 from loadtest.measurements import SERVING, Measurement
 from loadtest.photos import Photo
 from loadtest.processes import ProcessTrees, peak_memory
@@ -75,14 +76,14 @@ class Pipeline:
         }
         # Searching a small index takes less than waking other threads for it.
         faiss.omp_set_num_threads(1)
-        self._index = faiss.IndexFlatIP(bundle.image_dim)
-        self._owners: list[str] = []
         request = self._infer_request(1)
+        vectors, owners = [], []
         for row in read_catalog(catalog):
             if isinstance(row, CatalogRow):
                 for path in row.images:
-                    self._index.add(self._encode(request, self._decode(path.read_bytes())))
-                    self._owners.append(row.product["product_id"])
+                    vectors.append(self._encode(request, self._decode(path.read_bytes())))
+                    owners.append(row.product["product_id"])
+        self._search = VectorSearch(owners, np.concatenate(vectors))
 
     def _infer_request(self, clients: int) -> Any:
         return self._compiled[1 if clients == 1 else cpu_count()].create_infer_request()
@@ -100,8 +101,8 @@ class Pipeline:
         request = self._infer_request(1)
         found = []
         for photo in self._photos:
-            _, rows = self._index.search(self._encode(request, self._decode(photo.data)), TOP_K)
-            found.append(self._owners[rows[0, 0]])
+            best = self._search(self._encode(request, self._decode(photo.data)), TOP_K)
+            found.append(best[0][0])
         return found
 
     def run(self, clients: int, seconds: float) -> Measurement:
@@ -127,7 +128,7 @@ class Pipeline:
         request = self._infer_request(clients)
         while (begin := time.perf_counter()) < end:
             data = self._photos[number % len(self._photos)].data
-            self._index.search(self._encode(request, self._decode(data)), TOP_K)
+            self._search(self._encode(request, self._decode(data)), TOP_K)
             latencies.append((time.perf_counter() - begin) * 1e3)
             number += clients
 

@@ -19,6 +19,7 @@ from bls_models.settings import Settings
 from bls_models.specs import IMAGE_ENCODER
 from bls_models.store import EMBEDDINGS, PRODUCTS, Document, connect
 from bls_models.vectors import FloatArray, vector_from_binary
+from bls_models.view_scores import view_scores
 
 # The model repository whose image graph a baseline runs; the database is that of the settings.
 REPOSITORY_VARIABLE = "BASELINE_REPOSITORY"
@@ -28,7 +29,7 @@ Match = tuple[str, float]
 
 
 class VectorSearch:
-    """Exact search over the image vectors of all products.
+    """Exact search over the image vectors of all products, scored as ``product_match`` does.
 
     Args:
         owners: the product of each vector.
@@ -36,26 +37,23 @@ class VectorSearch:
     """
 
     def __init__(self, owners: Sequence[str], vectors: FloatArray) -> None:
-        self._owners = owners
+        self._ids, places = np.unique(np.array(owners, dtype=str), return_inverse=True)
+        self._owners = places.astype(np.int32)
         self._index = faiss.IndexFlatIP(vectors.shape[1])
         self._index.add(vectors)
-        counts = np.unique(np.array(owners), return_counts=True)[1]
-        self._most_views = int(counts.max(initial=1))
 
     def __call__(self, vector: FloatArray, top_k: int) -> list[Match]:
-        """The best products with the cosine of their best view.
+        """The best products with their scores.
 
         Args:
             vector: unit vector (1, D).
             top_k: products wanted.
         """
-        # So many rows hold at least that many products.
-        rows = min(top_k * self._most_views, self._index.ntotal)
-        scores, found = self._index.search(vector, rows)
-        matches: dict[str, float] = {}
-        for score, row in zip(scores[0], found[0], strict=True):
-            matches.setdefault(self._owners[row], float(score))
-        return list(matches.items())[:top_k]
+        # A product's score is made of all its views.
+        cosines, rows = self._index.search(vector, self._index.ntotal)
+        scores = view_scores(cosines, self._owners[rows[0]], len(self._ids))[0]
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        return [(str(self._ids[place]), float(scores[place])) for place in best]
 
 
 class Parts:
