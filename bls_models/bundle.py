@@ -57,6 +57,11 @@ class CaptionerBundle:
     max_new_tokens: int
     min_confidence: float
 
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes the pixels of ``caption_vision``."""
+        return Preprocess(self.image_size, self.resize)
+
 
 @dataclass(frozen=True)
 class Bundle:

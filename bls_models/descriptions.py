@@ -34,7 +34,7 @@ class Describer:
             CaptionerError: the bundle has no captioner.
         """
         captioner = self._bundle.require_captioner()
-        return Preprocess(captioner.image_size, captioner.resize)
+        return captioner.preprocess
 
     @property
     def fingerprint(self) -> str:

@@ -18,7 +18,6 @@ from bls_models.encoders import Encoders
 from bls_models.errors import CaptionerError, RequestError
 from bls_models.images import (
     ImageLimits,
-    Preprocess,
     decode_image,
     encoded_bytes,
     finest_preprocess,
@@ -110,9 +109,7 @@ class ProductMatcher:
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = bundle.preprocess
         captioner = bundle.captioner
-        self._caption_preprocess = (
-            None if captioner is None else Preprocess(captioner.image_size, captioner.resize)
-        )
+        self._caption_preprocess = None if captioner is None else captioner.preprocess
         self._finest = finest_preprocess(self._preprocess, self._caption_preprocess)
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
         self._waiter: CaptionWaiter[MatchRequest] = CaptionWaiter(self._answer_late)

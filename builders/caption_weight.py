@@ -12,7 +12,6 @@ from bls_models.bundle import Bundle
 from bls_models.captioner import Caption, Captioner
 from bls_models.cpu_engine import CpuEngines
 from bls_models.encoders import Encoders
-from bls_models.images import Preprocess
 from bls_models.index import IndexedProduct, IndexQuery, ProductIndex
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
@@ -73,7 +72,7 @@ class CaptionedSearch:
         engines = CpuEngines.from_repository(repository, ENGINE_SPECS)
         self._report = report
         self._preprocess = bundle.preprocess
-        self._caption_preprocess = Preprocess(captioner.image_size, captioner.resize)
+        self._caption_preprocess = captioner.preprocess
         self._min_confidence = captioner.min_confidence
         self._captioner = Captioner.from_repository(engines, bundle, repository)
         self._encoders = Encoders.from_repository(engines, bundle, repository)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.errors import BundleError, ProductMatchError, SetupError
-from bls_models.images import Preprocess
 from bls_models.specs import ENCODER_SPECS, ENGINE_SPECS, ModelSpec
 from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.config import BundleConfig, read_bundle_config
@@ -201,7 +200,7 @@ def _make_graphs(
     inputs = GraphInputs(
         bundle.preprocess,
         (repository / TOKENIZER_FILE).read_text(encoding="utf-8"),
-        None if captioner is None else Preprocess(captioner.image_size, captioner.resize),
+        None if captioner is None else captioner.preprocess,
     )
     graphs = BundleGraphs(graphs_folder(repository), config, inputs, report)
     for spec in engine_specs_of(bundle):

@@ -19,7 +19,7 @@ from rich.table import Table
 from bls_models.bundle import Bundle
 from bls_models.captioner import Captioner
 from bls_models.cpu_engine import CpuEngine, CpuEngines
-from bls_models.images import ImageLimits, Preprocess, decode_pixels
+from bls_models.images import ImageLimits, decode_pixels
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_CAPTIONER
 from loadtest.measurements import LoadError
 from loadtest.photos import Photo
@@ -183,7 +183,7 @@ def _pixels(repository: Path, photos: Sequence[Photo]) -> Pixels:
     captioner = Bundle.read(repository).require_captioner()
     limits, preprocess = (
         ImageLimits(10**8, 10**8),
-        Preprocess(captioner.image_size, captioner.resize),
+        captioner.preprocess,
     )
     return np.stack([decode_pixels(item.data, "photo", limits, preprocess)[0] for item in photos])
 

@@ -54,7 +54,7 @@ def captioner(engines: Engines, bundle: Bundle) -> Captioner:
 def pixels(bundle: Bundle) -> npt.NDArray[np.uint8]:
     """Twenty real pictures: more than an engine takes at once."""
     found = bundle.require_captioner()
-    preprocess = Preprocess(found.image_size, found.resize)
+    preprocess = found.preprocess
     paths = sorted((SAMPLE / "images").glob("*/*.webp"))[:60:3]
     return np.stack([_read(path, preprocess) for path in paths])
 

@@ -229,4 +229,4 @@ def test_an_unknown_command_is_answered_with_the_known_ones(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["compile"]) == 2
-    assert "build,engines,caption-weight,quality" in capsys.readouterr().err
+    assert "build,engines,caption-weight,duplicate-threshold,quality" in capsys.readouterr().err

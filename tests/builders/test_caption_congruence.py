@@ -12,7 +12,6 @@ from serving_support import REPOSITORY, ROOT
 from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.captioner import Caption, Captioner
 from bls_models.cpu_engine import CpuEngine, CpuEngines
-from bls_models.images import Preprocess
 from bls_models.specs import CAPTION_ENGINE_SPECS
 from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.calibration import image_feeds
@@ -31,7 +30,7 @@ def graphs(bundle: Bundle) -> BundleGraphs:
     inputs = GraphInputs(
         bundle.preprocess,
         (REPOSITORY / TOKENIZER_FILE).read_text(encoding="utf-8"),
-        Preprocess(captioner.image_size, captioner.resize),
+        captioner.preprocess,
     )
     return BundleGraphs(graphs_folder(REPOSITORY), read_bundle_config(bundle.name), inputs, print)
 
@@ -40,7 +39,7 @@ def graphs(bundle: Bundle) -> BundleGraphs:
 def pixels(bundle: Bundle) -> npt.NDArray[np.uint8]:
     """A catalogue picture and a held-out photo of every product."""
     captioner = bundle.require_captioner()
-    preprocess = Preprocess(captioner.image_size, captioner.resize)
+    preprocess = captioner.preprocess
     pictures = [
         path
         for product in read_catalogue(SAMPLE_CATALOGUE)

@@ -23,6 +23,7 @@ from bls_models.images import ImageLimits, Preprocess, decode_pixels
 from bls_models.ingest import IngestResult, ingest_request_from_tensors
 from bls_models.logs import LogWriter
 from bls_models.match_request import match_query_from_tensors
+from bls_models.request_ids import RequestId
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
 from bls_models.store import INGEST_LOG, Document, Store
@@ -131,7 +132,7 @@ def ingest(store: Store, database: Database[Document], settings: Settings) -> It
 def test_any_ingest_request_is_carried_out_or_refused(
     tensors: dict[str, npt.NDArray[Any]], ingest: Ingest
 ) -> None:
-    (outcome,) = ingest.run(ingest_request_from_tensors(tensors, "fuzz"))
+    (outcome,) = ingest.run(ingest_request_from_tensors(tensors, RequestId("fuzz")))
     assert isinstance(outcome, IngestResult | RequestError), repr(outcome)
     if isinstance(outcome, IngestResult) and outcome.status in ("created", "updated", "deleted"):
         assert_nothing_left_over(ingest.store.database)

@@ -25,7 +25,7 @@ from serving_support import (
 from bls_models.bundle import Bundle, CaptionerBundle
 from bls_models.captioner import Caption, Captioner
 from bls_models.cpu_engine import CpuEngines
-from bls_models.images import Preprocess, prepare_pixels
+from bls_models.images import prepare_pixels
 from bls_models.specs import CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER, PRODUCT_INGEST
 from product_match_client import BadRequestError, ProductMatchClient
 
@@ -67,7 +67,7 @@ def name(server: Serving, catalogue: Catalogue) -> Iterator[str]:
 
 def pixels_of(data: bytes, captioner: CaptionerBundle) -> npt.NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
-        preprocess = Preprocess(captioner.image_size, captioner.resize)
+        preprocess = captioner.preprocess
         return prepare_pixels(image.convert("RGB"), preprocess)
 
 

@@ -93,7 +93,7 @@ def test_a_callers_trace_goes_on_through_every_model(
     observed: Serving, collector: Collector, protocol: str
 ) -> None:
     trace_id, span_id, traceparent = new_context()
-    match_traced(observed, protocol, traceparent, 900 + len(protocol))
+    match_traced(observed, protocol, traceparent, 900 + (protocol == "grpc"))
     models = ("product_match", "image_encoder", "text_encoder", "product_index")
     spans = collector.trace(trace_id, "InferRequest", *models)
     assert spans["InferRequest"]["parentSpanId"] == span_id
