@@ -59,6 +59,10 @@ class DatabaseError(ServiceError):
     """MongoDB did not answer in time or refused."""
 
 
+class LogQueueError(ServiceError):
+    """The queue of entries for the database takes no more."""
+
+
 class MissingImageError(ServiceError):
     """A picture that a stored product names is not stored."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -74,7 +75,7 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def write(self, entries: list[Document]) -> None:
+    def write(self, entries: list[Document]) -> int:
         """Put entries into the queue; never raises.
 
         What cannot be queued is dropped, counted and reported: a request is answered without a
@@ -82,6 +83,9 @@ class LogWriter:
 
         Args:
             entries: each gets an ``_id`` unless it has one.
+
+        Returns:
+            The number of entries that were dropped.
         """
         encoded = []
         for entry in entries:
@@ -91,22 +95,25 @@ class LogWriter:
             except (BSONError, OverflowError):
                 logger.exception("a log entry cannot be stored and is dropped")
                 self._metrics.add(LOG_DROPPED, 1, self._collection.name, REFUSED)
+        dropped = len(entries) - len(encoded)
         if not encoded:
-            return
+            return dropped
         if self._queue is None:
             self._open()
-        try:
-            if self._queue is None:
-                self._drop(len(encoded))
-            else:
+        queued = False
+        if self._queue is not None:
+            with contextlib.suppress(sqlite3.Error):
                 self._queue.append(encoded)
-        except sqlite3.Error:
+                queued = True
+        if not queued:
+            dropped += len(encoded)
             self._drop(len(encoded))
         with self._changed:
             # Once for all entries of a batch: each waking costs more than an entry.
             if not self._waiting:
                 self._waiting = True
                 self._changed.notify()
+        return dropped
 
     def close(self) -> None:
         """Write what is queued, as far as the database answers; the rest stays in the queue."""

@@ -169,16 +169,16 @@ def test_what_a_full_queue_does_not_take_is_counted_and_the_rest_arrives(
     restartable.stop()
     log = LogWriter(unsteady, replace(unsteady_settings, log_queue_bytes=SMALL), metrics)
     with caplog.at_level(logging.ERROR, "bls_models.logs"):
-        for number in range(200):
-            log.write([{"number": number, "text": "x" * 1000}])
+        refused = sum(log.write([{"number": n, "text": "x" * 1000}]) for n in range(200))
         wait_for(lambda: "entries of match_log were dropped" in caplog.text, "the loss is said")
     dropped = metrics.values[LOG_DROPPED, (ENTRIES, "full")]
     assert 120 < dropped < 180, "about 64 of 200 kB fit"
+    assert refused == dropped
     folder = Path(unsteady_settings.log_queue_folder) / unsteady.database.name
     assert (folder / f"{ENTRIES}-0.sqlite3").stat().st_size <= SMALL
     restartable.start()
     wait_for(lambda: len(numbers(unsteady)) == 200 - dropped, "what was queued is written")
-    log.write(entries(1000))
+    assert log.write(entries(1000)) == 0
     wait_for(lambda: 1000 in numbers(unsteady), "there is room again")
     log.close()
     assert numbers(unsteady) == [*range(200 - dropped), 1000]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bls_models.errors import LogQueueError
 from bls_models.feedback import RECORDED, feedback_entry, feedback_from_tensors
 from bls_models.logs import LogWriter
 from bls_models.request_ids import request_id_from
@@ -37,7 +38,13 @@ class TritonPythonModel:
         """Record a batch; a bad request fails alone."""
         now = datetime.now(UTC)
         read = [_read(request, now) for request in requests]
-        self._log.write([item for item in read if not isinstance(item, Exception)])
+        if self._log.write([item for item in read if not isinstance(item, Exception)]):
+            # Which of them is not told; sending one again that was taken does no harm.
+            full = LogQueueError(
+                "feedback was not recorded: the queue for the database or its disk is full; see "
+                "that MongoDB is back, then send it again"
+            )
+            read = [item if isinstance(item, Exception) else full for item in read]
         return [
             _answer(item, request_id_from(request.request_id(), parameters_of(request)).value)
             for item, request in zip(read, requests, strict=True)
