@@ -47,7 +47,8 @@ def plot_figures(figures: Sequence[Figures], path: Path) -> None:
             chart.set(xlabel=AXES[sweep], xlim=(0, None), ylim=(0, None))
             chart.grid(alpha=0.3)
         _stage_bars(row[2], mine, loads)
-        row[2].set(title=f"mean time in each model, by {AXES[sweep]}", ylabel="ms", ylim=(0, None))
+        row[2].set(title="mean time in each model", ylabel="ms", ylim=(0, None))
+        row[2].set(xlabel=f"model, {AXES[sweep]}")
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path, dpi=110)
 
