@@ -39,6 +39,11 @@ def excess_of_parts(kind: str, data: bytes) -> tuple[str, str] | None:
 
 
 def _excess_of_jpeg(data: bytes) -> tuple[str, str] | None:
+    # A marker ends in FF and something else than 00. That many are the most there can be, and
+    # counting them takes a third of the time of going through the parts.
+    most_segments = data.count(b"\xff") - data.count(b"\xff\x00")
+    if most_segments <= MAX_JPEG_SEGMENTS and data.count(b"\xff\xda") <= MAX_JPEG_SCANS:
+        return None
     place, segments, scans = 2, 0, 0
     while marker := JPEG_MARKER.search(data, place):
         (code,) = marker[1]
