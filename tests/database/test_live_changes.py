@@ -90,6 +90,7 @@ def test_every_kind_of_change_is_seen_within_a_second_while_searches_go_on(
 ) -> None:
     live.add(PRODUCTS)
     followed.start()
+    wait_for(lambda: len(followed.ids) == PRODUCTS, "the index holds what is there")
     with Searches(followed) as searches:
         changes = PacedChanges(live, rate, lambda *which: sees(followed, *which))
         time.sleep(SECONDS)
