@@ -18,7 +18,11 @@ from loadtest.http_load import Address
 from loadtest.measurements import DATABASE, SERVING
 from local_server.database import local_database
 from local_server.triton import Ports, running_triton
-from product_match_client import AsyncProductMatchClient, ProductMatchClient
+from product_match_client import (
+    AsyncProductMatchClient,
+    ProductMatchClient,
+    ServiceUnavailableError,
+)
 from seed.importer import ImportCounts, import_catalog
 from seed.records import CatalogRow
 from seed.rows import read_catalog
@@ -115,10 +119,19 @@ def wait_for_index(url: str, products: int) -> None:
     """
     deadline = time.monotonic() + INDEX_SECONDS
     with ProductMatchClient(url) as client:
-        while client.match(texts="anything").details["index"]["products"] < products:
+        while _products(client) < products:
             if time.monotonic() > deadline:
                 raise SetupError(f"the index did not take up {products} products in time")
             time.sleep(0.1)
+
+
+def _products(client: ProductMatchClient) -> int:
+    """How many products the index holds; none while it loads."""
+    try:
+        products: int = client.match(texts="anything").details["index"]["products"]
+    except ServiceUnavailableError:
+        return 0
+    return products
 
 
 async def import_products(url: str, catalog: Path) -> ImportCounts:

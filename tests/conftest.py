@@ -18,7 +18,7 @@ from serving_support import (
     SampleProduct,
     Serving,
     serving,
-    wait_for,
+    wait_for_products,
 )
 
 from bls_models.bundle import Bundle
@@ -149,11 +149,3 @@ def catalogue(server: Serving, sample: list[SampleProduct]) -> list[SampleProduc
             assert client.upsert(item.product, item.images).status == "created"
         wait_for_products(client, len(sample))
     return sample
-
-
-def wait_for_products(client: ProductMatchClient, count: int) -> None:
-    """Wait until the index holds at least so many products."""
-    wait_for(
-        lambda: client.match(texts="a").details["index"]["products"] >= count,
-        f"the index holds {count} products",
-    )

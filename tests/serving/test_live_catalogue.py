@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pymongo.database import Database
 from rich.console import Console
-from serving_support import Serving, picture, send, serving, unit, wait_for
+from serving_support import Serving, picture, send, serving, unit, wait_for_products
 
 from bls_models.bundle import Bundle
 from bls_models.follower import IndexFollower
@@ -90,10 +90,7 @@ def test_changes_through_ingest_are_seen_by_matches_within_a_second_of_200_other
     live = live_catalogue(store, bundle)
     live.add(LIVE_PRODUCTS)
     with own.client("grpc") as client, own.client("http") as searcher:
-        wait_for(
-            lambda: searcher.match(texts="a").details["index"]["products"] == LIVE_PRODUCTS,
-            "the index holds what is there",
-        )
+        wait_for_products(searcher, LIVE_PRODUCTS)
         sees = index_sees(own.triton.grpc_url, bundle.text_dim, bundle.image_dim)
         changes = PacedChanges(live, RATE, sees)
         taken = {}
@@ -121,6 +118,9 @@ def test_two_servers_on_one_database_give_the_same_answers_after_changes_through
     live.add(LIVE_PRODUCTS)
     with serving(tmp_path / "second", settings.mongodb_uri, settings.database) as second:
         servers = (own, second)
+        for server in servers:
+            with server.client() as client:
+                wait_for_products(client, LIVE_PRODUCTS)
         sees = index_sees(second.triton.grpc_url, bundle.text_dim, bundle.image_dim)
         changes = PacedChanges(live, RATE / 4, sees)
 
