@@ -20,6 +20,7 @@ from bls_models.match import Search
 from bls_models.store import Store
 from bls_models.upsert_item import Duplicate, Upsert
 from bls_models.vectors import FloatArray
+from bls_models.view_scores import BEST_VIEW
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,8 @@ class DuplicateFinder:
             # The product itself may be among them.
             top_k=MAX_DUPLICATES + 1,
             min_score=self._cosine,
+            # Pictures are compared, not products: other views of theirs are no argument.
+            view_power=BEST_VIEW,
         )
 
 

@@ -21,7 +21,8 @@ class IndexQuery:
         offset: matches to skip.
         min_score: least score of a match.
         filter: filter JSON; empty for none.
-        view_power: of the mean of a product's views (``bls_models.view_scores``).
+        view_power: of the mean of a product's views, or the best alone
+            (``bls_models.view_scores``).
     """
 
     image_vectors: FloatArray

@@ -10,15 +10,19 @@ holds.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from bls_models.vectors import FloatArray
 
-# Towards infinity the score is that of the best view. docs/quality.md compares others.
+# docs/quality.md compares others.
 POWER = 8.0
-# Of the least distance, more would be beyond double precision.
+# Of the least distance, more would be beyond double precision; but see ``BEST_VIEW``.
 POWERS = (1.0, 32.0)
+# The limit of ever larger powers: the best view's cosine, whatever the others are.
+BEST_VIEW = math.inf
 # One power for all queries, or (n,) one a query.
 Powers = float | npt.NDArray[np.float64]
 # Of a view that is the query itself; any less is rounding, and its power must stay finite.
@@ -37,7 +41,7 @@ def view_scores(
         cosines: (n, r) of queries and views.
         owners: (r,) product of each view, 0 to ``count - 1``, -1 to leave it out.
         count: number of products.
-        powers: of the mean, within ``POWERS``; one, or (n,) one a query.
+        powers: of the mean, within ``POWERS``, or ``BEST_VIEW``; one, or (n,) one a query.
 
     Returns:
         (n, count) FP32; NaN for a product without views.
@@ -49,6 +53,11 @@ def view_scores(
     there = views > 0
     each = np.broadcast_to(powers, len(cosines)).tolist()
     for line, values, power in zip(scores, cosines, each, strict=True):
+        if power == BEST_VIEW:
+            best = np.full(count + 1, -np.inf, np.float32)
+            np.maximum.at(best, places, values)
+            line[there] = best[1:][there]
+            continue
         # In double precision: the power of the least distance is far beyond single.
         nearness = 1 / np.maximum(1 - values.astype(np.float64), LEAST_DISTANCE)
         total = np.bincount(places, nearness**power, count + 1)[1 : count + 1]

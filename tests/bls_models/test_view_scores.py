@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bls_models.view_scores import POWERS, view_scores
+from bls_models.view_scores import BEST_VIEW, POWERS, view_scores
 
 COSINES = st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=12)
 
@@ -67,3 +69,12 @@ def test_no_views_give_no_scores() -> None:
     empty = view_scores(np.zeros((2, 0), np.float32), np.zeros(0, np.int32), 3)
     assert empty.shape == (2, 3)
     assert np.isnan(empty).all()
+
+
+@given(views=st.lists(COSINES, min_size=1, max_size=4))
+def test_the_best_view_alone_can_be_asked_for(views: list[list[float]]) -> None:
+    owners = np.repeat(np.arange(len(views)), [len(of) for of in views]).astype(np.int32)
+    row = np.array([*itertools.chain(*views), 1.0], np.float32)
+    scores = view_scores(row[np.newaxis], np.append(owners, -1), len(views) + 1, BEST_VIEW)
+    assert scores[0, :-1].tolist() == [max(of) for of in views]
+    assert np.isnan(scores[0, -1])

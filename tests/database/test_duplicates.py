@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from ingest_support import RED, Ingest, request, upsert
+from PIL import Image
 from pymongo.database import Database
-from serving_support import SMALL_BUNDLE, blocks, encoded, picture, wait_for
+from serving_support import SMALL_BUNDLE, blocks, encoded, image_vector, picture, wait_for
 
 from bls_models.errors import IndexUnavailableError
 from bls_models.follower import IndexFollower
@@ -92,6 +94,25 @@ def test_the_same_picture_in_another_file_is_a_near_duplicate(
     (found,) = put(ingest, search, "b", copy).details["duplicates"]
     assert (found["product_id"], found["kind"]) == ("a", "near")
     assert 0.99 < found["cosine"] <= 1
+
+
+def test_a_product_with_many_other_views_is_found_by_the_one_that_is_near(
+    ingest: Ingest, search: Searched
+) -> None:
+    def cosine(share: float) -> float:
+        vectors = [image_vector(np.asarray(item)) for item in (blocks(1), mixed(share))]
+        return float(vectors[0] @ vectors[1])
+
+    def mixed(share: float) -> Image.Image:
+        return Image.blend(blocks(1), blocks(9), share)
+
+    threshold = Settings().duplicate_cosine
+    share = next(at for at in np.arange(0.99, 0, -0.01) if cosine(at) > threshold)
+    assert cosine(share) < threshold + 0.01, "a mean over the views would lie below"
+    put(ingest, search, "a", picture(1), *(picture(seed) for seed in range(10, 17)))
+    (found,) = put(ingest, search, "b", encoded(mixed(share))).details["duplicates"]
+    assert (found["product_id"], found["kind"]) == ("a", "near")
+    assert found["cosine"] == pytest.approx(cosine(share), abs=0.002)
 
 
 def test_duplicates_within_one_batch_are_told_of_on_both_sides(ingest: Ingest) -> None:
