@@ -18,8 +18,9 @@ MAX_PNG_CHUNKS = 10_000
 
 # The next marker, also after a scan's data, in which FF is followed by 00 or a restart marker.
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-# Markers without a length: TEM and a second start.
-PARAMETERLESS = frozenset(b"\x01\xd8")
+# Markers that a decoder takes for ones without a length: TEM, JPG, a second start, an end before
+# any scan, and those reserved for extensions.
+PARAMETERLESS = frozenset({0x01, 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)})
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 
 
@@ -48,7 +49,7 @@ def _excess_of_jpeg(data: bytes) -> tuple[str, str] | None:
     while marker := JPEG_MARKER.search(data, place):
         (code,) = marker[1]
         place = marker.end()
-        if code == END_OF_IMAGE:
+        if code == END_OF_IMAGE and scans:
             return None
         segments += 1
         scans += code == START_OF_SCAN

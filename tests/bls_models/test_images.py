@@ -410,6 +410,10 @@ class TestDamage:
         ("data", "found"),
         [
             (JPEG[:2] + b"\xff\xfe\0\2" * (MAX_JPEG_SEGMENTS + 1) + JPEG[2:], "segments"),
+            # An end before the pixels is none.
+            (JPEG[:2] + b"\xff\xd9" + b"\xff\xfe\0\2" * MAX_JPEG_SEGMENTS, "segments"),
+            # What follows a reserved marker is the next one, and not the length of what to skip.
+            (JPEG[:2] + (b"\xff\xf0\xff\xfa" + b"\xff\xfe\0\2" * 16_000) * 2, "segments"),
             (
                 png(8, 8, 8, 2, b"\0" * 200, *[b"tEXta\0b"] * (MAX_PNG_CHUNKS + 1)),
                 "chunks",
