@@ -166,7 +166,9 @@ class RowView:
         else:
             delta = self.delta if eligible is None else self.delta[eligible[self.delta]]
             scores, rows = self.main.search(queries, count, self.probed_share, eligible)
-            # A row that is dead by now may still be known to it.
+            # It is shared, and may have rows by now that this view does not; and it may still know
+            # one that is dead.
+            rows = np.where(rows < self.total, rows, NONE)
             gone = (rows == NONE) | (self.owners[rows] == NONE)
             scores = np.concatenate(
                 [np.where(gone, -np.inf, scores), self.cosines(queries, delta)], axis=1

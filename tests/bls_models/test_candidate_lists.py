@@ -13,8 +13,11 @@ import pytest
 from serving_support import unit
 
 from bls_models import index_upkeep
+from bls_models.candidate_index import CandidateIndex
 from bls_models.errors import SetupError
 from bls_models.index import IndexedProduct, IndexMatch, IndexOptions, IndexQuery, ProductIndex
+from bls_models.leases import Leases
+from bls_models.vector_rows import VectorRows
 from bls_models.vectors import FloatArray
 
 IMAGE_DIM, TEXT_DIM = 24, 16
@@ -225,6 +228,22 @@ def test_searches_and_changes_go_on_while_lists_are_trained(
     assert found[0].score == pytest.approx(1, abs=1e-5)
     assert "p2" not in index.product_ids()
     index.close()
+
+
+def test_lists_that_grow_during_a_search_do_not_disturb_it() -> None:
+    # As many as fill the arrays of a view to the last place.
+    vectors = unit(np.random.default_rng(2).normal(size=(512, IMAGE_DIM)))
+    rows = VectorRows(IMAGE_DIM, Leases(), 1.0)
+    rows.fill(np.arange(512, dtype=np.int32), vectors)
+    main = CandidateIndex.train(512, vectors)
+    main.add(np.arange(512, dtype=np.int32), vectors, main.assign(vectors))
+    rows.set_main(main)
+    view = rows.view()
+    newer = unit(vectors[:3] + 0.001)
+    main.add(np.arange(512, 515, dtype=np.int32), newer, main.assign(newer))
+    _, found = view.nearest(newer, 5, None)
+    assert all(number in line for number, line in enumerate(found))
+    assert found.max() < 512
 
 
 def test_lists_are_made_anew_when_the_catalogue_has_outgrown_them() -> None:
