@@ -15,11 +15,11 @@ import numpy.typing as npt
 from bls_models.errors import RequestError
 from bls_models.match_request import choice, without_batch_dimension
 from bls_models.product import PRODUCT_ID
+from bls_models.request_ids import REQUEST_ID
 from bls_models.specs import FEEDBACK_EVENTS, PRODUCT_FEEDBACK
 from bls_models.store import Document
 
 RECORDED = "recorded"
-REQUEST_ID = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ def feedback_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Feedback:
     }
     return Feedback(
         request_id=_matching(
-            inputs, "request_id", REQUEST_ID, "1 to 128 printable characters, as in the answer"
+            inputs,
+            "request_id",
+            REQUEST_ID,
+            "1 to 128 printable ASCII characters without spaces, as in the answer",
         ),
         product_id=_matching(
             inputs, "product_id", PRODUCT_ID, "1 to 128 characters without spaces or slashes"

@@ -66,17 +66,10 @@ def share_interval(successes: int, count: int) -> tuple[float, float]:
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
-def requests_with_feedback(
-    database: Database[Document], since: datetime | None = None
-) -> list[JudgedRequest]:
-    """All requests that feedback names and the match log still holds, oldest first.
-
-    Args:
-        database: the product database.
-        since: leave out feedback before that moment.
-    """
+def requests_with_feedback(database: Database[Document]) -> list[JudgedRequest]:
+    """All requests that feedback names and the match log still holds, oldest first."""
     told: dict[str, list[Document]] = defaultdict(list)
-    for item in database[FEEDBACK].find({} if since is None else {"time": {"$gte": since}}):
+    for item in database[FEEDBACK].find():
         told[item["request_id"]].append(item)
     ids = list(told)
     entries: dict[str, Document] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from bls_models.bundle import Bundle
 from bls_models.change_stream import StreamEndedError
 from bls_models.errors import ProductError
-from bls_models.filter_columns import Columns
+from bls_models.filter_columns import declared_values
 from bls_models.index import IndexedProduct, ProductIndex
 from bls_models.store import INDEX_FIELDS, Document, Store
 from bls_models.vectors import FloatArray, vector_from_binary
@@ -238,7 +238,7 @@ class ProductLoader:
         """What the index keeps of a product; None, and it is left out, if that cannot be kept."""
         fields = {name: document[name] for name in INDEX_FIELDS if name in document}
         try:
-            Columns().set(0, fields)
+            declared_values(fields)
         except ProductError as error:
             self._leave_out(document, str(error))
             return None

@@ -15,7 +15,7 @@ from typing import Any
 # HTTP headers have no case, and Triton writes this one as X-Request-Id.
 HEADER = "x-request-id"
 # Printable ASCII without spaces: safe in headers, log lines and queries. The gateway has it too.
-_USABLE = re.compile(r"[!-~]{1,128}")
+REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 
 @dataclass(frozen=True)
@@ -49,4 +49,4 @@ def request_id_from(own: str, parameters: Mapping[str, Any]) -> RequestId:
 
 
 def _usable(value: object) -> str:
-    return value if isinstance(value, str) and _USABLE.fullmatch(value) else ""
+    return value if isinstance(value, str) and REQUEST_ID.fullmatch(value) else ""

@@ -20,7 +20,7 @@ DUPLICATE_MODES = ("report", "never")
 # What may be said of a match.
 FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
 # What product_index does beside searching: compare itself with the database, and mend itself.
-INDEX_OPERATIONS = ("check", "repair")
+CHECK, REPAIR = INDEX_OPERATIONS = ("check", "repair")
 
 # What a query of product_match is made of: photos, words, or both.
 QUERY_KINDS = ("image", "text", "both")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from bls_models.errors import ConflictError, IndexUnavailableError, ProductError
 from bls_models.filter_columns import declared_values
 from bls_models.index import ProductIndex
+from bls_models.product import stored_revision
 from bls_models.product_loader import LeftOut, strange_key
 from bls_models.store import INDEX_FIELDS, Document, Store
 
@@ -246,7 +247,7 @@ class SyncCheck:
             if indexed is None and left_out is None:
                 return None
             return Difference(GONE, 0, f"the index has write {indexed}")
-        write_id, revision = document.get("write_id"), document.get("revision", 0)
+        write_id, revision = document.get("write_id"), stored_revision(document)
         if indexed is None:
             if left_out is None or left_out.write_id != write_id:
                 return Difference(MISSING, revision, f"stored by write {write_id}")

@@ -85,7 +85,7 @@ class Variants:
             cross_modal_weight=settings.cross_modal_weight,
         )
         shares: dict[Variant, float] = {}
-        for name, values in _object(settings.variants or "{}", "a JSON object").items():
+        for name, values in _object(settings.variants or "{}").items():
             if not _NAME.fullmatch(name) or name == DEFAULT:
                 raise _refusal(
                     f"the name {name!r}",
@@ -117,13 +117,13 @@ class Variants:
         return self._default
 
 
-def _object(text: str, expected: str) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise _refusal(f"no JSON ({error})", expected) from error
+        raise _refusal(f"no JSON ({error})", "a JSON object") from error
     if not isinstance(value, dict):
-        raise _refusal(f"a JSON {type(value).__name__}", expected)
+        raise _refusal(f"a JSON {type(value).__name__}", "a JSON object")
     return value
 
 

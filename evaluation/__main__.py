@@ -17,14 +17,20 @@ from pathlib import Path
 from rich.console import Console
 
 from bls_models.bundle import Bundle
-from bls_models.errors import ProductMatchError, SetupError
+from bls_models.errors import ProductMatchError
 from bls_models.specs import QUERY_KINDS
 from builders.calibration import pictures_of_folder
 from evaluation.contact_sheet import contact_sheet
 from evaluation.figures import Outcome
 from evaluation.ranking import DirectRanker, Ranker, Report, asked_with, served_ranker
 from evaluation.report import KindResult, report_from_results, show_results
-from evaluation.sets import LAYOUTS, EvaluationQuery, EvaluationSet, evaluation_set
+from evaluation.sets import (
+    LAYOUTS,
+    EvaluationQuery,
+    EvaluationSet,
+    evaluation_set,
+    is_evaluation_set,
+)
 from loadtest.report import machine, write_report
 from product_match_client import ClientError
 
@@ -109,9 +115,9 @@ def stranger_queries(path: Path) -> list[EvaluationQuery]:
     """Queries for what is not in the catalogue: those of a set, or a folder's photos.
 
     Raises:
-        SetupError: there are none.
+        SetupError: there are none, or the set cannot be used.
     """
-    with contextlib.suppress(SetupError):
+    if is_evaluation_set(path):
         return list(evaluation_set(path).queries)
     photos = pictures_of_folder(path, MOST_STRANGERS)
     return [EvaluationQuery(photo.name, photo, "", frozenset({""}), "") for photo in photos]

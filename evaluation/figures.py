@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bls_models.feedback_report import share_interval
 from evaluation.ranking import Ranking
 from evaluation.sets import EvaluationQuery
 
-# The two-sided 95% quantile of the normal distribution.
-Z = 1.959964
 RESAMPLES = 2000
 Interval = tuple[float, float]
 Values = npt.NDArray[np.float64]
@@ -92,9 +90,9 @@ def figures_from_outcomes(outcomes: Sequence[Outcome]) -> Figures:
     return Figures(
         queries=count,
         top1=first / count,
-        top1_interval=wilson_interval(first, count),
+        top1_interval=share_interval(first, count),
         top5=five / count,
-        top5_interval=wilson_interval(five, count),
+        top5_interval=share_interval(five, count),
         mrr=float(reciprocal.mean()),
         mrr_interval=bootstrap_interval(reciprocal),
         map=float(precision.mean()),
@@ -122,17 +120,6 @@ def confusions(outcomes: Sequence[Outcome]) -> list[tuple[str, str, int]]:
 
 def _most_first(item: tuple[tuple[str, str], int]) -> tuple[int, tuple[str, str]]:
     return -item[1], item[0]
-
-
-def wilson_interval(hits: int, count: int) -> Interval:
-    """The 95% Wilson score interval of a share; of 0 queries it is everything."""
-    if not count:
-        return 0.0, 1.0
-    share = hits / count
-    scale = 1 + Z**2 / count
-    centre = (share + Z**2 / (2 * count)) / scale
-    reach = Z / scale * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    return max(0.0, centre - reach), min(1.0, centre + reach)
 
 
 def bootstrap_interval(values: Values) -> Interval:

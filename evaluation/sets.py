@@ -18,8 +18,9 @@ LAYOUTS = (
     "queries), a folder in the Grocery Store layout (train.txt, val.txt, classes.csv), or a .csv "
     "file with the columns product_id and image, text or both"
 )
-# Between the right products of one query.
-SEPARATOR = "|"
+
+# What tells a folder's layout.
+GROCERY_FILE, SAMPLE_FILE = "train.txt", "products.jsonl"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,13 @@ class EvaluationSet:
         return max(len(row.images) for row in self.rows)
 
 
+def is_evaluation_set(path: Path) -> bool:
+    """Whether a path has one of the ``LAYOUTS``, as far as names tell."""
+    return path.suffix.lower() == ".csv" or any(
+        (path / name).is_file() for name in (GROCERY_FILE, SAMPLE_FILE)
+    )
+
+
 def evaluation_set(
     dataset: Path | None, catalog: Path | None = None, iconic: bool = False
 ) -> EvaluationSet:
@@ -77,7 +85,7 @@ def evaluation_set(
         SetupError: nothing there is a known layout, or a line is wrong.
     """
     folder = SAMPLE_CATALOGUE if dataset is None else dataset
-    grocery = (folder / "train.txt").is_file()
+    grocery = (folder / GROCERY_FILE).is_file()
     if iconic and not grocery:
         raise SetupError(f"{folder} has no studio pictures; --iconic is for the Grocery layout")
     if folder.suffix.lower() == ".csv":
@@ -91,7 +99,7 @@ def evaluation_set(
             {},
             "the category",
         )
-    if (folder / "products.jsonl").is_file():
+    if (folder / SAMPLE_FILE).is_file():
         products = read_catalogue(folder)
         words = {_id(item): _attribute_words(item) for item in products}
         return _set(folder.name, products, words, "the attributes' values and the category")
@@ -156,7 +164,9 @@ def _csv_queries(path: Path, categories: dict[str, str]) -> Iterator[EvaluationQ
             )
         for values in reader:
             place = f"{path}, line {reader.line_num}"
-            wanted = [word.strip() for word in (values["product_id"] or "").split(SEPARATOR)]
+            wanted = (values["product_id"] or "").split()
+            if not wanted:
+                raise SetupError(f"{place}: no product_id")
             unknown = [word for word in wanted if word not in categories]
             if unknown:
                 raise SetupError(f"{place}: product {unknown[0]!r} is not in the catalogue")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.figures import Interval, Outcome, wilson_interval
+from bls_models.feedback_report import share_interval
+from evaluation.figures import Interval, Outcome
 
 BIN = 0.05
 STEP = 0.01
@@ -64,7 +65,7 @@ def score_bins(outcomes: Sequence[Outcome]) -> list[ScoreBin]:
                 round(float(number) * BIN, 2),
                 len(own),
                 float(own.mean()),
-                wilson_interval(int(own.sum()), len(own)),
+                share_interval(int(own.sum()), len(own)),
             )
         )
     return bins

@@ -11,8 +11,6 @@ from bls_models.errors import SetupError
 from bls_models.feedback_report import JudgedRequest
 
 COLUMNS = ("image", "text", "product_id")
-# As ``evaluation.sets`` reads several right products, and as words follow each other.
-SEPARATOR = "|"
 
 
 def photos_by_hash(folder: Path) -> dict[str, Path]:
@@ -56,6 +54,6 @@ def write_queries(
                 lost += 1
                 continue
             image = str(known[0].resolve()) if known else ""
-            lines.writerow([image, " ".join(request.texts), SEPARATOR.join(request.accepted)])
+            lines.writerow([image, " ".join(request.texts), " ".join(request.accepted)])
             written += 1
     return written, lost

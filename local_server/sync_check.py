@@ -12,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bls_models.errors import ServiceError
-from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
+from bls_models.specs import CHECK, PRODUCT_INDEX, REPAIR
 
-CHECK, REPAIR = INDEX_OPERATIONS
 # A large catalogue is read page by page.
 TIMEOUT_SECONDS = 600.0
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bls_models.feedback_report import share_interval
 from evaluation.contact_sheet import GREEN, RED, TILE, contact_sheet
 from evaluation.figures import (
     Outcome,
@@ -16,7 +17,6 @@ from evaluation.figures import (
     confusions,
     figures_by_category,
     figures_from_outcomes,
-    wilson_interval,
 )
 from evaluation.ranking import Ranking
 from evaluation.report import KindResult, report_from_results
@@ -38,21 +38,13 @@ def test_figures_are_those_of_the_right_products_places() -> None:
     assert (found.queries, found.top1, found.top5) == (4, 0.25, 0.5)
     assert found.mrr == pytest.approx((1 + 1 / 2 + 1 / 6) / 4)
     assert found.map == pytest.approx(found.mrr)
-    assert found.top1_interval == wilson_interval(1, 4)
+    assert found.top1_interval == share_interval(1, 4)
 
 
 def test_several_right_products_count_by_the_average_precision() -> None:
     found = figures_from_outcomes([outcome("ab", "axb")])
     assert found.mrr == 1
     assert found.map == pytest.approx((1 + 2 / 3) / 2)
-
-
-def test_the_wilson_interval_is_the_published_one() -> None:
-    # 81 of 263: Newcombe 1998, method 3.
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(0, 10) == pytest.approx((0, 0.2775), abs=5e-5)
-    assert wilson_interval(10, 10) == pytest.approx((0.7225, 1), abs=5e-5)
-    assert wilson_interval(0, 0) == (0, 1)
 
 
 def test_the_bootstrap_interval_holds_the_mean_and_narrows_with_the_queries() -> None:

@@ -72,7 +72,7 @@ def test_of_the_grocery_layout_the_studio_pictures_can_be_the_only_views(folder:
 
 
 def test_a_csv_names_photos_words_and_right_products(folder: Path) -> None:
-    path = write_queries(folder, "image,text,product_id\n../a.png,,m1\n,a mug,m1|m2\n")
+    path = write_queries(folder, "image,text,product_id\n../a.png,,m1\n,a mug,m1 m2\n")
     content = evaluation_set(path, folder / "products.csv")
     assert [query.product_ids for query in content.queries] == [{"m1"}, {"m1", "m2"}]
     assert [query.text for query in content.queries] == ["", "a mug"]

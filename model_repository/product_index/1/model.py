@@ -17,7 +17,7 @@ from bls_models.index_wire import (
 )
 from bls_models.product import json_bytes
 from bls_models.settings import Settings
-from bls_models.specs import PRODUCT_INDEX
+from bls_models.specs import PRODUCT_INDEX, REPAIR
 from bls_models.store import Store, connect
 from bls_models.sync_check import SyncCheck
 from bls_models.triton import (
@@ -86,7 +86,7 @@ class TritonPythonModel:
             else:
                 send(_response([], self._follower.info() | {"sync_check": outcome}))
 
-        self._check.start(operation == "repair", reply)
+        self._check.start(operation == REPAIR, reply)
 
     def finalize(self) -> None:
         """Stop following the database."""
