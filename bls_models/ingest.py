@@ -218,18 +218,7 @@ class ProductIngester:
                 "caption", repr(request.caption), f"{NEVER!r} for operation {request.operation!r}"
             )
         if request.operation == "reembed":
-            stored = self._store.find_products([product_id]).get(product_id)
-            if stored is None:
-                raise ProductError(
-                    "product.product_id", f"{product_id!r} is not stored", "a stored product's id"
-                )
-            document = client_document(stored)
-            return Upsert(
-                check_product(document),
-                images=None,
-                reembed=True,
-                returns_generated=_is_generated(document),
-            )
+            return Upsert({"product_id": product_id}, images=None, reembed=True)
         if request.operation != "upsert":
             return product_id
         images = request.images
@@ -246,7 +235,7 @@ class ProductIngester:
             check_product(value),
             images,
             describe=request.caption != NEVER,
-            returns_generated=_is_generated(value),
+            returns_generated=value.get("description_generated") is True,
             find_duplicates=request.duplicates == REPORT,
         )
 
@@ -280,11 +269,6 @@ def _status(outcome: Outcome) -> str:
     if isinstance(outcome, RequestError):
         return "client_error"
     return "error" if isinstance(outcome, Exception) else outcome.status
-
-
-def _is_generated(document: Mapping[str, Any]) -> bool:
-    """Whether a document says that its description is a generated one."""
-    return document.get("description_generated") is True
 
 
 def _details(upsert: Upsert) -> dict[str, Any]:

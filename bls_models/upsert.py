@@ -21,6 +21,7 @@ from bls_models.errors import (
     CaptionerError,
     ConflictError,
     MissingImageError,
+    ProductError,
     RequestError,
 )
 from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
@@ -91,7 +92,10 @@ class Upserter:
         stored = self._store.find_products([upsert.product_id for upsert in upserts])
         changed = []
         for upsert in upserts:
-            upsert.read_from(stored.get(upsert.product_id))
+            try:
+                upsert.read_from(stored.get(upsert.product_id))
+            except ProductError as error:
+                upsert.error = error
         self._add_descriptions([item for item in upserts if item.describe])
         for upsert in upserts:
             if upsert.error is not None:
@@ -117,8 +121,7 @@ class Upserter:
         data = {key: data for item in upserts for key, data in (item.data or {}).items()}
         intent = self._journal.begin(
             [upsert.product_id for upsert in upserts],
-            [item["write_id"] for item in stored if "write_id" in item]
-            + [upsert.write_id for upsert in upserts],
+            [item.get("write_id") for item in stored] + [upsert.write_id for upsert in upserts],
             [
                 *(sha256 for upsert in upserts for sha256 in upsert.hashes),
                 *(sha256 for document in stored for sha256 in stored_hashes(document)),

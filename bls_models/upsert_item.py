@@ -9,8 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bls_models.errors import ProductError
 from bls_models.pictures import stored_hashes
-from bls_models.product import mapping_or_empty, stored_revision
+from bls_models.product import (
+    check_product,
+    client_document,
+    mapping_or_empty,
+    stored_revision,
+)
 from bls_models.query_captions import NO_IMAGE, NOT_ASKED, OK, CaptionOutcome
 from bls_models.store import Document
 from bls_models.vectors import FloatArray
@@ -40,9 +46,9 @@ class Upsert:
     without one keeps it as long as that picture is its first.
 
     Args:
-        product: the checked client fields.
+        product: the checked client fields; for ``reembed`` the id alone.
         images: encoded images; None keeps the stored ones.
-        reembed: write even if nothing changed, with every vector computed anew.
+        reembed: write what is stored once more, with every vector computed anew.
         describe: describe the first picture where there is no description.
         returns_generated: the client says that the description is a generated one, as of a
             document that it was given; where it is, that counts as sent without one.
@@ -67,7 +73,7 @@ class Upsert:
         # None: not looked for.
         self.duplicates: list[Duplicate] | None = None
         self.duplicates_failed = False
-        self._returns_generated = returns_generated
+        self._returns_generated = returns_generated or reembed
         self.caption = CaptionOutcome(NOT_ASKED)
         # The same picture sent twice is one view.
         self.data: dict[str, bytes] | None = None
@@ -81,10 +87,25 @@ class Upsert:
         self.status = ""
         self.revision = 0
         self.error: Exception | None = None
-        self.read_from(None)
+        self._start_from(None)
 
     def read_from(self, stored: Document | None) -> None:
-        """Start from what is stored now; all that depends on it is forgotten."""
+        """Start from what is stored now; all that depends on it is forgotten.
+
+        Raises:
+            ProductError: nothing is stored that could be embedded anew, or not a valid product.
+        """
+        if self.reembed:
+            if stored is None:
+                raise ProductError(
+                    "product.product_id",
+                    f"{self.product_id!r} is not stored",
+                    "a stored product's id",
+                )
+            self._sent = check_product(client_document(stored))
+        self._start_from(stored)
+
+    def _start_from(self, stored: Document | None) -> None:
         self.stored = stored
         self.write_id = uuid.uuid4().hex
         self.revision = stored_revision(stored) + 1 if stored else 1

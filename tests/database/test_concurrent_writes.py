@@ -29,7 +29,7 @@ from pymongo.database import Database
 from serving_support import picture, wait_for
 
 from bls_models.errors import ConflictError
-from bls_models.ingest import IngestRequest, IngestResult
+from bls_models.ingest import IngestRequest, IngestResult, Outcome
 from bls_models.logs import LogWriter
 from bls_models.pictures import Pictures
 from bls_models.settings import Settings
@@ -122,12 +122,13 @@ class Server:
     def restart(self, before: Callable[[int], None] = lambda step: None) -> None:
         self.listener.steps, self.listener.before = 0, before
 
-    def run(self, operation: IngestRequest) -> None:
+    def run(self, operation: IngestRequest) -> Outcome:
         """Carry out an operation that may lose against the other, but never fails otherwise."""
         (outcome,) = self.ingest.run(operation)
         assert isinstance(outcome, IngestResult | ConflictError) or "is not stored" in str(
             outcome
         ), repr(outcome)
+        return outcome
 
 
 @pytest.fixture
@@ -184,6 +185,34 @@ def test_another_server_may_write_between_any_two_steps(
                 break
             assert_nothing_left_over(database)
         assert step > 5, "the operation takes several steps"
+
+
+@pytest.mark.parametrize("operation", ["upsert", "delete"])
+def test_a_product_computed_anew_never_undoes_what_another_server_does(
+    operation: str, servers: tuple[Server, Server], database: Database[Document]
+) -> None:
+    changed = upsert({**RED, "price": 1.0}) if operation == "upsert" else request("delete")
+    first, second = servers
+    for step in itertools.count():
+        prepare(database, second, [upsert(RED, SHARED)])
+        outcomes: list[Outcome] = []
+
+        def intervene(now: int, step: int = step, outcomes: list[Outcome] = outcomes) -> None:
+            if now == step:
+                outcomes.append(second.run(changed))
+
+        first.restart(intervene)
+        first.run(request("reembed"))
+        first.restart()
+        if not outcomes:
+            break
+        found = database["products"].find_one({"_id": "mug"})
+        if operation == "delete":
+            assert found is None, f"deleted before step {step}"
+        else:
+            assert found is not None
+            assert found["price"] == 1.0, f"changed before step {step}"
+    assert step > 5, "the operation takes several steps"
 
 
 def interleaved(
