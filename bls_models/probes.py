@@ -23,6 +23,8 @@ PICTURE = (
     "AElFTkSuQmCC"
 )
 TOP_K = 1
+# Grey is like nothing, and yet documents are to be read for it.
+MIN_SCORE = -1.0
 
 
 def probe_body() -> dict[str, Any]:
@@ -31,6 +33,7 @@ def probe_body() -> dict[str, Any]:
         {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": [TEXT]},
         {"name": "image", "datatype": "BYTES", "shape": [1, 1], "data": [PICTURE]},
         {"name": "top_k", "datatype": "INT32", "shape": [1, 1], "data": [TOP_K]},
+        {"name": "min_score", "datatype": "FP32", "shape": [1, 1], "data": [MIN_SCORE]},
     ]
     return {
         "id": "probe",
@@ -52,6 +55,7 @@ def is_probe(parameters: Mapping[str, Any], query: MatchQuery) -> bool:
         and query.texts == (TEXT,)
         and query.images == (PICTURE.encode(),)
         and query.top_k == TOP_K
+        and query.min_score == MIN_SCORE
         and not query.filter
         and not query.offset
     )

@@ -127,14 +127,23 @@ def test_generate_takes_the_id_from_the_body_and_not_from_the_header(server: Ser
 # --- probes ---------------------------------------------------------------------------------------
 
 
-def send_body(server: Serving, body: Mapping[str, Any]) -> None:
+def send_body(server: Serving, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a body of ``infer``; returns the answer's outputs by name."""
     request = urllib.request.Request(
         f"{server.triton.http_url}/{probe.ENDPOINT}",
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request) as answer:
-        assert answer.status == 200
+        return {item["name"]: item["data"] for item in json.load(answer)["outputs"]}
+
+
+@pytest.mark.usefixtures("catalogue")
+def test_a_probe_finds_a_product_and_so_reads_a_document(server: Serving) -> None:
+    outputs = [{"name": "product_id"}, {"name": "product"}]
+    answer = send_body(server, {**probe_body(), "outputs": outputs})
+    (product_id,), (product,) = answer["product_id"], answer["product"]
+    assert json.loads(product)["product_id"] == product_id
 
 
 def test_answered_probes_stay_out_of_the_log(server: Serving) -> None:
@@ -156,6 +165,7 @@ def test_answered_probes_stay_out_of_the_log(server: Serving) -> None:
         {"text": ["a secret"]},
         {"image": [picture(5).hex()], "text": ["probe"]},
         {"top_k": [100]},
+        {"min_score": [0.5]},
         {"filter": ['{"category": "mug"}']},
         {PARAMETER: "true"},
         {PARAMETER: 1},
