@@ -6,19 +6,17 @@ by ``model_repository/*/1/model.py`` alone.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
+from bls_models.call_traces import call_arguments
 from bls_models.errors import (
     CaptionerError,
     EncoderError,
@@ -37,10 +35,6 @@ from bls_models.timed_calls import TimedCalls
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 logger = logging.getLogger(__name__)
-
-
-# What says to a call of another model which trace it belongs to; empty where it belongs to none.
-_trace: ContextVar[Mapping[str, Any]] = ContextVar("trace", default=MappingProxyType({}))
 
 
 class _TritonHandler(logging.Handler):
@@ -84,22 +78,6 @@ def parameters_of(request: Any) -> dict[str, Any]:
     """A request's parameters, forwarded headers among them."""
     parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
     return parameters
-
-
-@contextlib.contextmanager
-def traced(requests: Sequence[Any]) -> Iterator[None]:
-    """Within the block calls of other models join the trace of the batch's first traced request.
-
-    A batch shares its calls, and a call has one trace. The block must end before the requests are
-    answered, for Triton frees a trace with its request; threads that go on do not inherit it.
-    """
-    traces = (request.trace() for request in requests)
-    trace = next((trace for trace in traces if trace.get_context()), None)
-    token = _trace.set({} if trace is None else {"trace": trace})
-    try:
-        yield
-    finally:
-        _trace.reset(token)
 
 
 def tensors_of(request: Any) -> dict[str, npt.NDArray[Any]]:
@@ -175,7 +153,7 @@ def run_model(
         requested_output_names=model.output_names,
         inputs=list(tensors),
         preferred_memory=pb_utils.PreferredMemory(memory, 0),
-        **_trace.get(),
+        **call_arguments(),
     )
     answer = request.exec()
     if answer.has_error():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
+from bls_models.call_traces import traced
 from bls_models.captioner import Caption, Captioner
 from bls_models.errors import CaptionerError
 from bls_models.gpu_arrays import cupy_for
@@ -20,7 +21,6 @@ from bls_models.triton import (
     response,
     set_up_logging,
     tensors_of,
-    traced,
 )
 from bls_models.triton_gpu import GpuCaptionEngines
 

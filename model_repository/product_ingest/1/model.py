@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
+from bls_models.call_traces import traced
 from bls_models.caption_queue import CaptionQueue
 from bls_models.encoders import Encoders
 from bls_models.ingest import IngestResult, ProductIngester, ingest_request_from_tensors
@@ -26,7 +27,6 @@ from bls_models.triton import (
     response,
     set_up_logging,
     tensors_of,
-    traced,
 )
 from bls_models.triton_metrics import TritonMetrics
 from bls_models.write_journal import WriteJournal, WriteRecovery

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
+from bls_models.call_traces import traced
 from bls_models.caption_queue import CaptionQueue
 from bls_models.encoders import Encoders
 from bls_models.logs import LogWriter
@@ -29,7 +30,6 @@ from bls_models.triton import (
     response,
     set_up_logging,
     tensors_of,
-    traced,
 )
 from bls_models.triton_metrics import TritonMetrics
 
