@@ -248,6 +248,19 @@ def test_containers_get_only_variables_that_their_programs_read() -> None:
         assert environment(container(manifests, "gateway")).keys() <= names(GatewayOptions)
 
 
+def test_a_setting_that_the_chart_has_a_value_for_is_set_once() -> None:
+    with helm_python.Chart.load(CHART) as chart:
+        schema = chart.schema
+    assert schema is not None
+    settings = {name: "x" for name in schema["properties"]["settings"]["properties"]}
+    for values in (MINIMAL, ALL_ON):
+        variables = container(render(merged(values, {"settings": settings})), "triton")["env"]
+        names = [item["name"] for item in variables]
+        assert len(names) == len(set(names))
+        given = {item["name"]: item.get("value") for item in variables}
+        assert settings.items() <= given.items()
+
+
 # --- logs and traces --------------------------------------------------------------------------
 
 
