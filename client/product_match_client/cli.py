@@ -19,6 +19,7 @@ from product_match_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, ProductM
 from product_match_client.credentials import API_KEY_VARIABLE, headers_from_environment
 from product_match_client.documents import attribute_from_text, price_from_text
 from product_match_client.errors import BadRequestError, ClientError
+from product_match_client.results import MatchResult
 from product_match_client.tables import print_description, print_matches, print_product
 
 EXIT_OK = 0
@@ -101,7 +102,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     match.add_argument("--top-k", type=int, metavar="N", help="how many products (default: 5)")
     match.add_argument("--offset", type=int, metavar="N", help="how many of the best to skip")
-    match.add_argument("--min-score", type=float, metavar="S", help="leave out lower scores")
+    match.add_argument(
+        "--min-score",
+        type=float,
+        metavar="S",
+        help="leave out lower scores (default: the server's; -1 leaves out nothing)",
+    )
     match.add_argument(
         "--caption",
         choices=CAPTION_MODES,
@@ -161,7 +167,7 @@ def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console
         _print_json(dataclasses.asdict(result))
     else:
         first_rank = 1 + (arguments.offset or 0)
-        print_matches(result, console, first_rank, hints_for_no_match(arguments))
+        print_matches(result, console, first_rank, hints_for_no_match(arguments, result))
     return EXIT_OK
 
 
@@ -200,16 +206,17 @@ def run_get(arguments: argparse.Namespace, client: ProductMatchClient, console: 
     return EXIT_OK
 
 
-def hints_for_no_match(arguments: argparse.Namespace) -> list[str]:
+def hints_for_no_match(arguments: argparse.Namespace, result: MatchResult) -> list[str]:
     """What could be changed in a ``match`` that found nothing."""
     hints = []
-    if arguments.min_score is not None:
+    # The request's own, or the server's default.
+    if result.details.get("min_score") is not None:
         hints.append("a lower --min-score")
     if arguments.filter is not None:
         hints.append("fewer conditions in --filter")
     if arguments.offset:
         hints.append("a smaller --offset")
-    # Without a limit every product is a match, so the catalogue has none.
+    # Without conditions every product is a match, so the catalogue has none.
     return hints or ["adding products: product-match add, or python -m seed import"]
 
 

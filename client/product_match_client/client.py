@@ -108,7 +108,8 @@ class ProductMatchClient:
             offset: how many of the best to skip, for paging.
             filter: conditions on the products, in the part of MongoDB's query language that
                 the server knows, e.g. ``{"price": {"$lt": 50}}``.
-            min_score: leave out products whose score is lower.
+            min_score: leave out products whose score is lower. The server has a default for each
+                kind of query; -1 leaves out nothing.
             caption: whether the server describes the first photo in words: ``never``, ``auto``
                 (photos without text) or ``always``. The server's default is ``auto``, and
                 ``never`` answers soonest.

@@ -41,7 +41,8 @@ class MatchResult:
 
     Attributes:
         matches: may be empty, which is an answer and not a failure.
-        details: request_id; variant, of an A/B test; bundle (name, fingerprint); index; caption,
+        details: request_id; variant, of an A/B test; bundle (name, fingerprint); index; min_score,
+            what weaker matches were left out for; likely, whether the best one is one; caption,
             what became of it; degraded, the parts that could not do their share; milliseconds, by
             stage and in total.
         caption: the first photo in words; empty where there is no caption.

@@ -123,17 +123,26 @@ def test_match_prints_json(fake: type[FakeClient], capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("flags", "hint"),
+    ("flags", "least", "hint"),
     [
-        ([], "adding products"),
-        (["--min-score", "0.9"], "a lower --min-score"),
-        (["--filter", "{}", "--offset", "5"], "fewer conditions in --filter; a smaller --offset"),
+        ([], None, "adding products"),
+        ([], 0.4, "a lower --min-score"),
+        (["--min-score", "0.9"], 0.9, "a lower --min-score"),
+        (
+            ["--filter", "{}", "--offset", "5"],
+            None,
+            "fewer conditions in --filter; a smaller --offset",
+        ),
     ],
 )
 def test_no_match_is_said_with_what_could_be_tried(
-    fake: type[FakeClient], capsys: pytest.CaptureFixture[str], flags: list[str], hint: str
+    fake: type[FakeClient],
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    least: float | None,
+    hint: str,
 ) -> None:
-    fake.answer = MatchResult((), DETAILS)
+    fake.answer = MatchResult((), {**DETAILS, "min_score": least})
     assert cli.main(["match", "--text", "x", *flags]) == 0
     out = capsys.readouterr().out
     assert out.startswith("no product matches")
