@@ -335,8 +335,7 @@ class ProductMatcher:
     def _min_score(self, request: MatchRequest) -> float | None:
         """What weaker matches are left out for: the request's, its variant's, or the default."""
         query = request.query
-        if query is None:
-            return None
+        assert query is not None
         if query.min_score is not None:
             return query.min_score
         if request.variant.min_score is not None:
@@ -346,7 +345,8 @@ class ProductMatcher:
     def _likely(self, request: MatchRequest) -> bool | None:
         """Whether the best match is likely one; None: nothing is known about it."""
         query = request.query
-        least = None if query is None or query.offset else self._likely_score(query)
+        assert query is not None
+        least = None if query.offset else self._likely_score(query)
         if least is None:
             return None
         return bool(request.matches) and request.matches[0].score >= least

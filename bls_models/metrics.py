@@ -1,7 +1,7 @@
 """The metrics that the models add to Triton's own, and where they go.
 
-A model gets a ``Metrics``; inside Triton that is ``bls_models.triton.TritonMetrics``, elsewhere
-``NO_METRICS``. Names follow Prometheus: base units, ``_total`` for what only grows.
+A model gets a ``Metrics``; inside Triton that is ``bls_models.triton_metrics.TritonMetrics``,
+elsewhere ``NO_METRICS``. Names follow Prometheus: base units, ``_total`` for what only grows.
 """
 
 from __future__ import annotations

@@ -180,7 +180,7 @@ class Store:
             return [document["_id"] for document in found]
 
     def find_embeddings(self, write_ids: Sequence[str]) -> list[Document]:
-        """The embeddings that these writes stored (see ``bls_models.ingest``)."""
+        """The embeddings that these writes stored (see ``bls_models.upsert``)."""
         with database_errors("reading embeddings"):
             return list(self.embeddings.find({"write_id": {"$in": list(write_ids)}}))
 

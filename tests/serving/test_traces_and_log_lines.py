@@ -69,16 +69,17 @@ def new_context() -> tuple[str, str, str]:
 
 
 def match_traced(server: Serving, protocol: str, traceparent: str, number: int) -> None:
-    """A match by words and a new picture, so that both encoders are asked."""
+    """A match by words and a picture that no cache has, so that both encoders are asked."""
+    words = f"mug {number}"
     if protocol == "grpc":
         text = triton_grpc.InferInput("text", [1, 1], "BYTES")
-        text.set_data_from_numpy(np.array([[b"mug"]], np.object_))
+        text.set_data_from_numpy(np.array([[words.encode()]], np.object_))
         image = triton_grpc.InferInput("image", [1, 1], "BYTES")
         image.set_data_from_numpy(np.array([[picture(number)]], np.object_))
         with triton_grpc.InferenceServerClient(server.url("grpc").partition("://")[2]) as client:
             client.infer("product_match", [text, image], headers={"traceparent": traceparent})
         return
-    body = {"text": "mug", "image": base64.b64encode(picture(number)).decode()}
+    body = {"text": words, "image": base64.b64encode(picture(number)).decode()}
     request = urllib.request.Request(
         f"{server.triton.http_url}/v2/models/product_match/generate",
         json.dumps(body).encode(),
