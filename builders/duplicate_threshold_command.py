@@ -23,7 +23,7 @@ from rich.table import Table
 from bls_models.bundle import Bundle
 from bls_models.cpu_engine import CpuEngine
 from bls_models.errors import ProductMatchError
-from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
+from bls_models.images import ImageLimits, decode_image, prepare_pixels
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
 from bls_models.vectors import FloatArray
@@ -69,7 +69,7 @@ class PictureEncoder:
         bundle = Bundle.read(repository)
         settings = Settings()
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._preprocess = bundle.preprocess
         self._engine = CpuEngine(
             repository / IMAGE_ENCODER.name / "1" / "model.onnx", IMAGE_ENCODER, split_rows=True
         )

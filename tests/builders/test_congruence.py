@@ -95,7 +95,7 @@ def preprocess() -> Preprocess:
     image = CONFIG.image_encoder
     assert image.image_size is not None
     assert image.resize is not None
-    return Preprocess(image.image_size, image.resize)
+    return Preprocess(image.image_size, image.resize, image.keep)
 
 
 def tokenizer_json() -> str:
