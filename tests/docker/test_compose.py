@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,58 @@ def test_the_settings_are_ones_that_the_programs_know(
     values = values_from_files(here)
     assert values["MONGODB_URI"].startswith("mongodb://product_match:")
     assert ContainerOptions.from_environment(here | values).admin_secret
+
+
+def test_a_file_of_settings_reaches_server_and_gateway_and_stays_out_of_git(
+    tmp_path: Path, profile: str
+) -> None:
+    shutil.copy(DOCKER / "compose.yaml", tmp_path)
+    services = json.loads(compose(profile, tmp_path / "compose.yaml").stdout)["services"]
+    (tmp_path / "secrets").mkdir()
+    variants = '{"words-first": {"share": 0.1, "text_weight": 2}}'
+    (tmp_path / "secrets" / "settings.env").write_text(
+        f"TRACE_URL=http://collector:4318/v1/traces\nPRODUCT_MATCH_VARIANTS='{variants}'\n"
+        "GATEWAY_MATCH_RATE=7\nGATEWAY_LOG_FORMAT=text\nPRODUCT_MATCH_LOG_FORMAT=text\n",
+        encoding="utf-8",
+    )
+    told = json.loads(compose(profile, tmp_path / "compose.yaml").stdout)["services"]
+    server = told[SERVERS[profile]]["environment"]
+    settings = Settings.from_environment(server)
+    assert (settings.variants, settings.log_format) == (variants, "text")
+    assert ContainerOptions.from_environment(server).trace_url == server["TRACE_URL"]
+    gateway = GatewayOptions.from_environment(told["gateway"]["environment"])
+    assert (gateway.match_rate, gateway.log_format) == (7, "text")
+    # What the parts rely on stays, and nobody else is told.
+    for name, service in told.items():
+        added = {"TRACE_URL"} if name in (SERVERS[profile], "gateway") else set()
+        had, has = services[name].get("environment") or {}, service.get("environment") or {}
+        assert had.items() <= has.items(), name
+        assert ({"TRACE_URL"} & has.keys()) == added, name
+    ignored = ["git", "check-ignore", "--quiet", "docker/secrets/settings.env"]
+    assert subprocess.run(ignored, cwd=ROOT, check=False).returncode == 0
+
+
+def test_tls_is_a_second_file(profile: str) -> None:
+    done = compose(profile, DOCKER / "compose.yaml", DOCKER / "tls.yaml")
+    assert done.returncode == 0, done.stderr
+    whole = json.loads(done.stdout)
+    gateway = whole["services"]["gateway"]
+    options = GatewayOptions.from_environment(gateway["environment"])
+    mounted = {f"/run/secrets/{secret['source']}" for secret in gateway["secrets"]}
+    assert {options.tls_certificate, options.tls_key, options.keys_file} == mounted
+    for name in "tls.crt", "tls.key":
+        assert Path(whole["secrets"][name]["file"]) == DOCKER / "secrets" / name
+
+
+def test_mongodb_is_the_same_everywhere() -> None:
+    files = [DOCKER / "compose.yaml", DOCKER / "mongodb.compose.yaml"]
+    images = {
+        yaml.safe_load(file.read_text(encoding="utf-8"))["services"]["mongodb"]["image"]
+        for file in files
+    }
+    values = (ROOT / "helm" / "product-match" / "values.yaml").read_text(encoding="utf-8")
+    chart = yaml.safe_load(values)["mongodb"]["embedded"]["image"]
+    assert images == {f"{chart['repository']}:{chart['tag']}"}
 
 
 def test_the_gpu_server_gets_a_gpu_and_time_to_stop() -> None:
