@@ -200,8 +200,9 @@ class Settings:
     index_device: str = setting(
         "cpu",
         "PRODUCT_MATCH_INDEX_DEVICE",
-        "Where candidates are searched: `cpu`, or `gpu`, which needs faiss-gpu and a GPU, and "
-        "keeps searches under a filter on the CPU.",
+        "Where candidates are searched: `cpu`, or `gpu`, which needs a GPU and an environment with "
+        "the extra `gpu` (the GPU image has faiss-cpu and refuses it), and keeps searches under a "
+        "filter on the CPU.",
     )
     snapshot_folder: str = setting(
         "",
@@ -233,8 +234,9 @@ class Settings:
     log_queue_bytes: int = setting(
         128 * 2**20,
         "PRODUCT_MATCH_LOG_QUEUE_BYTES",
-        "Bytes on disk in which each process of `product_match` and `product_ingest` holds its log "
-        "entries while the database is away; further ones are dropped and counted.",
+        "Bytes on disk in which each process of `product_match`, `product_ingest` and "
+        "`product_feedback` holds its log entries while the database is away; further ones are "
+        "dropped and counted (feedback: refused with 503).",
     )
 
     log_format: str = setting(

@@ -37,9 +37,15 @@ class GatewayOptions:
         "The API keys: a line each, `<client> <match or ingest> <key>`.",
     )
     max_body_mb: int = setting(32, "GATEWAY_MAX_BODY_MB", "Largest request body, in MiB.")
-    match_rate: int = setting(20, "GATEWAY_MATCH_RATE", "Matches a second for each client.")
+    match_rate: int = setting(
+        20,
+        "GATEWAY_MATCH_RATE",
+        "Matches, feedback and metadata requests a second for each client.",
+    )
     match_burst: int = setting(
-        40, "GATEWAY_MATCH_BURST", "Matches that a client may send at once on top of its rate."
+        40,
+        "GATEWAY_MATCH_BURST",
+        "Such requests that a client may send at once on top of its rate.",
     )
     ingest_rate: int = setting(20, "GATEWAY_INGEST_RATE", "Writes a second for each client.")
     ingest_burst: int = setting(
