@@ -24,13 +24,10 @@ from bls_models.settings import Settings
 from bls_models.specs import ENCODER_SPECS
 from bls_models.vectors import FloatArray
 from evaluation.sets import EvaluationQuery, EvaluationSet
+from loadtest.stack import wait_for_index
 from local_server.database import local_database
 from local_server.triton import Ports, running_triton
-from product_match_client import (
-    AsyncProductMatchClient,
-    ProductMatchClient,
-    ServiceUnavailableError,
-)
+from product_match_client import AsyncProductMatchClient, ProductMatchClient
 from seed.importer import import_catalog
 from seed.progress import show_progress
 
@@ -99,8 +96,8 @@ def served_ranker(repository: Path, content: EvaluationSet, report: Report) -> I
         )
         report(f"importing {len(content.rows)} products")
         asyncio.run(_import(triton.http_url, content))
+        wait_for_index(triton.grpc_url, len(content.rows), INDEX_SECONDS)
         client = parts.enter_context(ProductMatchClient(triton.grpc_url, IMPORT_TIMEOUT_S))
-        _wait_until_indexed(client, len(content.rows))
 
         def rank(image: Path | None, text: str) -> Ranking:
             start = time.perf_counter()
@@ -131,17 +128,6 @@ async def _import(url: str, content: EvaluationSet) -> None:
             )
             if counts.failed:
                 raise SetupError(f"{counts.failed} products failed: {errors.read(1000)}")
-
-
-def _wait_until_indexed(client: ProductMatchClient, count: int) -> None:
-    deadline = time.monotonic() + INDEX_SECONDS
-    while True:
-        with contextlib.suppress(ServiceUnavailableError):
-            if client.match(texts="a").details["index"]["products"] >= count:
-                return
-        if time.monotonic() > deadline:
-            raise SetupError(f"the index did not hold {count} products in {INDEX_SECONDS:.0f} s")
-        time.sleep(0.1)
 
 
 class DirectRanker:

@@ -61,18 +61,15 @@ def local_stack(
 
     Raises:
         SetupError: the server does not start, or the catalogue does not get in.
+        ClientError: the server answered with an error while it was filled.
     """
     with contextlib.ExitStack() as stack:
-        roots: dict[str, int] = {}
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="product-match-")))
-        uri = _started(DATABASE, lambda: stack.enter_context(local_database(state, 0)), roots)
+        uri, database = started(lambda: stack.enter_context(local_database(state, 0)))
         environment = {**(settings or {}), "MONGODB_URI": uri}
         server = stack.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
-        roots[SERVING] = server.process.pid
-        counts = asyncio.run(import_products(server.http_url, catalog))
-        if counts.failed or not counts.accepted:
-            raise SetupError(f"{catalog} was not imported: {counts}")
-        wait_for_index(server.http_url, counts.accepted)
+        roots = {DATABASE: database, SERVING: server.process.pid}
+        fill(server.http_url, catalog)
         yield Stack(server.http_url, server.grpc_url, uri, roots)
 
 
@@ -102,22 +99,51 @@ def _host_and_port(url: str, scheme: str, default_port: int) -> Address:
     return parts.hostname, parts.port or default_port
 
 
-def _started(name: str, start: Callable[[], str], roots: dict[str, int]) -> str:
-    """Start a part that does not tell its process id, and note it in ``roots``."""
+def started(start: Callable[[], str]) -> tuple[str, int]:
+    """Start a part that does not tell its process id.
+
+    Returns:
+        What ``start`` gives, and the id of the process that it has started.
+    """
     me = psutil.Process()
     before = {child.pid for child in me.children()}
     result = start()
-    (roots[name],) = {child.pid for child in me.children()} - before
-    return result
+    (pid,) = {
+        child.pid
+        for child in me.children()
+        if child.pid not in before and child.status() != psutil.STATUS_ZOMBIE
+    }
+    return result, pid
 
 
-def wait_for_index(url: str, products: int) -> None:
+def fill(url: str, catalog: Path) -> None:
+    """Import a catalogue's products into a server, and wait until searches find them.
+
+    Raises:
+        SetupError: not all of them get in.
+        ClientError: the server answered with an error.
+    """
+    counts = asyncio.run(_import(url, catalog))
+    if counts.failed or not counts.accepted:
+        raise SetupError(f"{catalog} was not imported: {counts}")
+    wait_for_index(url, counts.accepted)
+
+
+async def _import(url: str, catalog: Path) -> ImportCounts:
+    # Products whose pictures are not there are no matter of the load.
+    rows = (row for row in read_catalog(catalog) if isinstance(row, CatalogRow))
+    async with AsyncProductMatchClient(url, IMPORT_TIMEOUT_S) as client:
+        return await import_catalog(rows, client)
+
+
+def wait_for_index(url: str, products: int, seconds: float = INDEX_SECONDS) -> None:
     """Wait until the index, which follows the database, holds the products.
 
     Raises:
         SetupError: it does not in time.
+        ClientError: the server answered with an error.
     """
-    deadline = time.monotonic() + INDEX_SECONDS
+    deadline = time.monotonic() + seconds
     with ProductMatchClient(url) as client:
         while _products(client) < products:
             if time.monotonic() > deadline:
@@ -132,11 +158,3 @@ def _products(client: ProductMatchClient) -> int:
     except ServiceUnavailableError:
         return 0
     return products
-
-
-async def import_products(url: str, catalog: Path) -> ImportCounts:
-    """Import a catalogue's products into a server."""
-    # Products whose pictures are not there are no matter of the load.
-    rows = (row for row in read_catalog(catalog) if isinstance(row, CatalogRow))
-    async with AsyncProductMatchClient(url, IMPORT_TIMEOUT_S) as client:
-        return await import_catalog(rows, client)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -12,13 +11,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import psutil
 from pymongo import MongoClient
 from pymongo.database import Database
 
 from bls_models.settings import Settings
 from bls_models.store import Document
-from loadtest.stack import import_products, wait_for_index
+from loadtest.stack import fill, started
 from local_server.database import local_database
 from local_server.model_processes import model_processes
 from local_server.options import PROJECT
@@ -42,14 +40,8 @@ class KillableDatabase:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        me = psutil.Process()
-        before = {child.pid for child in me.children()}
-        self.uri = self._running.enter_context(local_database(self._state, self._port))
-        (self.pid,) = {
-            child.pid
-            for child in me.children()
-            if child.pid not in before and child.status() != psutil.STATUS_ZOMBIE
-        }
+        database = local_database(self._state, self._port)
+        self.uri, self.pid = started(lambda: self._running.enter_context(database))
 
     def stop(self) -> None:
         """Stop it in order."""
@@ -107,6 +99,10 @@ def breakable_server(
         report: called with what the supervisor says.
         repository: the built models.
         settings: environment variables of ``bls_models.settings``.
+
+    Raises:
+        SetupError: a part does not start, or the catalogue does not get in.
+        ClientError: the server answered with an error while it was filled.
     """
     stop = threading.Event()
     with contextlib.ExitStack() as parts:
@@ -118,16 +114,17 @@ def breakable_server(
         # Not where other servers of this machine leave theirs.
         environment["PRODUCT_MATCH_LOG_QUEUE_FOLDER"] = str(state / "log-queue")
         triton = parts.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
-        counts = asyncio.run(import_products(triton.http_url, SAMPLE))
-        wait_for_index(triton.http_url, counts.accepted)
+        fill(triton.http_url, SAMPLE)
         client: MongoClient[Document] = MongoClient(database.uri, tz_aware=True)
         parts.callback(client.close)
         supervisor = Supervisor(triton, report)
         watching = threading.Thread(target=supervisor.watch, args=(stop,), daemon=True)
         watching.start()
         try:
-            yield BreakableServer(database, triton, client[Settings().database])
+            # Triton's, which inherits this environment.
+            name = Settings.from_environment().database
+            yield BreakableServer(database, triton, client[name])
         finally:
-            # The thread last: a Triton that it has started ends with it.
+            # Not before the block ends: a Triton that the thread started ends with it.
             stop.set()
             watching.join()
