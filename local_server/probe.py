@@ -70,6 +70,24 @@ def healthy(level: str, status: int, reason: str) -> bool:
     return status == 200
 
 
+def problem(url: str, level: str, seconds: float) -> str:
+    """What is wrong with a server, by matches to all processes of ``product_match``.
+
+    Args:
+        url: Triton's HTTP endpoint.
+        level: how good the answers must be.
+        seconds: longest wait for each answer.
+
+    Returns:
+        The reason of the first answer that is not good enough; empty if all are.
+    """
+    for _ in range(REQUESTS):
+        status, reason = ask(url, seconds)
+        if not healthy(level, status, reason):
+            return reason
+    return ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Probe once; returns 0 if the server is as it should be, else 1."""
     parser = argparse.ArgumentParser(
@@ -87,11 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--level", choices=(LIVE, READY), default=READY, help="(%(default)s)")
     arguments = parser.parse_args(argv)
-    for _ in range(REQUESTS):
-        status, reason = ask(arguments.url, arguments.timeout)
-        if not healthy(arguments.level, status, reason):
-            print(reason, file=sys.stderr)
-            return 1
+    if reason := problem(arguments.url, arguments.level, arguments.timeout):
+        print(reason, file=sys.stderr)
+        return 1
     server = find_server(urllib.parse.urlsplit(arguments.url).port or 80)
     if arguments.level == LIVE and server and dead_model_processes(server):
         print("a model's process has ended; Triton does not start it again", file=sys.stderr)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from bls_models.errors import SetupError
 from local_server.model_processes import model_processes
-from local_server.probe import LIVE, REQUESTS, ask, healthy
+from local_server.probe import LIVE, problem
 from local_server.triton import TritonServer
 
 Report = Callable[[str], None]
@@ -81,15 +81,14 @@ class Supervisor:
             self._probe_at = time.monotonic() + PROBE_EVERY_SECONDS
 
     def _probe(self) -> None:
-        for _ in range(REQUESTS):
-            status, reason = ask(self._triton.http_url, PROBE_SECONDS)
-            if not healthy(LIVE, status, reason):
-                self._failures += 1
-                self._report(f"no match ({self._failures} of {FAILURES}): {reason}")
-                if self._failures >= FAILURES:
-                    self._restart("tritonserver answers no matches")
-                return
-        self._failures = 0
+        reason = problem(self._triton.http_url, LIVE, PROBE_SECONDS)
+        if not reason:
+            self._failures = 0
+            return
+        self._failures += 1
+        self._report(f"no match ({self._failures} of {FAILURES}): {reason}")
+        if self._failures >= FAILURES:
+            self._restart("tritonserver answers no matches")
 
     def _load_again(self, model: str) -> bool:
         """Load a model anew whose process has ended; False if all of Triton had to start again."""
