@@ -27,7 +27,7 @@ def show_feedback(
         options: name the server.
         console: for the tables.
         queries: CSV file to write; None: none.
-        photos: folder with the photos of requests.
+        photos: folder with the photos of requests, for ``queries``.
 
     Returns:
         The exit status.
@@ -36,7 +36,7 @@ def show_feedback(
         SetupError: there is no database, or no such folder.
         DatabaseError: the database does not answer.
     """
-    known = photos_by_hash(photos) if photos is not None else {}
+    known = photos_by_hash(photos) if queries is not None and photos is not None else {}
     with reports_database(options) as database, database_errors("reading feedback"):
         requests = requests_with_feedback(database)
     report = feedback_report(requests)
