@@ -215,14 +215,16 @@ class PacedChanges:
             Exception: a write failed, or a change was not seen for ``PROBE_TIMEOUT_SECONDS``.
         """
         self._stop.set()
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        self._result.seconds = time.perf_counter() - self._start
-        self._result.cpu_ms = (time.process_time() - self._cpu_start) * 1e3
-        for kind, probe in self._waiting:
-            self._result.visible_ms.setdefault(kind, []).append(probe.result())
-        self._probes.shutdown()
+        try:
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
+            self._result.seconds = time.perf_counter() - self._start
+            self._result.cpu_ms = (time.process_time() - self._cpu_start) * 1e3
+            for kind, probe in self._waiting:
+                self._result.visible_ms.setdefault(kind, []).append(probe.result())
+        finally:
+            self._probes.shutdown()
         return self._result
 
     def _run(self) -> None:
