@@ -23,7 +23,6 @@ from typing import Any
 from rich.console import Console
 
 from bls_models.bundle import Bundle
-from bls_models.errors import ProductMatchError
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.baselines.running import BASELINES, baseline
 from loadtest.beside_captions import BesideCaptions
@@ -36,6 +35,7 @@ from loadtest.measurements import (
     alternating_rounds,
     summary_from_rounds,
 )
+from loadtest.options import add_catalog, add_photo_side, exit_status, tool_parser
 from loadtest.photos import Photo, read_photos
 from loadtest.processes import ProcessTrees
 from loadtest.raw_pipeline import raw_pipeline
@@ -50,7 +50,6 @@ from loadtest.report import (
 from loadtest.served import ServedContestant
 from loadtest.stack import Stack, address_from_url, local_stack
 
-PROJECT = Path(__file__).resolve().parent.parent
 WARM_UP_SECONDS = 2.0
 # All run the same graph on the same pictures, so they hardly ever differ.
 MIN_AGREEMENT = 0.9
@@ -68,21 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 if a request failed or the answers were wrong.
     """
     options = parse_options(arguments)
-    try:
-        run(options, Console())
-    except (LoadError, ProductMatchError) as error:
-        sys.stderr.write(f"bench: {error}\n")
-        return 1
-    return 0
+    return exit_status("bench", lambda: run(options, Console()))
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("bench", __doc__, "bench")
     add = parser.add_argument
     add("--rounds", type=int, default=3, help="turns of each side (default: %(default)s)")
     add("--seconds", type=float, default=8.0, help="length of a turn at the first number of "
@@ -93,16 +83,13 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "the first is what the report leads with (default: 8 1 16)")  # fmt: skip
     add("--contestants", nargs="*", default=OTHERS, choices=OTHERS, help="what product_match is "
         "measured against (default: all)")  # fmt: skip
-    add("--catalog", type=Path, default=PROJECT / "seed" / "sample", help="products to search")
+    add_catalog(parser)
     add("--photos", type=Path, help="queries, <product id>/<photo> (default: the catalogue's)")
-    add("--photo-side", type=int, default=1000, help="photos are sent as JPEGs of that many "
-        "pixels each way; 0: the files as they are (default: %(default)s)")  # fmt: skip
+    add_photo_side(parser)
     add("--url", default="", help="a running server that holds the catalogue, http://host:port "
         "(default: one is started)")  # fmt: skip
     add("--mongodb-uri", default=os.environ.get("MONGODB_URI", ""), help="that server's "
         "database, which the baselines read (default: MONGODB_URI)")  # fmt: skip
-    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
-    add("--report", type=Path, default=PROJECT / "reports" / "bench.json", help="JSON to write")
     options = parser.parse_args(arguments)
     options.photos = options.photos or options.catalog / "queries"
     return options
@@ -114,6 +101,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         LoadError: a request failed, or the answers were wrong.
         ProductMatchError: something that the benchmark needs is missing.
+        ClientError: the server answered with an error while it was filled.
     """
     photos = read_photos(options.photos, options.photo_side)
     console.print(f"{len(photos)} photos, {_mean_kb(photos):.0f} kB each; starting all sides")

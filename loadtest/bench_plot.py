@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bls_models.specs import PRODUCT_MATCH
+from local_server.options import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 COLOURS = {"raw": "#b0b7c3", "usual": "#d9a441", "tuned": "#6aa97c", PRODUCT_MATCH.name: "#3b6ea5"}
 # The others of the catalogue's report lie close to these.
 SCALE_KINDS = ("image", "text", "both", "image, filter keeps 1%")

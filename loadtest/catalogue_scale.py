@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bls_models.errors import ProductMatchError
 from bls_models.index import IndexedProduct, IndexOptions, IndexQuery, ProductIndex
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
-from loadtest.report import machine
+from loadtest.options import add_catalog, exit_status, tool_parser
+from loadtest.report import machine, write_report
 from loadtest.synthetic_catalogue import (
     VIEWS_PER_PRODUCT,
     RealCatalogue,
@@ -36,7 +35,6 @@ from loadtest.synthetic_catalogue import (
     real_catalogue,
 )
 
-PROJECT = Path(__file__).resolve().parent.parent
 SIZES = (1_000, 10_000, 100_000)
 BLOCK = 2_000
 TOP_K = 10
@@ -49,39 +47,38 @@ MIN_SEARCHES, MIN_SECONDS, MAX_SECONDS = 10, 0.5, 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and write the report.
+    """Run the benchmark.
 
     Returns:
         0, or 1 if something that is needed is missing.
     """
-    parser = argparse.ArgumentParser(prog="python -m loadtest.catalogue_scale", description=__doc__)
-    add = parser.add_argument
-    add("--sizes", type=int, nargs="+", default=SIZES, metavar="VIEWS", help="catalogue sizes in "
-        "views; a million takes 9 GB and some minutes (default: %(default)s)")  # fmt: skip
-    add("--catalog", type=Path, default=PROJECT / "seed" / "sample", help="real products")
-    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
-    add("--report", type=Path, default=PROJECT / "reports" / "catalogue_scale.json",
-        help="JSON to write")  # fmt: skip
+    parser = tool_parser("catalogue_scale", __doc__, "catalogue_scale")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="VIEWS",
+        help="catalogue sizes in views; a million takes 9 GB and some minutes (default: "
+        "%(default)s)")  # fmt: skip
+    add_catalog(parser, "real products")
     options = parser.parse_args(arguments)
     # What the index tells of its progress.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # Wide enough for the table where the output goes to a file.
     console = Console(width=None if sys.stdout.isatty() else 140)
-    try:
-        real = real_catalogue(options.repository, options.catalog)
-        rows = []
-        for views in options.sizes:
-            console.print(f"{views:,} views: filling the index")
-            rows.append(measured_size(views, real))
-    except ProductMatchError as error:
-        sys.stderr.write(f"catalogue_scale: {error}\n")
-        return 1
+    return exit_status("catalogue_scale", lambda: run(options, console))
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Measure, print and write the report.
+
+    Raises:
+        ProductMatchError: something that is needed is missing.
+    """
+    real = real_catalogue(options.repository, options.catalog)
+    rows = []
+    for views in options.sizes:
+        console.print(f"{views:,} views: filling the index")
+        rows.append(measured_size(views, real))
     console.print(_table(rows))
-    options.report.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": machine(), "sizes": rows}
-    options.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(options.report, {"machine": machine(), "sizes": rows})
     console.print(f"written to {options.report}")
-    return 0
 
 
 def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None) -> dict[str, Any]:

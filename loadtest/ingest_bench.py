@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import io
-import itertools
 import json
 import statistics
 import sys
@@ -31,21 +29,22 @@ from rich.table import Table
 from bls_models.bundle import Bundle
 from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.encoders import Encoders
-from bls_models.errors import ProductMatchError, SetupError
+from bls_models.errors import SetupError
 from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
 from bls_models.product import embedding_text
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER, PRODUCT_INGEST, TEXT_ENCODER
 from loadtest.measurements import DATABASE, LOAD_GENERATOR, SERVING
+from loadtest.options import exit_status, tool_parser
 from loadtest.processes import ProcessTrees, peak_memory
 from loadtest.report import machine, write_report
 from loadtest.stack import local_stack
-from product_match_client import AsyncProductMatchClient, ClientError
+from local_server.options import PROJECT
+from product_match_client import AsyncProductMatchClient
 from seed.importer import import_catalog
 from seed.records import CatalogRow
 from seed.rows import read_catalog
 
-PROJECT = Path(__file__).resolve().parent.parent
 QUALITIES = range(80, 96)
 ALONE = "alone"
 # What importing may cost in Triton's processes, as a multiple of decoding and encoding alone.
@@ -191,23 +190,12 @@ class Imported:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns 0, or 1 if it could not be run or a product did not get in."""
     options = parse_options(arguments)
-    try:
-        with tempfile.TemporaryDirectory(prefix="product-match-") as folder:
-            report = run(options, Path(folder), Console())
-    except (ProductMatchError, ClientError) as error:
-        sys.stderr.write(f"ingest-bench: {error}\n")
-        return 1
-    write_report(options.report, report)
-    return 0
+    return exit_status("ingest-bench", lambda: run(options, Console()))
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.ingest_bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("ingest_bench", __doc__, "ingest")
     add = parser.add_argument
     add("--rows", type=int, default=3000, help="products of each variant (default: %(default)s)")
     add("--rounds", type=int, default=3, help="turns (default: %(default)s)")
@@ -218,16 +206,27 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "%(default)s)")  # fmt: skip
     add("--sample", type=Path, default=PROJECT / "seed" / "sample", help="where words and "
         "pictures come from")  # fmt: skip
-    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
-    add("--report", type=Path, default=PROJECT / "reports" / "ingest.json", help="JSON to write")
     return parser.parse_args(arguments)
 
 
-def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
-    """Measure and print; returns the report.
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Measure, print and write the report.
 
     Raises:
         ProductMatchError: something that the benchmark needs is missing.
+        ClientError: the server refused a request.
+    """
+    with tempfile.TemporaryDirectory(prefix="product-match-") as folder:
+        report = measured(options, Path(folder), console)
+    write_report(options.report, report)
+
+
+def measured(options: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
+    """Measure and print, with the rows in a folder; returns the report.
+
+    Raises:
+        ProductMatchError: see ``run``.
+        ClientError: see ``run``.
     """
     variants = ("never", "report")
     console.print(f"making {len(variants) * options.rows} rows; starting the server")
@@ -271,9 +270,7 @@ def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str
 
 def _parts(rows: Sequence[CatalogRow], count: int) -> Iterator[Sequence[CatalogRow]]:
     size = len(rows) // count
-    return (
-        rows[start : start + size] for start in itertools.islice(itertools.count(0, size), count)
-    )
+    return (rows[part * size : (part + 1) * size] for part in range(count))
 
 
 def summary(imported: Sequence[Turn], alone: Sequence[Turn]) -> dict[str, Any]:
@@ -332,5 +329,4 @@ def _table(report: Mapping[str, Any], variants: Sequence[str]) -> Table:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main())
+    sys.exit(main())

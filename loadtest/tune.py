@@ -23,17 +23,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.bundle import Bundle
-from bls_models.errors import ProductMatchError
 from bls_models.settings import cpu_count
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.bench import product_match
 from loadtest.measurements import (
     Contestant,
-    LoadError,
     Summary,
     alternating_rounds,
     summary_from_rounds,
 )
+from loadtest.options import exit_status
 from loadtest.photos import Photo, read_photos
 from loadtest.report import machine, write_report
 from loadtest.stack import local_stack
@@ -247,12 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 if a server did not start or a request failed; nothing is written then.
     """
-    try:
-        tune(parse_options(arguments), Console())
-    except (LoadError, ProductMatchError) as error:
-        sys.stderr.write(f"tune: {error}\n")
-        return 1
-    return 0
+    return exit_status("tune", lambda: tune(parse_options(arguments), Console()))
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bls_models.errors import ProductMatchError
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.measurements import LoadError
+from loadtest.options import add_catalog, add_photo_side, exit_status
 from loadtest.perf.analyzer import Analyzer, Level, find_analyzer
 from loadtest.perf.figures import Figures, figures_from_output, write_figures
 from loadtest.perf.inputs import write_inputs
@@ -44,12 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 if a request failed, no level gave figures, or perf_analyzer cannot run here.
     """
     options = parse_options(arguments)
-    try:
-        run(options, Console())
-    except (LoadError, ProductMatchError) as error:
-        sys.stderr.write(f"perf: {error}\n")
-        return 1
-    return 0
+    return exit_status("perf", lambda: run(options, Console()))
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -67,14 +62,13 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "row have to agree (default: %(default)s)")  # fmt: skip
     add("--stability", type=float, default=20.0, help="how far they may differ, in percent "
         "(default: %(default)s)")  # fmt: skip
-    add("--catalog", type=Path, default=PROJECT / "seed" / "sample", help="products to search")
+    add_catalog(parser)
     add(
         "--photos",
         type=Path,
         help="a folder with photos, searched through (default: the catalogue's queries)",
     )
-    add("--photo-side", type=int, default=1000, help="photos are sent as JPEGs of that many "
-        "pixels each way; 0: the files as they are (default: %(default)s)")  # fmt: skip
+    add_photo_side(parser)
     add("--url", default="", help="a running server, grpc://host:port (default: one is started)")
     add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
     add("--tool", type=Path, default=PROJECT / "build" / "perf_analyzer", help="where "
@@ -92,6 +86,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     Raises:
         LoadError: a request failed, or no level gave figures.
         ProductMatchError: something that is needed is missing.
+        ClientError: the server answered with an error while it was filled.
     """
     analyzer = find_analyzer(options.tool)
     photos = read_any_photos(options.photos, options.photo_side)

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bls_models.errors import ProductMatchError, SetupError
+from bls_models.errors import SetupError
+from loadtest.options import add_catalog, add_photo_side, exit_status
 from loadtest.stack import local_stack
 from loadtest.traffic.mix import DEFAULT_MIX_TEXT
 from loadtest.traffic.shapes import SHAPES
 from local_server.options import PROJECT
-from product_match_client import ClientError
 from product_match_client.endpoint import endpoint_from_url
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -29,11 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 if a request failed, p99 was over its budget, or the test could not run.
     """
     options = parse_options(arguments)
-    try:
-        return run(options)
-    except (ProductMatchError, ClientError) as error:
-        sys.stderr.write(f"loadtest: {error}\n")
-        return 1
+    return exit_status("loadtest", lambda: run(options))
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -55,12 +51,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--protocol", default="http", choices=PROTOCOLS, help="default: %(default)s; with --url "
         "its scheme counts")  # fmt: skip
     add("--p99-ms", type=float, help="fail if the 99th percentile of all latencies is above")
-    add("--catalog", type=Path, default=PROJECT / "seed" / "sample", help="products that the "
-        "server holds; a server that is started gets them")  # fmt: skip
+    add_catalog(parser, "products that the server holds; a server that is started gets them")
     add("--photos", type=Path, help="a folder with photos, searched through (default: the "
         "catalogue's queries)")  # fmt: skip
-    add("--photo-side", type=int, default=1000, help="photos are sent as JPEGs of that many "
-        "pixels each way; 0: the files as they are (default: %(default)s)")  # fmt: skip
+    add_photo_side(parser)
     add("--url", default="", help="a running server, http://host:port or grpc://host:port "
         "(default: one is started)")  # fmt: skip
     add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
@@ -75,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
     Raises:
         ProductMatchError: the server does not start.
-        ClientError: the address is none.
+        ClientError: the address is none, or the server answered with an error.
     """
     if options.users < 1:
         raise SetupError(f"--users {options.users} is not at least 1")
