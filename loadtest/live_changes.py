@@ -11,11 +11,11 @@ import argparse
 import contextlib
 import multiprocessing
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,40 +24,47 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.bundle import Bundle
-from bls_models.errors import ProductMatchError
+from bls_models.errors import SetupError
 from bls_models.index import IndexQuery
 from bls_models.index_wire import matches_from_tensors, tensors_from_queries
 from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX, PRODUCT_MATCH
-from bls_models.store import Store, connect
+from bls_models.store import Store
 from bls_models.vectors import FloatArray
-from loadtest.bench import PROJECT, WARM_UP_SECONDS, product_match
-from loadtest.catalogue_changes import Catalogue, ChangesResult, PacedChanges, Sees
+from loadtest.bench import WARM_UP_SECONDS, product_match
+from loadtest.catalogue_changes import (
+    PROBE_SECONDS,
+    Catalogue,
+    Change,
+    ChangesResult,
+    PacedChanges,
+    Sees,
+)
 from loadtest.measurements import (
     DATABASE,
     SERVING,
-    LoadError,
     Measurement,
     Summary,
     alternating_rounds,
     summary_from_rounds,
 )
+from loadtest.options import add_catalog, add_photo_side, exit_status, tool_parser
 from loadtest.photos import read_photos
 from loadtest.report import machine, write_report
 from loadtest.served import ServedContestant
-from loadtest.stack import grpc_address_from_url, local_stack
+from loadtest.stack import INDEX_SECONDS, grpc_address_from_url, local_stack
 from loadtest.synthetic_catalogue import (
     VIEWS_PER_PRODUCT,
     SyntheticCatalogue,
     real_catalogue,
 )
+from local_server.running import connect_for_reports
 from local_server.sync_check import ask_for_check
 
 CHANGES = "changes"
 VECTORS = 512
 ADD_AT_ONCE = 200
-REPORT_TIMEOUT_MS = 60_000
 TABLE_WIDTH = 120
 
 
@@ -136,16 +143,24 @@ def _start_writer(
     uri: str, grpc_url: str, bundle: Bundle, images: FloatArray, texts: FloatArray, products: int
 ) -> None:
     """Make the products that are to change."""
-    settings = Settings(mongodb_uri=uri, mongodb_timeout_ms=REPORT_TIMEOUT_MS)
-    store = Store(connect(settings), settings.log_days)
+    # As the server's, which inherits this environment.
+    settings = Settings.from_environment()
+    store = Store(connect_for_reports(uri, settings.database), settings.log_days)
     catalogue = Catalogue(store, bundle.fingerprint, images, texts)
     last = []
     for start in range(0, products, ADD_AT_ONCE):
         last = catalogue.add(min(ADD_AT_ONCE, products - start))
     sees = index_sees(grpc_url, bundle.text_dim, bundle.image_dim)
-    while not sees(last[-1].product_id, last[-1].number):
-        pass
+    _wait_until_seen(sees, last[-1])
     _catalogue.append((catalogue, sees))
+
+
+def _wait_until_seen(sees: Sees, change: Change) -> None:
+    deadline = time.monotonic() + INDEX_SECONDS
+    while not sees(change.product_id, change.number):
+        if time.monotonic() > deadline:
+            raise SetupError(f"the index did not take up {change.product_id} in time")
+        time.sleep(PROBE_SECONDS)
 
 
 def _start(rate: float) -> None:
@@ -163,8 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 if a request failed or index and database differ at the end.
     """
-    parser = argparse.ArgumentParser(prog="python -m loadtest.live_changes", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = tool_parser("live_changes", __doc__, "live_changes")
     add = parser.add_argument
     add("--rates", type=float, nargs="+", default=[0, 50, 200], help="changes a second; the first "
         "is what the others are compared with (default: %(default)s)")  # fmt: skip
@@ -173,29 +187,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--clients", type=int, default=8, help="requests under way (default: %(default)s)")
     add("--products", type=int, default=2000, help="products that change, beside the catalogue "
         "(default: %(default)s)")  # fmt: skip
-    add("--photo-side", type=int, default=1000, help="photos are JPEGs of that many pixels each "
-        "way (default: %(default)s)")  # fmt: skip
-    add("--catalog", type=Path, default=PROJECT / "seed" / "sample", help="products to match")
-    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
-    add("--report", type=Path, default=PROJECT / "reports" / "live_changes.json",
-        help="JSON to write")  # fmt: skip
+    add_photo_side(parser)
+    add_catalog(parser, "products to match")
     options = parser.parse_args(arguments)
-    try:
-        report = run(options, Console(width=TABLE_WIDTH))
-    except (LoadError, ProductMatchError) as error:
-        sys.stderr.write(f"live_changes: {error}\n")
-        return 1
+    return exit_status("live_changes", lambda: run(options, Console(width=TABLE_WIDTH)))
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Measure, print and write the report; returns 1 if index and database differ, else 0.
+
+    Raises:
+        LoadError: a request failed.
+        ProductMatchError: something that the benchmark needs is missing.
+        ClientError: the server answered with an error while it was filled.
+    """
+    report = measured(options, console)
     write_report(options.report, report)
     print(f"written to {options.report}")
     return int(bool(report["index_differs_at_the_end"]))
 
 
-def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def measured(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Measure and print; returns the report.
 
     Raises:
-        LoadError: a request failed.
-        ProductMatchError: something that the benchmark needs is missing.
+        LoadError: see ``run``.
+        ProductMatchError: see ``run``.
+        ClientError: see ``run``.
     """
     photos = read_photos(options.catalog / "queries", options.photo_side)
     bundle = Bundle.read(options.repository)
