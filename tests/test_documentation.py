@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from serving_support import ROOT, SampleProduct, Serving
 
@@ -63,6 +64,16 @@ def test_make_help_lists_every_target_with_its_text() -> None:
 def test_the_configuration_reference_is_what_the_code_says() -> None:
     written = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert written == configuration_reference(), "run `make docs`"
+
+
+def test_the_claim_for_engines_is_the_one_that_the_values_for_gpus_name() -> None:
+    (claim,) = fenced("yaml", (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8"))
+    values = ROOT / "helm" / "product-match" / "values-gpu.yaml"
+    cache = yaml.safe_load(values.read_text(encoding="utf-8"))["engines"]["cache"]
+    made = yaml.safe_load(claim)
+    assert made["kind"] == "PersistentVolumeClaim"
+    assert made["metadata"]["name"] == cache["claimName"]
+    assert made["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def at_server(text: str, server: Serving) -> str:

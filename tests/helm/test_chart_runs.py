@@ -128,9 +128,10 @@ def test_shell_commands_of_a_document_are_shell(document: str) -> None:
 
 def test_the_secret_of_keys_is_made_as_the_document_says(tmp_path: Path) -> None:
     (block,) = (text for text in shell_blocks("kubernetes.md") if "new-key" in text)
-    commands = block[block.index("python -m gateway") : block.index("helm -n")]
+    commands = block[block.index(".venv/bin/python -m gateway") : block.index("helm -n")]
+    commands = commands.replace(".venv/bin/python", f'"{sys.executable}"')
     # In kubectl's place, what it is called with.
-    script = f'kubectl() {{ printf "%s\\n" "$@"; }}\npython() {{ "{sys.executable}" "$@"; }}\n'
+    script = 'kubectl() { printf "%s\\n" "$@"; }\n'
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script + commands],
         cwd=tmp_path,
