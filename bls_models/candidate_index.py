@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bls_models.faiss_device import CPU, FaissDevice
+from bls_models.growing_arrays import grown
 from bls_models.settings import cpu_count
 from bls_models.vectors import FloatArray
 
@@ -173,10 +174,7 @@ class CandidateIndex:
                 faiss.swig_ptr(wide),
             )
             self._device.add(self._on_device, vectors, ids)
-            if rows.max() >= len(self._lists):
-                longer = np.full(max(int(rows.max()) + 1, 2 * len(self._lists)), NOT_HELD, np.int32)
-                longer[: len(self._lists)] = self._lists
-                self._lists = longer
+            self._lists = grown(self._lists, int(rows.max()) + 1, NOT_HELD)
             self._lists[rows] = lists
 
     def remove(self, rows: IntArray) -> None:

@@ -31,6 +31,7 @@ from bls_models.filters import (
     kind_of,
     shown,
 )
+from bls_models.growing_arrays import grown
 from bls_models.index_snapshot import SnapshotReader, SnapshotWriter
 
 
@@ -209,13 +210,13 @@ class _Column:
     def put(self, slot: int, value: Scalar) -> None:
         """Store a value in a slot that has none."""
         if isinstance(value, str):
-            self.codes = _grown(self.codes, slot, -1)
+            self.codes = grown(self.codes, slot + 1, -1)
             self.codes[slot] = self._acquire(value)
         elif isinstance(value, bool):
-            self.booleans = _grown(self.booleans, slot, -1)
+            self.booleans = grown(self.booleans, slot + 1, -1)
             self.booleans[slot] = value
         else:
-            self.numbers = _grown(self.numbers, slot, np.nan)
+            self.numbers = grown(self.numbers, slot + 1, np.nan)
             self.numbers[slot] = value
 
     def get(self, slot: int) -> Scalar:
@@ -304,15 +305,6 @@ class _Column:
 def _mark(mask: BoolArray, found: BoolArray) -> None:
     """Add ``found``, which ends where its column does, to ``mask``."""
     mask[: len(found)] |= found
-
-
-def _grown(array: npt.NDArray[Any], slot: int, missing: float) -> npt.NDArray[Any]:
-    """The array, or a copy at least twice as long, in which ``slot`` has a place."""
-    if slot < len(array):
-        return array
-    longer = np.full(max(slot + 1, 2 * len(array), 64), missing, array.dtype)
-    longer[: len(array)] = array
-    return longer
 
 
 def declared_values(fields: Mapping[str, object]) -> dict[str, Scalar]:

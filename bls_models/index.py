@@ -23,6 +23,7 @@ from bls_models.errors import SnapshotError
 from bls_models.faiss_device import device_named
 from bls_models.filter_columns import Columns
 from bls_models.filters import Scalar, parse_filter
+from bls_models.growing_arrays import grown
 from bls_models.index_options import IndexOptions
 from bls_models.index_query import IndexMatch, IndexQuery
 from bls_models.index_search import IndexView
@@ -311,8 +312,7 @@ class ProductIndex:
             else:
                 slot = len(self._ids)
                 self._ids.append(product_id)
-                if slot >= len(self._versions):
-                    self._versions = np.append(self._versions, np.zeros(slot + 64, np.int64))
+                self._versions = grown(self._versions, len(self._ids), 0)
             self._slots[product_id] = slot
         return slot
 

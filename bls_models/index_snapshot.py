@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,8 +66,7 @@ class SnapshotWriter:
     def finish(self, header: dict[str, Any]) -> None:
         """Write the header, without which the folder is no snapshot."""
         whole = {"format": FORMAT, **header, "files": self._checksums}
-        text = json.dumps(whole | {"sha256": _checksum(whole)}, indent=1)
-        (self._folder / HEADER_FILE).write_text(text + "\n", encoding="utf-8")
+        (self._folder / HEADER_FILE).write_text(json_with_checksum(whole), encoding="utf-8")
 
     def _open(self, name: str) -> _HashedFile:
         return _HashedFile(self._folder / name, self._checksums)
@@ -88,7 +87,7 @@ class SnapshotReader:
         path = folder / HEADER_FILE
         try:
             header = json.loads(path.read_bytes())
-            if header.pop("sha256") != _checksum(header):
+            if header.pop("sha256") != checksum(header):
                 raise SnapshotError(f"{path} is damaged: it does not fit its checksum")
             self._checksums: dict[str, str] = dict(header["files"])
             if header["format"] != FORMAT:
@@ -177,8 +176,14 @@ class _HashedFile:
             self._checksums[self._path.name] = self._hash.hexdigest()
 
 
-def _checksum(header: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+def json_with_checksum(facts: Mapping[str, Any]) -> str:
+    """Facts as a JSON object that also has their ``sha256``, to tell that it is whole."""
+    return json.dumps({**facts, "sha256": checksum(facts)}, indent=1) + "\n"
+
+
+def checksum(facts: Mapping[str, Any]) -> str:
+    """The ``sha256`` of such an object, from the others of its values."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _pages(values: Iterable[Any]) -> Iterator[list[Any]]:

@@ -8,7 +8,6 @@ goes on. It is written under another name, flushed and renamed; the one before i
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -18,12 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from bson import json_util
 
 from bls_models.change_stream import Token
 from bls_models.errors import SnapshotError
+from bls_models.index_snapshot import checksum, json_with_checksum
 from bls_models.product_loader import LeftOut
 
 logger = logging.getLogger(__name__)
@@ -188,13 +187,7 @@ def _write_manifest(path: Path, position: Position) -> None:
         "token": json_util.dumps(position.token),
         "time": position.time.isoformat(),
     }
-    text = json.dumps(facts | {"sha256": checksum(facts)}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def checksum(facts: Mapping[str, Any]) -> str:
-    """What a manifest carries to tell that it is whole."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    path.write_text(json_with_checksum(facts), encoding="utf-8")
 
 
 def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:

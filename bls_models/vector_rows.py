@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bls_models.candidate_index import CandidateIndex
+from bls_models.growing_arrays import grown
 from bls_models.leases import Leases
 from bls_models.row_view import BLOCK_BITS, BLOCK_ROWS, NONE, IntArray, RowView
 from bls_models.vectors import FloatArray
@@ -164,7 +165,7 @@ class VectorRows:
             self._table = self._table.copy()
         self._table_lease = self._leases.number
         table = self._table
-        table.first = _grown(table.first, slot_count)
+        table.first = grown(table.first, slot_count, NONE)
 
     def _forget(self, slots: IntArray) -> None:
         table = self._table
@@ -229,15 +230,6 @@ class VectorRows:
             # Memory comes from the system when rows are written, not before.
             self._blocks.append(np.empty((BLOCK_ROWS, self._dim), np.float32))
         table = self._table
-        table.owners = _grown(table.owners, self._total)
-        table.following = _grown(table.following, self._total)
+        table.owners = grown(table.owners, self._total, NONE)
+        table.following = grown(table.following, self._total, NONE)
         return np.concatenate([np.array(rows, np.int32), new])
-
-
-def _grown(array: IntArray, length: int) -> IntArray:
-    """The array, or a copy at least twice as long, of this length or more."""
-    if length <= len(array):
-        return array
-    longer = np.full(max(length, 2 * len(array), 64), NONE, np.int32)
-    longer[: len(array)] = array
-    return longer

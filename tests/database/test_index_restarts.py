@@ -18,9 +18,10 @@ from serving_support import SMALL_BUNDLE, RestartableDatabase, picture, wait_for
 
 from bls_models.bundle import Bundle
 from bls_models.index import ProductIndex
+from bls_models.index_snapshot import json_with_checksum
 from bls_models.product_loader import ProductLoader
 from bls_models.settings import Settings
-from bls_models.snapshots import INDEX, MANIFEST, checksum
+from bls_models.snapshots import INDEX, MANIFEST
 from bls_models.store import Store
 
 
@@ -59,7 +60,7 @@ def change_manifest(snapshot: Path, **changes: Any) -> None:
     manifest = json.loads((snapshot / MANIFEST).read_text())
     del manifest["sha256"]
     manifest |= changes
-    (snapshot / MANIFEST).write_text(json.dumps(manifest | {"sha256": checksum(manifest)}))
+    (snapshot / MANIFEST).write_text(json_with_checksum(manifest))
 
 
 def token_of(snapshot: Path) -> dict[str, str]:
