@@ -7,6 +7,7 @@ from tritonclient.utils import InferenceServerException
 BAD_REQUEST_STATUSES = frozenset({"400", "413", "StatusCode.INVALID_ARGUMENT"})
 UNAVAILABLE_STATUSES = frozenset(
     {
+        "429",  # what a gateway answers to more than its rate; over gRPC that is UNAVAILABLE
         "502",  # what a proxy answers while the server behind it is away
         "503",
         "504",

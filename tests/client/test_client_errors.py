@@ -49,6 +49,7 @@ def silent_port() -> Iterator[int]:
         ("400", BadRequestError),
         ("413", BadRequestError),
         ("StatusCode.INVALID_ARGUMENT", BadRequestError),
+        ("429", ServiceUnavailableError),
         ("502", ServiceUnavailableError),
         ("503", ServiceUnavailableError),
         ("StatusCode.UNAVAILABLE", ServiceUnavailableError),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ from gateway_support import (
 from serving_support import Serving
 
 from local_server.processes import free_port
+from product_match_client import AsyncProductMatchClient, ServiceUnavailableError
+from seed.importer import ImportCounts, import_catalog
+from seed.records import CatalogRow
 
 pytestmark = pytest.mark.server
 
@@ -153,12 +157,46 @@ def test_each_client_has_its_rate(server: Serving, tmp_path: Path) -> None:
             assert refusal.headers["Retry-After"] == "1"
             assert "slow down" in refusal.json()["error"]
         codes = [gateway.call("ModelInfer", match_message())[0] for _ in range(6)]
-        assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
+        assert grpc.StatusCode.UNAVAILABLE in codes
         # Writes have a rate of their own.
         get = json.dumps({"operation": "get", "product": '{"product_id": "x"}'}).encode()
         path = "/v2/models/product_ingest/generate"
         answers = [gateway.ask(path, get, JSON, key=LOADER_KEY) for _ in range(6)]
         assert [answer.status for answer in answers] == [200] * 6
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_an_import_that_is_faster_than_its_rate_slows_down_and_loses_nothing(
+    server: Serving, tmp_path: Path, protocol: str
+) -> None:
+    names = [f"slowed-{protocol}-{number}" for number in range(24)]
+    rows = [
+        CatalogRow(line, {"product_id": name, "name": "Stone", "category": "stone"}, ())
+        for line, name in enumerate(names, 1)
+    ]
+
+    async def imported(url: str) -> ImportCounts:
+        async with AsyncProductMatchClient(url, headers={"X-API-Key": LOADER_KEY}) as client:
+            counts = await import_catalog(rows, client, concurrency=12)
+            await asyncio.gather(*(delete(client, name) for name in names))
+        return counts
+
+    async def delete(client: AsyncProductMatchClient, name: str) -> None:
+        for _ in range(20):
+            try:
+                await client.delete(name)
+                return
+            except ServiceUnavailableError:
+                await asyncio.sleep(0.5)
+        raise AssertionError(f"{name} could not be deleted")
+
+    ports = server.triton.ports
+    limits = {"ingest_rate": 8, "ingest_burst": 4}
+    with running_gateway(tmp_path / "slow", ports.http, ports.grpc, **limits) as gateway:
+        counts = asyncio.run(imported(gateway.url(protocol)))
+    assert (counts.statuses["created"], counts.failed) == (24, 0)
+    access = gateway.process.log.read_text(encoding="utf-8")
+    assert "429" in access, "the rate was exceeded"
 
 
 def test_without_triton_the_answer_says_so(tmp_path: Path) -> None:
