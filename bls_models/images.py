@@ -193,9 +193,9 @@ def decode_image(
         limits: ``max_pixels`` is checked from the header, before the pixels are decoded; so are
             the longest side and the number of parts (``bls_models.image_structure``).
         preprocess: what ``prepare_pixels`` will be asked for. With it, a JPEG is decoded at
-            1/2, 1/4 or 1/8 of its size where that still has the pixels that are needed: two
-            thirds of the time for a photo of 1000 pixels, less for larger ones, and a vector of
-            the mini bundle that keeps a cosine of 0.997 and more to the one of the whole size.
+            1/2, 1/4 or 1/8 of its size where that still has the pixels that are needed: half
+            the time for a photo of 1000 pixels, less for larger ones, and a vector of the mini
+            bundle that keeps a cosine of 0.997 and more to the one of the whole size.
         crop: the crop that ``prepare_pixels`` will be asked for.
 
     Returns:
