@@ -10,40 +10,37 @@ second sixth of the time are compared. Exit status 1 if anything is not.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import psutil
 from rich.console import Console
 from rich.progress import Progress
 
-from bls_models.errors import ProductMatchError
-from bls_models.store import PRODUCTS
-from loadtest.faults.audit import audit_logs, wrong_products
+from loadtest.faults.audit import audit_logs, index_difference, wrong_products
 from loadtest.faults.server import SAMPLE, BreakableServer, breakable_server
 from loadtest.faults.traffic import ANSWERED, MATCH, Traffic
+from loadtest.options import exit_status, tool_parser
 from loadtest.photos import read_any_photos
 from loadtest.report import machine, write_report
 from local_server.model_processes import model_processes
-from local_server.options import PROJECT
-from product_match_client import ProductMatchClient
 
 SAMPLE_SECONDS = 2.0
 # What a process may hold more at the end than after warming up.
 GROWTH_SHARE = 0.1
 GROWTH_MB = 24.0
-INDEX_SECONDS = 10.0
+# Fewer tell nothing of growth.
+LEAST_SAMPLES = 6
 # More than the largest batch of any model.
 BURST_CLIENTS = 40
 BURST_SECONDS = 8.0
-PAGE = 100
 
 
 class MemoryWatch:
@@ -67,7 +64,9 @@ class MemoryWatch:
     def _watch(self) -> None:
         while not self._stop.wait(SAMPLE_SECONDS):
             for name, process in self._processes.items():
-                self.samples[name].append(process.memory_info().rss / 1e6)
+                # One that died has no more samples; the others go on.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self.samples[name].append(process.memory_info().rss / 1e6)
 
     def close(self) -> None:
         """Stop sampling."""
@@ -79,7 +78,7 @@ def growth(samples: Sequence[float]) -> tuple[float, float]:
     """Memory after warming up and at the end.
 
     Args:
-        samples: over the whole time, evenly spaced, at least six.
+        samples: over the whole time, evenly spaced, at least ``LEAST_SAMPLES``.
 
     Returns:
         The medians of the second and of the last sixth.
@@ -88,15 +87,25 @@ def growth(samples: Sequence[float]) -> tuple[float, float]:
     return statistics.median(samples[sixth : 2 * sixth]), statistics.median(samples[-sixth:])
 
 
+def grown_processes(samples: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """The growth of each process that lived long enough to judge it."""
+    return {name: growth(own) for name, own in samples.items() if len(own) >= LEAST_SAMPLES}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the soak; returns 0 if all is as it must be, else 1."""
     options = _options(arguments)
-    console = Console()
-    try:
-        report = run(options, console)
-    except ProductMatchError as error:
-        sys.stderr.write(f"soak: {error}\n")
-        return 1
+    return exit_status("soak", lambda: run(options, Console()))
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Soak, print and write the report; returns 0 if all is as it must be, else 1.
+
+    Raises:
+        ProductMatchError: the server does not start.
+        ClientError: the server answered with an error while it was filled.
+    """
+    report = soaked(options, console)
     write_report(options.report, report)
     console.print(_summary(report), highlight=False)
     for text in report["problems"]:
@@ -105,11 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(bool(report["problems"]))
 
 
-def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+def soaked(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Start a server, load it, and check what is left.
 
     Returns:
         The report; ``problems`` is empty if all is as it must be.
+
+    Raises:
+        ProductMatchError: see ``run``.
+        ClientError: see ``run``.
     """
     photos = read_any_photos(SAMPLE / "images", 0)
     events: list[str] = []
@@ -123,9 +136,9 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         memory.close()
         sent = [*burst.sent, *traffic.sent]
         logs = audit_logs(server.products, sent)
-        differing = differing_products(server)
+        differing = index_difference(server.triton.http_url)
         outcomes = Counter(f"{item.operation} {item.outcome}" for item in sent)
-        grown = {name: growth(samples) for name, samples in memory.samples.items()}
+        grown = grown_processes(memory.samples)
         wrong = [key for load in (burst, traffic) for key in wrong_products(server.products, load)]
     errors = [item for item in sent if item.outcome != ANSWERED]
     too_large = [
@@ -139,7 +152,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         f"{logs.missing} requests are not in the log": logs.missing,
         f"{logs.doubled} log entries are doubled": logs.doubled,
         f"products are not as acknowledged: {wrong[:5]}": wrong,
-        f"index and database differ: {differing[:5]}": differing,
+        f"index and database differ: {differing}": differing,
         f"memory grew: {', '.join(too_large)}": too_large,
         f"parts died: {'; '.join(events)}": events,
     }
@@ -161,73 +174,36 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
 
 
-def differing_products(server: BreakableServer) -> list[str]:
-    """Ids of products in the index and not in the database, or the other way round.
-
-    All products are listed by a search of everything, page by page, with the revisions of their
-    documents, which are as new as the index knows the products to be.
-    """
-    deadline = time.monotonic() + INDEX_SECONDS
-    while True:
-        stored = {
-            item["_id"]: item["revision"]
-            for item in server.products[PRODUCTS].find({}, {"revision": 1})
-        }
-        found = _indexed_products(server, len(stored))
-        differing = [
-            key for key in stored.keys() | found.keys() if stored.get(key) != found.get(key)
-        ]
-        if not differing or time.monotonic() > deadline:
-            return sorted(differing)
-        time.sleep(0.5)
-
-
-def _indexed_products(server: BreakableServer, count: int) -> dict[str, int]:
-    """Products with their revisions, as searches give them; one page more than there should be."""
-    found: dict[str, int] = {}
-    with ProductMatchClient(server.triton.http_url) as client:
-        for offset in range(0, count + PAGE, PAGE):
-            for match in client.match(texts="product", top_k=PAGE, offset=offset).matches:
-                found[match.product_id] = match.product["revision"]
-    return found
-
-
 def _load(traffic: Traffic, seconds: float, console: Console, name: str) -> None:
     """Send traffic for some time."""
-    traffic.start()
-    end = time.monotonic() + seconds
-    with Progress(console=console, transient=True) as progress:
+    with traffic, Progress(console=console, transient=True) as progress:
+        end = time.monotonic() + seconds
         task = progress.add_task(name, total=seconds)
         while (left := end - time.monotonic()) > 0:
             progress.update(task, completed=seconds - left)
             time.sleep(min(1.0, left))
-    traffic.stop()
 
 
 def _summary(report: dict[str, Any]) -> str:
-    memory = report["memory_mb"].items()
-    most = max(memory, key=lambda item: item[1]["end"] - item[1]["warm"])
-    name, held = most
-    return (
+    text = (
         f"{sum(report['requests'].values())} requests in {report['minutes']:g} min, "
         f"{report['logs']['written']} log entries, {report['logs']['missing']} missing, "
-        f"{report['logs']['doubled']} doubled; memory grew most in {name}: "
-        f"{held['warm']:.0f} to {held['end']:.0f} MB"
+        f"{report['logs']['doubled']} doubled"
     )
+    memory = report["memory_mb"]
+    if not memory:
+        return f"{text}; too short a time to judge memory"
+    name = max(memory, key=lambda name: memory[name]["end"] - memory[name]["warm"])
+    held = memory[name]
+    return f"{text}; memory grew most in {name}: {held['warm']:.0f} to {held['end']:.0f} MB"
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.soak",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("soak", __doc__, "soak")
     add = parser.add_argument
     add("--minutes", type=float, default=5.0, help="length of the load (default: %(default)s)")
     add("--clients", type=int, default=4, help="threads that match (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the random choices (default: %(default)s)")
-    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
-    add("--report", type=Path, default=PROJECT / "reports" / "soak.json", help="JSON to write")
     return parser.parse_args(arguments)
 
 

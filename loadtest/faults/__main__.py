@@ -11,35 +11,38 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from bls_models.errors import ProductMatchError
 from loadtest.faults.scenarios import FAULTS, QUEUE_FULL, SMALL_QUEUE, Fault, Result, run_fault
 from loadtest.faults.server import SAMPLE, breakable_server
-from loadtest.faults.traffic import DEGRADED, FAILED, REFUSED
+from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, REFUSED
+from loadtest.options import exit_status, tool_parser
 from loadtest.photos import read_any_photos
 from loadtest.report import machine, write_report
-from local_server.options import PROJECT
 
 COLUMNS = """\
-Requests sent, and how many were answered degraded, were refused, or failed; the
-99th percentile of matches; seconds until all was well again; log entries that
-were written, are missing, are doubled, were counted as dropped."""
-OUTCOMES = ("sent", DEGRADED, REFUSED, FAILED)
+Requests sent, and how many were answered, were answered degraded, were refused,
+or failed; the 99th percentile of matches; seconds until all was well again; log
+entries that were written, are missing, are doubled, were counted as dropped."""
+OUTCOMES = ("sent", ANSWERED, DEGRADED, REFUSED, FAILED)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the faults; returns 0 if all is as it must be, else 1."""
     options = _options(arguments)
-    console = Console()
-    try:
-        results = run_all(options, console)
-    except ProductMatchError as error:
-        sys.stderr.write(f"faults: {error}\n")
-        return 1
+    return exit_status("faults", lambda: run(options, Console()))
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Run the faults, print and write the report; returns 0 if all is as it must be, else 1.
+
+    Raises:
+        ProductMatchError: the server does not start, or cannot be brought back.
+        ClientError: the server answered with an error while it was filled.
+    """
+    results = run_all(options, console)
     console.print(f"\n{COLUMNS}", highlight=False, soft_wrap=True)
     console.print(table_from_results(results))
     problems = [f"{item.fault}: {text}" for item in results for text in item.problems]
@@ -93,8 +96,8 @@ def table_from_results(results: Iterable[Result]) -> Table:
     # Close together, so that all columns fit a terminal of 80.
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
-    for name in ("sent", "degr.", "ref.", "fail.", "p99 ms", "back s", "logged", "miss.", "dbl.",
-                 "drop."):  # fmt: skip
+    for name in ("sent", "ans.", "degr.", "ref.", "fail", "p99\nms", "back\ns", "log", "miss",
+                 "dbl", "drop"):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     for item in results:
         table.add_row(
@@ -108,11 +111,7 @@ def table_from_results(results: Iterable[Result]) -> Table:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m loadtest.faults",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser("faults", __doc__, "faults")
     names = [item.name for item in (*FAULTS, QUEUE_FULL)]
     add = parser.add_argument
     add("--seconds", type=float, default=60.0, help="how long the database is away "
@@ -120,8 +119,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--clients", type=int, default=4, help="threads that match (default: %(default)s)")
     add("--faults", nargs="+", default=names, choices=names, metavar="FAULT", help="some of: "
         f"{', '.join(names)} (default: all)")  # fmt: skip
-    add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
-    add("--report", type=Path, default=PROJECT / "reports" / "faults.json", help="JSON to write")
     return parser.parse_args(arguments)
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from pymongo.database import Database
 
+from bls_models.errors import ServiceError
 from bls_models.store import INGEST_LOG, MATCH_LOG, PRODUCTS, Document
 from loadtest.faults.traffic import MATCH, Sent, Traffic
+from local_server.sync_check import ask_for_check
 
 SETTLE_SECONDS = 60.0
 LOGS = {MATCH: MATCH_LOG}
@@ -80,3 +82,17 @@ def wrong_products(database: Database[Document], traffic: Traffic) -> list[str]:
         for key, revision in traffic.products.items()
         if key not in traffic.uncertain and stored.get(key) != revision
     ]
+
+
+def index_difference(http_url: str) -> str:
+    """What differs between index and database, or why they cannot be compared; empty: nothing."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        try:
+            differences: dict[str, int] = ask_for_check(http_url, repair=False)["differences"]
+        except ServiceError as error:
+            if time.monotonic() > deadline:
+                return str(error)
+            time.sleep(0.5)
+        else:
+            return ", ".join(f"{count} {kind}" for kind, count in sorted(differences.items()))

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.faults.audit import LogAudit, audit_logs, wrong_products
+from loadtest.faults.audit import LogAudit, audit_logs, index_difference, wrong_products
 from loadtest.faults.server import BreakableServer
 from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, MATCH, REFUSED, Sent, Traffic
-from product_match_client import ClientError, ProductMatchClient
 
 DROPPED = "product_match_log_dropped_total"
 # Load before a fault, and after the server is whole again.
@@ -96,7 +95,8 @@ class Result:
         logs: requests and their log entries.
         dropped: log entries that the server counted as lost.
         wrong_products: products that are not stored as they were acknowledged.
-        index_differs: whether the index holds another number of products than the database.
+        index_differs: whether the index holds other products than the database, or other writes of
+            them, or cannot be compared with it.
         problems: what is not as it must be; empty if all is well.
     """
 
@@ -130,17 +130,15 @@ def run_fault(
         clients: threads that match.
     """
     dropped = server.metric(DROPPED)
-    traffic = Traffic(server.triton.http_url, photos, clients, fault.captions)
-    traffic.start()
-    time.sleep(AROUND_SECONDS)
-    made = mended = time.monotonic()
-    fault.make(server)
-    if fault.mend is not None:
-        time.sleep(seconds)
-        mended = time.monotonic()
-        fault.mend(server)
-    _wait_until_whole(traffic, max(mended, made))
-    traffic.stop()
+    with Traffic(server.triton.http_url, photos, clients, fault.captions) as traffic:
+        time.sleep(AROUND_SECONDS)
+        made = mended = time.monotonic()
+        fault.make(server)
+        if fault.mend is not None:
+            time.sleep(seconds)
+            mended = time.monotonic()
+            fault.mend(server)
+        _wait_until_whole(traffic, mended)
     lost = int(server.metric(DROPPED) - dropped) if fault.drops else 0
     logs = audit_logs(server.products, traffic.sent, allowed=lost)
     matches = [item for item in traffic.sent if item.operation == MATCH]
@@ -156,7 +154,7 @@ def run_fault(
         logs=logs,
         dropped=lost,
         wrong_products=wrong_products(server.products, traffic),
-        index_differs=_index_differs(server),
+        index_differs=bool(index_difference(server.triton.http_url)),
         problems=[],
     )
     result.problems.extend(_problems(fault, result))
@@ -176,21 +174,6 @@ def _wait_until_whole(traffic: Traffic, since: float) -> None:
             item.outcome == ANSWERED for item in recent
         ):
             return
-
-
-def _index_differs(server: BreakableServer) -> bool:
-    """Whether the index has not come to the database's number of products within seconds."""
-    deadline = time.monotonic() + 10.0
-    with ProductMatchClient(server.triton.http_url) as client:
-        while time.monotonic() < deadline:
-            stored = server.products["products"].count_documents({})
-            try:
-                if client.match(texts="mug").details["index"]["products"] == stored:
-                    return False
-            except ClientError:
-                pass
-            time.sleep(0.2)
-    return True
 
 
 def _outcomes(sent: Sequence[Sent]) -> dict[str, int]:

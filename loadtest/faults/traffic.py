@@ -91,6 +91,13 @@ class Traffic:
         ]
         self._threads.append(threading.Thread(target=self._write_on, args=(random.Random(seed),)))
 
+    def __enter__(self) -> Traffic:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
     def start(self) -> None:
         """Start the threads."""
         for thread in self._threads:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pymongo.database import Database
+from rich.console import Console
+from serving_support import wait_for
 
-from bls_models.errors import SetupError
+from bls_models.errors import ServiceError, SetupError
 from bls_models.store import Document
+from loadtest import soak
 from loadtest.faults import audit
-from loadtest.faults.audit import LogAudit, audit_logs, wrong_products
+from loadtest.faults.__main__ import table_from_results
+from loadtest.faults.audit import LogAudit, audit_logs, index_difference, wrong_products
 from loadtest.faults.scenarios import FAULTS, QUEUE_FULL, Fault, Result, _problems
 from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, REFUSED, Sent, Traffic
-from loadtest.soak import growth
+from loadtest.soak import MemoryWatch, grown_processes, growth
 from local_server.supervisor import MOST_RESTARTS, Supervisor
 
 KILLED_DATABASE = FAULTS[0]
@@ -54,6 +63,34 @@ def test_products_that_are_not_as_acknowledged_are_named(database: Database[Docu
     traffic.products = {"right": 2, "stale": 3, "undeleted": None, "unsure": 5, "lost": 1}
     traffic.uncertain = {"unsure"}
     assert wrong_products(database, traffic) == ["stale", "undeleted", "lost"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "difference"),
+    [
+        ([{}], ""),
+        ([{"other_revision": 2, "missing": 1}], "1 missing, 2 other_revision"),
+        ([ServiceError("the index loads"), {}], ""),
+        ([ServiceError("the index loads"), {"gone": 1}], "1 gone"),
+    ],
+)
+def test_index_and_database_are_compared_product_by_product(
+    answers: list[Any], difference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(url: str, repair: bool) -> dict[str, Any]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        assert not repair
+        return {"differences": answer}
+
+    monkeypatch.setattr(audit, "ask_for_check", ask)
+    assert index_difference("http://127.0.0.1:1") == difference
+
+
+def test_what_cannot_be_compared_counts_as_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "SETTLE_SECONDS", 0.0)
+    assert "does not answer" in index_difference("http://127.0.0.1:1")
 
 
 def result(**changes: Any) -> Result:
@@ -103,10 +140,69 @@ def test_what_must_be_is_none() -> None:
     assert _problems(QUEUE_FULL, full) == []
 
 
+def test_the_table_accounts_for_all_that_was_sent_and_fits_a_terminal() -> None:
+    matches = {"sent": 40_000, ANSWERED: 1_000, DEGRADED: 30_000, REFUSED: 4_000, FAILED: 5_000}
+    writes = {"sent": 1_000, ANSWERED: 500, DEGRADED: 0, REFUSED: 300, FAILED: 200}
+    faults = [*FAULTS, QUEUE_FULL]
+    rows = [
+        result(fault=fault.name, matches=matches, writes=writes, p99_match_ms=12_345.6,
+               recovery_s=79.9, logs=LogAudit(39_800, 38_900, 900, 900), dropped=900)
+        for fault in faults
+    ]  # fmt: skip
+    console = Console(width=80, record=True)
+    console.print(table_from_results(rows))
+    lines = console.export_text().splitlines()
+    assert "\u2026" not in "".join(lines)
+    for fault, line in zip(faults, lines[-len(faults) :], strict=True):
+        assert line.startswith(fault.name)
+        sent, *outcomes = (int(number) for number in line.removeprefix(fault.name).split()[:5])
+        assert (sent, sum(outcomes)) == (41_000, 41_000)
+
+
 def test_memory_is_compared_after_warming_up() -> None:
     rising = [float(value) for value in range(60)]
     assert growth(rising) == (14.5, 54.5)
     assert growth([10.0] * 5 + [100.0] * 55) == (100.0, 100.0)
+
+
+def test_a_process_that_died_early_is_not_judged() -> None:
+    samples = {"tritonserver": [10.0] * 6, "image_encoder": [10.0] * 5, "image_encoder 1": []}
+    assert grown_processes(samples) == {"tritonserver": (10.0, 10.0)}
+
+
+def test_a_soak_too_short_to_judge_memory_has_a_summary() -> None:
+    logs = {"written": 5, "missing": 0, "doubled": 0}
+    report = {"requests": {}, "minutes": 0.1, "logs": logs, "memory_mb": {}}
+    assert "too short" in soak._summary(report)
+
+
+@pytest.fixture
+def processes() -> Iterator[tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
+    command = [sys.executable, "-c", "input()"]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE) as one,
+        subprocess.Popen(command, stdin=subprocess.PIPE) as other,
+    ):
+        yield one, other
+        one.kill()
+        other.kill()
+
+
+def test_memory_is_watched_on_when_a_process_has_died(
+    processes: tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(soak, "SAMPLE_SECONDS", 0.01)
+    triton, database = processes
+    server: Any = SimpleNamespace(triton=SimpleNamespace(process=triton), database=database)
+    memory = MemoryWatch(server)
+    triton.kill()
+    triton.wait()
+    time.sleep(0.1)
+    died, lives = (len(memory.samples[name]) for name in ("tritonserver", "database"))
+    wait_for(lambda: len(memory.samples["database"]) > lives + 5, "further samples")
+    memory.close()
+    assert len(memory.samples["tritonserver"]) == died
 
 
 class EndingTriton:
