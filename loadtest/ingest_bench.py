@@ -30,7 +30,7 @@ from bls_models.bundle import Bundle
 from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.encoders import Encoders
 from bls_models.errors import SetupError
-from bls_models.images import ImageLimits, Preprocess, decode_image, prepare_pixels
+from bls_models.images import ImageLimits, decode_image, prepare_pixels
 from bls_models.product import embedding_text
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER, PRODUCT_INGEST, TEXT_ENCODER
@@ -126,7 +126,7 @@ class Alone:
         )
         self._encoders = Encoders.from_repository(engines, bundle, repository)
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self._preprocess = Preprocess(bundle.image_size, bundle.resize)
+        self._preprocess = bundle.preprocess
         self._pool = ThreadPoolExecutor(cpu_count())
 
     def run(self, rows: Sequence[CatalogRow]) -> Turn:
