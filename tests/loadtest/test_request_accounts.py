@@ -22,7 +22,7 @@ from loadtest.faults.__main__ import table_from_results
 from loadtest.faults.audit import LogAudit, audit_logs, index_difference, wrong_products
 from loadtest.faults.scenarios import FAULTS, QUEUE_FULL, Fault, Result, _problems
 from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, REFUSED, Sent, Traffic
-from loadtest.soak import MemoryWatch, grown_processes, growth
+from loadtest.soak import MemoryWatch, grown_processes, grown_too_much, growth
 from local_server.supervisor import MOST_RESTARTS, Supervisor
 
 KILLED_DATABASE = FAULTS[0]
@@ -168,6 +168,12 @@ def test_memory_is_compared_after_warming_up() -> None:
 def test_a_process_that_died_early_is_not_judged() -> None:
     samples = {"tritonserver": [10.0] * 6, "image_encoder": [10.0] * 5, "image_encoder 1": []}
     assert grown_processes(samples) == {"tritonserver": (10.0, 10.0)}
+
+
+def test_growth_of_all_but_the_database_is_told() -> None:
+    grown = {"database": (100.0, 200.0), "tritonserver": (100.0, 130.0), "text": (400.0, 430.0)}
+    assert grown_too_much(grown) == ["tritonserver grew from 100 to 130 MB"]
+    assert grown_too_much({"product_match": (10.0, 20.0)}) == []
 
 
 def test_a_soak_too_short_to_judge_memory_has_a_summary() -> None:
