@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from bls_models.specs import PRODUCT_INDEX
 from bls_models.store import Document, Store
 from loadtest.catalogue_changes import Catalogue, PacedChanges
 from loadtest.live_changes import index_sees
+from local_server.database import local_database
 from local_server.sync_check import ask_for_check, show_check
 from product_match_client import BadRequestError, ProductMatchClient
 
@@ -41,10 +43,24 @@ def live_catalogue(store: Store, bundle: Bundle) -> Catalogue:
     return Catalogue(store, bundle.fingerprint, images, texts)
 
 
+@pytest.fixture(scope="module")
+def database_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database process that no other test keeps busy: these write as fast as it can."""
+    with local_database(tmp_path_factory.mktemp("database"), 0) as uri:
+        yield uri
+
+
+@contextlib.contextmanager
+def patient(folder: Path, settings: Settings) -> Iterator[Serving]:
+    """A Triton on the test's own database, with room for a busy machine."""
+    wait = {"PRODUCT_MATCH_MONGODB_TIMEOUT_MS": str(settings.mongodb_timeout_ms)}
+    with serving(folder, settings.mongodb_uri, settings.database, **wait) as running:
+        yield running
+
+
 @pytest.fixture
 def own(bundle: Bundle, settings: Settings, tmp_path: Path) -> Iterator[Serving]:
-    """A Triton on the test's own database."""
-    with serving(tmp_path / "own", settings.mongodb_uri, settings.database) as running:
+    with patient(tmp_path / "own", settings) as running:
         yield running
 
 
@@ -116,7 +132,7 @@ def test_two_servers_on_one_database_give_the_same_answers_after_changes_through
 ) -> None:
     live = live_catalogue(store, bundle)
     live.add(LIVE_PRODUCTS)
-    with serving(tmp_path / "second", settings.mongodb_uri, settings.database) as second:
+    with patient(tmp_path / "second", settings) as second:
         servers = (own, second)
         for server in servers:
             with server.client() as client:
