@@ -2,7 +2,7 @@
 
 At the end there must be no error, every request in the log exactly once, every product as it was
 acknowledged, the index equal to the database, and memory flat. Before the time counts, a burst of
-many clients makes the largest batches, whose memory engines keep. After it no process of the server
+many clients makes the largest batches, whose memory engines keep. After it no process of Triton's
 may come to hold a tenth and 24 MB more at the end than early on: the medians of the last and of the
 second sixth of the time are compared. Exit status 1 if anything is not.
 """

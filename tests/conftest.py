@@ -14,17 +14,18 @@ from pymongo.database import Database
 from serving_support import (
     REPOSITORY,
     SAMPLE,
+    WAIT_SECONDS,
     RestartableDatabase,
     SampleProduct,
     Serving,
     serving,
-    wait_for_products,
 )
 
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
 from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from bls_models.store import Document, Store, connect
+from loadtest.stack import wait_for_index
 from local_server.database import local_database
 from product_match_client import ProductMatchClient
 
@@ -147,5 +148,5 @@ def catalogue(server: Serving, sample: list[SampleProduct]) -> list[SampleProduc
     with server.client("grpc") as client:
         for item in sample:
             assert client.upsert(item.product, item.images).status == "created"
-        wait_for_products(client, len(sample))
+    wait_for_index(server.triton.http_url, len(sample), WAIT_SECONDS)
     return sample

@@ -29,7 +29,7 @@ from bls_models.vectors import FloatArray
 from local_server.database import local_database, local_uri
 from local_server.processes import free_port
 from local_server.triton import Ports, TritonServer, running_triton
-from product_match_client import ProductMatchClient, ServiceUnavailableError
+from product_match_client import ProductMatchClient
 from product_match_client.calls import Call, Tensor
 from product_match_client.endpoint import endpoint_from_url
 from product_match_client.transports import BlockingTransport, open_blocking
@@ -206,19 +206,6 @@ def serving(
             yield Serving(triton, client[name])
     finally:
         client.close()
-
-
-def wait_for_products(client: ProductMatchClient, count: int) -> None:
-    """Wait until the index is loaded and holds at least so many products."""
-
-    def held() -> bool:
-        try:
-            products: int = client.match(texts="a").details["index"]["products"]
-        except ServiceUnavailableError:
-            return False
-        return products >= count
-
-    wait_for(held, f"the index holds {count} products")
 
 
 def stubs_of(server: Serving, model: str) -> list[int]:

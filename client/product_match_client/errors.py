@@ -41,7 +41,7 @@ class BadRequestError(ClientError):
 
 
 class ServiceUnavailableError(ClientError):
-    """The service is away, still starting, or too slow: the same request may work later."""
+    """The service is away, starting, too slow, or asked too fast: the request may work later."""
 
 
 class ServerError(ClientError):

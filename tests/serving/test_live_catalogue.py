@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pymongo.database import Database
 from rich.console import Console
-from serving_support import Serving, picture, send, serving, unit, wait_for_products
+from serving_support import WAIT_SECONDS, Serving, picture, send, serving, unit
 
 from bls_models.bundle import Bundle
 from bls_models.follower import IndexFollower
@@ -23,6 +23,7 @@ from bls_models.specs import PRODUCT_INDEX
 from bls_models.store import Document, Store
 from loadtest.catalogue_changes import Catalogue, PacedChanges
 from loadtest.live_changes import index_sees
+from loadtest.stack import wait_for_index
 from local_server.database import local_database
 from local_server.sync_check import ask_for_check, show_check
 from product_match_client import BadRequestError, ProductMatchClient
@@ -106,7 +107,7 @@ def test_changes_through_ingest_are_seen_by_matches_within_a_second_of_200_other
     live = live_catalogue(store, bundle)
     live.add(LIVE_PRODUCTS)
     with own.client("grpc") as client, own.client("http") as searcher:
-        wait_for_products(searcher, LIVE_PRODUCTS)
+        wait_for_index(own.triton.http_url, LIVE_PRODUCTS, WAIT_SECONDS)
         sees = index_sees(own.triton.grpc_url, bundle.text_dim, bundle.image_dim)
         changes = PacedChanges(live, RATE, sees)
         taken = {}
@@ -135,8 +136,7 @@ def test_two_servers_on_one_database_give_the_same_answers_after_changes_through
     with patient(tmp_path / "second", settings) as second:
         servers = (own, second)
         for server in servers:
-            with server.client() as client:
-                wait_for_products(client, LIVE_PRODUCTS)
+            wait_for_index(server.triton.http_url, LIVE_PRODUCTS, WAIT_SECONDS)
         sees = index_sees(second.triton.grpc_url, bundle.text_dim, bundle.image_dim)
         changes = PacedChanges(live, RATE / 4, sees)
 
