@@ -78,7 +78,10 @@ class Bundle:
         max_tokens: tokens after which a text is cut.
         shared_space: whether text and image vectors can be compared.
         files: sha256 of each built file, by its path in the model repository.
-        precisions: the served graph's precision by model; not part of the fingerprint.
+        precisions: of the graphs that the CPU profile chooses from, by model: the one for CPUs
+            whose INT8 products are exact, then the one for the others, if that is another (see
+            ``bls_models.precisions``). TensorRT's engines have the first. Not part of the
+            fingerprint.
         captioner: None: the bundle has none.
         keep: the part of a picture that is used (see ``bls_models.images.Preprocess``).
         min_scores: the least score of a match where a request names none, by kind of query
@@ -94,7 +97,7 @@ class Bundle:
     max_tokens: int
     shared_space: bool
     files: dict[str, str]
-    precisions: dict[str, str] = field(default_factory=dict)
+    precisions: dict[str, list[str]] = field(default_factory=dict)
     captioner: CaptionerBundle | None = None
     keep: float = 1.0
     min_scores: dict[str, float] = field(default_factory=dict)
@@ -173,6 +176,11 @@ class Bundle:
                 raise BundleError(f"{path} is missing. {BUILD_HINT}")
             if file_sha256(path) != expected:
                 raise BundleError(f"{path} differs from the manifest. {BUILD_HINT}")
+
+
+def graph_file(model: str, precision: str) -> str:
+    """Where a graph lies in a model repository."""
+    return f"{model}/1/model.{precision}.onnx"
 
 
 def file_sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bls_models.errors import BundleError
+from bls_models.precisions import graph_on_cpu
 from bls_models.settings import cpu_count
 from bls_models.specs import ModelSpec
 
@@ -108,10 +109,8 @@ class CpuEngines:
     def from_repository(
         cls, repository: Path, specs: Iterable[ModelSpec], threads: int = 0
     ) -> CpuEngines:
-        """The graphs that a model repository serves; see ``CpuEngine``."""
-        return cls(
-            CpuEngine(repository / spec.name / "1" / "model.onnx", spec, threads) for spec in specs
-        )
+        """The graphs that a model repository serves on this CPU; see ``CpuEngine``."""
+        return cls(CpuEngine(graph_on_cpu(repository, spec.name), spec, threads) for spec in specs)
 
     def __call__(self, model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Run one batch; returns the outputs by name."""

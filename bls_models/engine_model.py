@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
 from typing import Any
 
 import numpy as np
 
 from bls_models.cpu_engine import CpuEngine
+from bls_models.precisions import graph_on_cpu
 from bls_models.settings import Settings
 from bls_models.specs import ModelSpec
-from bls_models.triton import error_response, response, set_up_logging, tensors_of
+from bls_models.triton import (
+    error_response,
+    repository_of,
+    response,
+    set_up_logging,
+    tensors_of,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class EngineModel:
@@ -18,14 +27,12 @@ class EngineModel:
 
     Attributes:
         spec: its tensors.
-        graph: the ONNX file.
         split_rows: see ``CpuEngine``.
         one_thread_below: a graph of fewer bytes runs on one thread unless the settings say
             otherwise; threads that share very short steps wait for each other most of the time.
     """
 
     spec: ModelSpec
-    graph: Path
     split_rows = False
     one_thread_below = 0
 
@@ -33,10 +40,12 @@ class EngineModel:
         """Compile the graph."""
         settings = Settings.from_environment()
         set_up_logging(args, settings)
+        graph = graph_on_cpu(repository_of(args), self.spec.name, settings.cpu_precision)
         threads = settings.engine_threads
-        if not threads and self.graph.is_file():
-            threads = int(self.graph.stat().st_size < self.one_thread_below)
-        self._engine = CpuEngine(self.graph, self.spec, threads, self.split_rows)
+        if not threads and graph.is_file():
+            threads = int(graph.stat().st_size < self.one_thread_below)
+        self._engine = CpuEngine(graph, self.spec, threads, self.split_rows)
+        logger.info("serving %s", graph.name)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Encode every request's rows in one inference."""

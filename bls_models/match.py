@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -82,6 +82,7 @@ class ProductMatcher:
         bundle: sizes and whether it has a captioner.
         settings: limits, weights and waits.
         metrics: get outcomes and times.
+        precisions: in which each engine computes, by model, for the details.
     """
 
     def __init__(
@@ -94,8 +95,14 @@ class ProductMatcher:
         bundle: Bundle,
         settings: Settings,
         metrics: Metrics = NO_METRICS,
+        precisions: Mapping[str, str] | None = None,
     ) -> None:
         self._metrics = metrics
+        self._about_bundle = {
+            "name": bundle.name,
+            "fingerprint": bundle.fingerprint,
+            "precisions": dict(precisions or {}),
+        }
         self._documents = ClientDocuments(store, settings.document_cache_bytes, metrics)
         self._vectors = VectorCache(settings.vector_cache, metrics)
         self._encoders = encoders
@@ -380,7 +387,7 @@ class ProductMatcher:
                 request.details = {
                     "request_id": request.request_id,
                     "variant": request.variant.name,
-                    "bundle": {"name": self._bundle.name, "fingerprint": self._bundle.fingerprint},
+                    "bundle": self._about_bundle,
                     "index": request.index_info,
                     "min_score": self._min_score(request),
                     "likely": self._likely(request),

@@ -174,6 +174,7 @@ def match_log_entry(request: MatchRequest, now: datetime) -> Document:
         entry["matches"] = [
             {"product_id": item.product_id, "score": item.score} for item in request.matches
         ]
+        entry["bundle"] = request.details["bundle"]
         entry["caption"] = request.caption.details(request.caption_used)
         entry["degraded"] = request.degraded
     else:

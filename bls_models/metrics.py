@@ -84,6 +84,12 @@ INGESTS = MetricSpec(
     "Ingest requests by operation and status.",
     ("operation", "status"),
 )
+ENGINE_PRECISION = MetricSpec(
+    "product_match_engine_precision",
+    "gauge",
+    "1 for the precision in which a server's engine computes (fp32, fp16, int8), by model.",
+    ("model", "precision"),
+)
 INDEX_PRODUCTS = MetricSpec("product_match_index_products", "gauge", "Products in the index.")
 INDEX_VECTORS = MetricSpec(
     "product_match_index_vectors", "gauge", "Vectors in the index, by kind.", ("kind",)
@@ -126,6 +132,7 @@ METRICS = (
     LOG_QUEUE_ENTRIES,
     LOG_DROPPED,
     INGESTS,
+    ENGINE_PRECISION,
     INDEX_PRODUCTS,
     INDEX_VECTORS,
     INDEX_VERSION,

@@ -17,8 +17,14 @@ from bls_models.errors import SetupError
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 TEXT, JSON = LOG_FORMATS = ("text", "json")
+CPU, GPU = PROFILES = ("cpu", "gpu")
+AUTO, INT8, FP32 = CPU_PRECISIONS = ("auto", "int8", "fp32")
+# Fields with a few words to choose from.
+CHOICES = {"log_format": LOG_FORMATS, "profile": PROFILES, "cpu_precision": CPU_PRECISIONS}
 
 SNAPSHOT_FOLDER = "PRODUCT_MATCH_SNAPSHOT_FOLDER"
+PROFILE = "PRODUCT_MATCH_PROFILE"
+CPU_PRECISION = "PRODUCT_MATCH_CPU_PRECISION"
 
 
 def setting(default: Any, env: str, doc: str) -> Any:
@@ -164,6 +170,19 @@ class Settings:
     decode_threads: int = setting(
         0, "PRODUCT_MATCH_DECODE_THREADS", "Image decoding threads a model; 0: one a CPU."
     )
+    profile: str = setting(
+        CPU,
+        PROFILE,
+        "What runs the engines: `cpu` (OpenVINO) or `gpu` (TensorRT). Local start-up always sets "
+        "`cpu`.",
+    )
+    cpu_precision: str = setting(
+        AUTO,
+        CPU_PRECISION,
+        "With the CPU profile: `auto` serves a bundle's INT8 graphs where the CPU's INT8 products "
+        "are exact (VNNI, AMX), and elsewhere the FP32 graphs beside them; `int8` and `fp32` "
+        "choose without looking at the CPU.",
+    )
     engine_threads: int = setting(
         0, "PRODUCT_MATCH_ENGINE_THREADS", "Inference threads of a CPU engine; 0: one a CPU."
     )
@@ -267,11 +286,12 @@ class Settings:
                     f"environment variable {variables[name]}={environ[variables[name]]} is out of "
                     "range; expected a number from 0 to 1"
                 )
-        if values.get("log_format", LOG_FORMATS[0]) not in LOG_FORMATS:
-            raise SetupError(
-                f"environment variable {variables['log_format']}={values['log_format']!r} is "
-                f"unknown; set {' or '.join(LOG_FORMATS)}"
-            )
+        for name, words in CHOICES.items():
+            if values.get(name, words[0]) not in words:
+                raise SetupError(
+                    f"environment variable {variables[name]}={values[name]!r} is unknown; "
+                    f"set {' or '.join(words)}"
+                )
         return cls(**values)
 
 

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bls_models.bundle import MANIFEST_FILE, TOKENIZER_FILE, Bundle, file_sha256
+from bls_models.bundle import MANIFEST_FILE, TOKENIZER_FILE, Bundle, file_sha256, graph_file
 from bls_models.errors import BundleError
-from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_ENCODER, TEXT_ENCODER
+from bls_models.specs import (
+    CAPTION_DECODER,
+    CAPTION_VISION,
+    ENGINE_SPECS,
+    IMAGE_ENCODER,
+    TEXT_ENCODER,
+)
 from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.calibration import (
     CalibrationData,
@@ -19,7 +25,14 @@ from builders.calibration import (
 )
 from builders.config import BundleConfig, check_shared_space
 from builders.fingerprints import caption_fingerprint_of, fingerprint_of
-from builders.graphs import graph_path, graphs_folder, publish_graph, served_graph
+from builders.graphs import (
+    DECODER_RECIPE,
+    graph_path,
+    graphs_folder,
+    precisions_to_serve,
+    publish_graph,
+    recipe_of,
+)
 
 CHECK_TEXTS = [
     "red mug",
@@ -58,16 +71,17 @@ def is_built(config: BundleConfig, repository: Path) -> bool:
     )
 
 
-def precisions_of(config: BundleConfig) -> dict[str, str]:
-    """The precision of each served graph, by model."""
-    precisions = {
-        IMAGE_ENCODER.name: config.image_encoder.precision,
-        TEXT_ENCODER.name: config.text_encoder.precision,
+def precisions_of(config: BundleConfig) -> dict[str, list[str]]:
+    """The precisions of the graphs to serve, by model; see ``Bundle.precisions``."""
+    image, text, captioner = config.image_encoder, config.text_encoder, config.captioner
+    asked = {
+        IMAGE_ENCODER.name: (image.precision, recipe_of(image.family)),
+        TEXT_ENCODER.name: (text.precision, recipe_of(text.family)),
     }
-    if config.captioner is not None:
-        precisions[CAPTION_VISION.name] = config.captioner.vision_precision
-        precisions[CAPTION_DECODER.name] = config.captioner.decoder_precision
-    return precisions
+    if captioner is not None:
+        asked[CAPTION_VISION.name] = (captioner.vision_precision, recipe_of(captioner.family))
+        asked[CAPTION_DECODER.name] = (captioner.decoder_precision, DECODER_RECIPE)
+    return {model: precisions_to_serve(*choice) for model, choice in asked.items()}
 
 
 def build_bundle(
@@ -168,16 +182,24 @@ def build_bundle(
         report,
         calibration_data,
     )
-    served = {model: graphs.path(model, name) for model, name in precisions_of(config).items()}
+    served = {
+        model: [graphs.path(model, precision) for precision in precisions]
+        for model, precisions in precisions_of(config).items()
+    }
     files = [tokenizer]
     if captioner is None:
         remove_captioner(repository)
     else:
-        captioner.check_served(served, report)
+        # The first of each loses most.
+        captioner.check_served({model: paths[0] for model, paths in served.items()}, report)
         files += captioner.write_files(repository)
-    for model, graph in served.items():
-        publish_graph(graph, served_graph(repository, model))
-        files.append(served_graph(repository, model))
+    for model, precisions in precisions_of(config).items():
+        for precision, graph in zip(precisions, served[model], strict=True):
+            files.append(repository / graph_file(model, precision))
+            publish_graph(graph, files[-1])
+    for spec in ENGINE_SPECS:
+        for path in set((repository / spec.name).glob("1/model*.onnx")) - set(files):
+            path.unlink()
 
     bundle = Bundle(
         name=config.name,

@@ -21,7 +21,6 @@ from builders.captioner import captioner_from_config
 from builders.config import CaptionerConfig
 from builders.engine_metadata import metadata_path
 from builders.fingerprints import caption_fingerprint_of
-from builders.graphs import served_graph
 
 Report = Callable[[str], None]
 
@@ -106,11 +105,10 @@ class CaptionerBuild:
 
 
 def remove_captioner(repository: Path) -> None:
-    """Remove what the captioner of an earlier bundle left, its engines included."""
+    """Remove what the captioner of an earlier bundle left beside its graphs, engines included."""
     for name in (CAPTION_TOKENIZER_FILE, TOKEN_EMBEDDINGS_FILE):
         (repository / name).unlink(missing_ok=True)
     for spec in CAPTION_ENGINE_SPECS:
-        graph = served_graph(repository, spec.name)
-        plan = graph.with_suffix(".plan")
-        for path in (graph, plan, metadata_path(plan)):
+        plan = repository / spec.name / "1" / "model.plan"
+        for path in (plan, metadata_path(plan)):
             path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from builders.calibration import Feed
 from builders.caption_decoder import CaptionDecoder
 from builders.captioner import CaptionerModules
 from builders.onnx_export import MIN_COSINE, onnx_from_torch
+from builders.onnx_runtime import literal_session
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -62,7 +63,7 @@ class CaptionChecks:
         Raises:
             BundleError: the graph gives numbers that are not finite.
         """
-        (found,) = _session(path).run(["visual_tokens"], {"image": self._images})
+        (found,) = literal_session(path).run(["visual_tokens"], {"image": self._images})
         return _least_cosine(found, self._tokens, path)
 
     def decoder_cosine(self, path: Path) -> float:
@@ -74,7 +75,7 @@ class CaptionChecks:
         Raises:
             BundleError: the graph gives numbers that are not finite.
         """
-        session = _session(path)
+        session = literal_session(path)
         embeds = self._embeds
         mask = torch.ones(embeds.shape[:2], dtype=torch.int64)
         mask[1, :PADDING] = 0
@@ -210,12 +211,6 @@ def _check_size(name: str, *parts: torch.nn.Module) -> None:
             f"{name}: {size / 1e9:.1f} GB of FP32 weights, but an ONNX file holds at most "
             f"{MAX_GRAPH_BYTES / 1e9:.1f} GB; use a smaller checkpoint"
         )
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
 def _least_cosine(found: FloatArray, expected: FloatArray, path: Path) -> float:

@@ -24,6 +24,7 @@ from bls_models.bundle import Bundle
 from bls_models.cpu_engine import CpuEngine
 from bls_models.errors import ProductMatchError
 from bls_models.images import ImageLimits, decode_image, prepare_pixels
+from bls_models.precisions import graph_on_cpu
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
 from bls_models.vectors import FloatArray
@@ -71,7 +72,7 @@ class PictureEncoder:
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = bundle.preprocess
         self._engine = CpuEngine(
-            repository / IMAGE_ENCODER.name / "1" / "model.onnx", IMAGE_ENCODER, split_rows=True
+            graph_on_cpu(repository, IMAGE_ENCODER.name), IMAGE_ENCODER, split_rows=True
         )
         self._pool = ThreadPoolExecutor(cpu_count())
 

@@ -14,13 +14,13 @@ from bls_models.errors import BundleError, ProductMatchError, SetupError
 from bls_models.specs import ENCODER_SPECS, ENGINE_SPECS, ModelSpec
 from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.config import BundleConfig, read_bundle_config
-from builders.engine_graphs import graph_precision, graphs_by_precision
+from builders.engine_graphs import graphs_by_precision
 from builders.engine_profiles import profiles_for
 from builders.engine_reading import check_engine
 from builders.engine_report import report_row, write_engine_report
 from builders.engines import BuiltEngine, Report, engine_from_onnx
 from builders.gpu_config import write_gpu_config
-from builders.graphs import PRECISIONS, graph_path, graphs_folder, served_graph
+from builders.graphs import PRECISIONS, graph_path, graphs_folder
 from builders.tensorrt_api import (
     RTX_COMPUTE_CAPABILITIES,
     TARGETS,
@@ -45,7 +45,7 @@ def build_engines(
 
     With target ``gpu`` the plan goes to ``<repository>/<model>/1/model.plan`` and the model's
     ``configs/gpu.pbtxt`` is written; a model has one engine there, by default of the precision
-    that the CPU profile serves. With ``rtx`` the plans go to
+    that the bundle's file asks for. With ``rtx`` the plans go to
     ``<build>/engines/rtx/<bundle>/<model>.<precision>.plan``, by default of every graph there is.
 
     Args:
@@ -118,7 +118,7 @@ def _chosen_graphs(
     build: Path,
 ) -> dict[str, Path]:
     graphs = graphs_by_precision(spec, bundle, repository, build)
-    default = [graph_precision(served_graph(repository, spec.name))] if target == "gpu" else graphs
+    default = bundle.precisions[spec.name][:1] if target == "gpu" else graphs
     chosen = precisions or default
     for precision in chosen:
         if precision not in graphs:

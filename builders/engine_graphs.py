@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bls_models.bundle import Bundle
+from bls_models.bundle import BUILD_HINT, Bundle, graph_file
 from bls_models.errors import BundleError
 from bls_models.specs import ModelSpec
-from builders.graphs import PRECISIONS, graph_path, served_graph
+from builders.graphs import PRECISIONS, graph_path
 
 
 def graph_precision(path: Path) -> str:
@@ -39,7 +39,7 @@ def graph_precision(path: Path) -> str:
 def graphs_by_precision(
     spec: ModelSpec, bundle: Bundle, repository: Path, build: Path
 ) -> dict[str, Path]:
-    """Every graph of a model: the served one, and the quantised ones of the build folder.
+    """Every graph of a model: those to serve, and the quantised ones of the build folder.
 
     Args:
         spec: the model.
@@ -48,10 +48,16 @@ def graphs_by_precision(
         build: the folder with ``graphs/<bundle>/<model>.<precision>.onnx``.
 
     Raises:
-        BundleError: the served graph is missing.
+        BundleError: a graph to serve is missing.
     """
     folder = build / "graphs"
     built = {name: graph_path(folder, bundle.name, spec.name, name) for name in PRECISIONS}
     found = {name: path for name, path in built.items() if path.is_file()}
-    served = served_graph(repository, spec.name)
-    return found | {graph_precision(served): served}
+    served = {
+        precision: repository / graph_file(spec.name, precision)
+        for precision in bundle.precisions[spec.name]
+    }
+    for path in served.values():
+        if not path.is_file():
+            raise BundleError(f"{path} is missing. {BUILD_HINT}")
+    return found | served

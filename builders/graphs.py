@@ -67,14 +67,18 @@ def recipe_of(family: str) -> PrecisionRecipe:
     return RECIPES.get(family, PrecisionRecipe())
 
 
+def precisions_to_serve(precision: str, recipe: PrecisionRecipe) -> list[str]:
+    """The precisions of the graphs that the CPU profile chooses from (``Bundle.precisions``).
+
+    INT8 activations need a CPU whose INT8 products are exact; elsewhere FP32 takes their place,
+    which is right and, for transformers, no slower there (docs/quality.md).
+    """
+    return [precision] if precision != "int8" or recipe.weights_only else [precision, "fp32"]
+
+
 def graphs_folder(repository: Path) -> Path:
     """Where the graphs lie that a model repository is built from: ``build/graphs`` beside it."""
     return repository.resolve().parent / "build" / "graphs"
-
-
-def served_graph(repository: Path, model: str) -> Path:
-    """The graph of a model that the CPU profile serves."""
-    return repository / model / "1" / "model.onnx"
 
 
 def graph_path(folder: Path, bundle: str, model: str, precision: str) -> Path:

@@ -15,7 +15,7 @@ from bls_models.specs import ModelSpec
 from bls_models.vectors import FloatArray
 from builders.calibration import Feed
 from builders.quality_metrics import Retrieval, Vectors, cosines, retrieval
-from builders.quality_runners import Latency, Runner, alternating_latencies
+from builders.quality_runners import LITERAL_BACKEND, Latency, Runner, alternating_latencies
 from builders.quality_sets import RetrievalSet
 
 REFERENCE = "fp32"
@@ -38,8 +38,8 @@ class EncoderQuality:
         cosine_mean: to the torch original, over all pictures or texts of the sample.
         cosine_min: the least of them.
         retrieval: by the name of the retrieval set; of the original, on the sample alone.
-        latency: of a graph, by batch size. The original is not timed: its idle threads go on
-            spinning for a while and would slow down whatever is timed next.
+        latency: of a graph where it serves, by batch size. The original is not timed: its idle
+            threads go on spinning for a while and would slow down whatever is timed next.
     """
 
     model: str
@@ -84,12 +84,13 @@ def measure_encoder(
         for precision, own in encoded.items():
             found[precision][dataset.name] = _compared(own, encoded[REFERENCE], dataset)
     latencies: dict[str, dict[int, Latency]] = {runner.precision: {} for runner in runners}
-    reference = [runner.precision for runner in graphs].index(REFERENCE)
+    serving = [runner for runner in graphs if runner.backend != LITERAL_BACKEND]
+    reference = [runner.precision for runner in serving].index(REFERENCE)
     for feed in timed:
         batch = len(next(iter(feed.values())))
         report(f"{spec.name}: time at batch {batch}")
-        times = alternating_latencies(graphs, feed, rounds, reference)
-        for runner, latency in zip(graphs, times, strict=True):
+        times = alternating_latencies(serving, feed, rounds, reference)
+        for runner, latency in zip(serving, times, strict=True):
             latencies[runner.precision][batch] = latency
     original = vectors[ORIGINAL]
     rows = []

@@ -22,7 +22,7 @@ from builders.fingerprints import fingerprint_of
 from builders.graphs import PRECISIONS, graph_path, graphs_folder
 from builders.quality import EncoderQuality, measure_encoder, shortfalls
 from builders.quality_report import report_from_rows, table_from_rows
-from builders.quality_runners import CpuRunner, Runner, TorchRunner
+from builders.quality_runners import Runner, TorchRunner, graph_runner
 from builders.quality_sets import (
     RetrievalSet,
     photo_set_from_catalogue,
@@ -89,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = REPORT_WIDTH
+    here = machine()
+    console.print(f"{here['cpu']}, {here['cores']} cores: {here['int8']}", highlight=False)
     for encoder in measured:
         console.print(table_from_rows(encoder))
     for problem in problems:
@@ -125,7 +127,7 @@ def _measure(
         others: Sequence[RetrievalSet],
     ) -> list[EncoderQuality]:
         runners: list[Runner] = [TorchRunner(original, spec)]
-        runners += [CpuRunner(graphs.path(spec.name, name), spec, name) for name in PRECISIONS]
+        runners += [graph_runner(graphs.path(spec.name, name), spec, name) for name in PRECISIONS]
         if arguments.served is not None:
             runners.append(
                 ServedRunner(arguments.served, spec, arguments.repository, arguments.platform)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bls_models.cpu_engine import CpuEngine
+from bls_models.precisions import int8_support
 from bls_models.specs import ModelSpec
 from bls_models.vectors import FloatArray
 from builders.calibration import Feed
+from builders.onnx_runtime import literal_session
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 # Inferences of one turn: long enough for the clock, short enough that a slow minute of the
 # machine meets every runner.
 TURN_SECONDS = 0.15
+
+# Shows what a graph computes, not how fast; it is not timed.
+LITERAL_BACKEND = "onnxruntime"
 
 
 class Runner(Protocol):
@@ -78,6 +83,32 @@ class CpuRunner:
         """Vectors (B, D) of one batch."""
         vectors: FloatArray = self._engine.infer(feed)[self._output]
         return vectors
+
+
+class LiteralRunner:
+    """A graph in onnxruntime, operator by operator, so that INT8 is the same on any CPU.
+
+    Rounded values are multiplied in FP32, where nothing overflows: what TensorRT computes, too.
+    """
+
+    backend = LITERAL_BACKEND
+
+    def __init__(self, path: Path, spec: ModelSpec, precision: str) -> None:
+        self.precision = precision
+        self.size = path.stat().st_size
+        self._session = literal_session(path)
+        self._outputs = spec.output_names
+
+    def encode(self, feed: Feed) -> FloatArray:
+        """Vectors (B, D) of one batch."""
+        vectors: FloatArray = self._session.run(self._outputs, feed)[0]
+        return vectors
+
+
+def graph_runner(path: Path, spec: ModelSpec, precision: str) -> CpuRunner | LiteralRunner:
+    """What shows how good a graph is: OpenVINO, but for INT8 where it would overflow."""
+    kind = LiteralRunner if precision == "int8" and not int8_support().exact else CpuRunner
+    return kind(path, spec, precision)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ import tritonclient.grpc
 from tritonclient.utils import InferenceServerException
 
 from bls_models.errors import SetupError
+from bls_models.precisions import graph_on_cpu
 from bls_models.specs import ModelSpec
 from bls_models.vectors import FloatArray
 from builders.calibration import Feed
 
-# A TensorRT engine's file; every other backend here serves the graph.
-SERVED_FILES = {"tensorrt_plan": "model.plan"}
-GRAPH_FILE = "model.onnx"
+TENSORRT = "tensorrt_plan"
 
 
 class ServedRunner:
@@ -51,7 +50,8 @@ class ServedRunner:
                 f"{spec.name} at {address} runs on {self.backend}, expected {platform}; start "
                 "Triton with --model-config-name=gpu"
             )
-        file = repository / spec.name / "1" / SERVED_FILES.get(self.backend, GRAPH_FILE)
+        plan = repository / spec.name / "1" / "model.plan"
+        file = plan if self.backend == TENSORRT else graph_on_cpu(repository, spec.name)
         self.size = file.stat().st_size if file.is_file() else 0
 
     def encode(self, feed: Feed) -> FloatArray:

@@ -20,6 +20,7 @@ from bls_models.bundle import Bundle
 from bls_models.captioner import Captioner
 from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.images import ImageLimits, decode_pixels
+from bls_models.precisions import graph_on_cpu
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_CAPTIONER
 from loadtest.measurements import LoadError
 from loadtest.photos import Photo
@@ -76,7 +77,7 @@ class RawCaptions:
     def __init__(self, repository: Path) -> None:
         # One thread for the decoder: two on steps this short take a quarter longer.
         engines = CpuEngines(
-            CpuEngine(repository / spec.name / "1" / "model.onnx", spec, threads)
+            CpuEngine(graph_on_cpu(repository, spec.name), spec, threads)
             for spec, threads in ((CAPTION_VISION, 0), (CAPTION_DECODER, 1))
         )
         self._captioner = Captioner.from_repository(engines, Bundle.read(repository), repository)

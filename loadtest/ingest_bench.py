@@ -31,6 +31,7 @@ from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.encoders import Encoders
 from bls_models.errors import SetupError
 from bls_models.images import ImageLimits, decode_image, prepare_pixels
+from bls_models.precisions import graph_on_cpu
 from bls_models.product import embedding_text
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER, PRODUCT_INGEST, TEXT_ENCODER
@@ -120,8 +121,10 @@ class Alone:
         bundle, settings = Bundle.read(repository), Settings.from_environment()
         engines = CpuEngines(
             [
-                CpuEngine(_graph(repository, IMAGE_ENCODER.name), IMAGE_ENCODER, split_rows=True),
-                CpuEngine(_graph(repository, TEXT_ENCODER.name), TEXT_ENCODER),
+                CpuEngine(
+                    graph_on_cpu(repository, IMAGE_ENCODER.name), IMAGE_ENCODER, split_rows=True
+                ),
+                CpuEngine(graph_on_cpu(repository, TEXT_ENCODER.name), TEXT_ENCODER),
             ]
         )
         self._encoders = Encoders.from_repository(engines, bundle, repository)
@@ -145,10 +148,6 @@ class Alone:
     def _pixels(self, path: Path) -> Any:
         image = decode_image(path.read_bytes(), str(path), self._limits)
         return prepare_pixels(image, self._preprocess)
-
-
-def _graph(repository: Path, name: str) -> Path:
-    return repository / name / "1" / "model.onnx"
 
 
 class Imported:

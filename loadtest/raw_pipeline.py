@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from bls_models.bundle import Bundle
 from bls_models.images import ImageLimits, decode_pixels
+from bls_models.precisions import graph_on_cpu
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
 from loadtest.baselines.parts import VectorSearch
@@ -64,7 +65,7 @@ class Pipeline:
         # By the number of streams.
         self._compiled = {
             streams: openvino.Core().compile_model(
-                repository / IMAGE_ENCODER.name / "1" / "model.onnx",
+                graph_on_cpu(repository, IMAGE_ENCODER.name),
                 "CPU",
                 {
                     properties.num_streams: streams,

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bls_models.precisions import int8_support
 from bls_models.settings import cpu_count
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.measurements import LOAD_GENERATOR, SERVING, Summary
@@ -104,7 +105,12 @@ def report_from_summaries(summaries: Mapping[str, Summary]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """The machine that the numbers belong to."""
-    return {"cpu": _cpu_model(), "cores": cpu_count(), "load_average": os.getloadavg()[0]}
+    return {
+        "cpu": _cpu_model(),
+        "cores": cpu_count(),
+        "int8": str(int8_support()),
+        "load_average": os.getloadavg()[0],
+    }
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from bls_models.bundle import Bundle
 from bls_models.errors import ProductMatchError, SetupError
-from bls_models.settings import SNAPSHOT_FOLDER, Settings, setting, values_from_environment
+from bls_models.precisions import described_precisions
+from bls_models.settings import GPU, SNAPSHOT_FOLDER, Settings, setting, values_from_environment
 from local_server.options import PROJECT
 from local_server.tracing import TraceOptions
 from local_server.triton import (
@@ -33,7 +34,6 @@ from local_server.triton import (
     triton_environment,
 )
 
-PROFILES = ("cpu", "gpu")
 # Everything but health, metadata and inference. The name of the header is part of the contract
 # with whoever administers a server; over gRPC Triton puts `triton-grpc-protocol-` before it.
 RESTRICTED = "model-repository,model-config,shared-memory,statistics,trace,logging"
@@ -47,9 +47,6 @@ FILE_SUFFIX = "_FILE"
 class ContainerOptions(TraceOptions):
     """Options of ``python -m local_server.container``, all by environment variables."""
 
-    profile: str = setting(
-        "cpu", "PRODUCT_MATCH_PROFILE", "`cpu` (OpenVINO) or `gpu` (TensorRT engines)."
-    )
     address: str = setting("0.0.0.0", "LISTEN_ADDRESS", "Address that Triton listens on.")
     http_port: int = setting(8000, "HTTP_PORT", "Triton's HTTP port.")
     grpc_port: int = setting(8001, "GRPC_PORT", "Triton's gRPC port.")
@@ -83,10 +80,6 @@ class ContainerOptions(TraceOptions):
             SetupError: one cannot be used.
         """
         super().__post_init__()
-        if self.profile not in PROFILES:
-            raise SetupError(
-                f"PRODUCT_MATCH_PROFILE={self.profile!r} is unknown; set {' or '.join(PROFILES)}"
-            )
         if self.admin_secret and not _SECRET.fullmatch(self.admin_secret):
             raise SetupError(
                 f"{ADMIN_SECRET} cannot be used; set at least 16 letters, digits, - and _"
@@ -131,12 +124,17 @@ def values_from_files(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def command_line(
-    options: ContainerOptions, installation: Installation, repository: Path, shared_memory: str
+    options: ContainerOptions,
+    profile: str,
+    installation: Installation,
+    repository: Path,
+    shared_memory: str,
 ) -> list[str]:
     """Tritonserver with its flags.
 
     Args:
-        options: ports, profile and secret.
+        options: ports and secret.
+        profile: what runs the engines.
         installation: the server to run.
         repository: the repository to serve.
         shared_memory: what the names of its shared-memory regions begin with.
@@ -147,7 +145,7 @@ def command_line(
         *server_flags(
             plain_path(repository),
             plain_path(installation.backends),
-            options.profile,
+            profile,
             shared_memory,
             options.ports,
             options.address,
@@ -160,14 +158,16 @@ def command_line(
     ]
 
 
-def prepare_repository(options: ContainerOptions, report: Callable[[str], None]) -> Path:
+def prepare_repository(
+    options: ContainerOptions, profile: str, report: Callable[[str], None]
+) -> Path:
     """The repository to serve, with engines if the profile needs them.
 
     Raises:
         ProductMatchError: it is not built, or an engine cannot be compiled.
     """
     repository = Path(options.repository)
-    if options.profile == "gpu":
+    if profile == GPU:
         # Only here: the CPU profile has neither the package nor what it needs.
         from builders.engine_repository import compiled_repository
 
@@ -206,7 +206,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from_files = values_from_files(os.environ)
         options = ContainerOptions.from_environment(os.environ | from_files)
-        repository = prepare_repository(options, report)
+        settings = Settings.from_environment(os.environ | from_files)
+        repository = prepare_repository(options, settings.profile, report)
+        precisions = described_precisions(Bundle.read(repository), repository, settings)
         if arguments.prepare_only:
             report(f"{repository} is ready")
             return 0
@@ -217,12 +219,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The port tells this server's regions from those of others that share the memory.
     shared_memory = f"product_match_{options.http_port}_"
     remove_shared_memory(shared_memory)
-    command = command_line(options, installation, repository, shared_memory)
-    environment = triton_environment(installation, from_files, Path(options.state))
+    command = command_line(options, settings.profile, installation, repository, shared_memory)
+    environment = triton_environment(
+        installation, from_files, Path(options.state), settings.profile
+    )
     # The models need no secret of the server's.
     environment.pop(ADMIN_SECRET, None)
     environment.setdefault(SNAPSHOT_FOLDER, str(Path(options.state) / "snapshots"))
-    report(f"tritonserver: {options.profile} profile, {repository}")
+    report(f"tritonserver: {settings.profile} profile, {repository}")
+    report(f"tritonserver: {precisions}")
     os.execve(command[0], command, environment)
 
 

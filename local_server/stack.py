@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
+from bls_models.precisions import described_precisions
 from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from local_server.database import answers, local_database
 from local_server.options import PROJECT, Options
@@ -140,6 +141,8 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
     state = options.state_folder
     with state_lock(state), contextlib.ExitStack() as parts:
         bundle = build_models(options, report)
+        settings_here = Settings.from_environment()
+        report(f"models: {described_precisions(bundle, options.repository_folder, settings_here)}")
         repository, settings = apply_tuning(options, bundle, report)
         uri = parts.enter_context(running_database(options, report))
         name = database_name(options, suffix)

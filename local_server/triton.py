@@ -18,7 +18,9 @@ from pathlib import Path
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
+from bls_models.precisions import int8_support
 from bls_models.request_ids import HEADER
+from bls_models.settings import AUTO, CPU, CPU_PRECISION, FP32, INT8, PROFILE
 from local_server.model_processes import dead_model_processes
 from local_server.options import PROJECT
 from local_server.processes import LOOPBACK, ManagedProcess, check_port_free, free_port
@@ -223,16 +225,21 @@ def server_flags(
 
 
 def triton_environment(
-    installation: Installation, settings: Mapping[str, str], state: Path
+    installation: Installation, settings: Mapping[str, str], state: Path, profile: str
 ) -> dict[str, str]:
     """The server's environment: its libraries, this Python for its stubs, and the settings.
+
+    The CPU is looked at here, once, so that not every model has to load OpenVINO for it.
 
     Args:
         installation: the server.
         settings: environment variables that win over those of this process.
         state: the state folder, where log entries wait unless the settings say otherwise.
+        profile: what runs the engines.
     """
-    environment = dict(os.environ)
+    environment = os.environ | {PROFILE: profile}
+    if profile == CPU and (environment | dict(settings)).get(CPU_PRECISION, AUTO) in ("", AUTO):
+        environment[CPU_PRECISION] = INT8 if int8_support().exact else FP32
     if not environment.get(LOG_QUEUE_FOLDER):
         environment[LOG_QUEUE_FOLDER] = str(state / "log-queue")
     libraries = [*map(str, installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
@@ -267,7 +274,7 @@ def running_triton(
     state: Path,
     ports: Ports,
     settings: Mapping[str, str],
-    profile: str = "cpu",
+    profile: str = CPU,
     flags: Sequence[str] = (),
 ) -> Iterator[TritonServer]:
     """Run tritonserver with the models of the repository's bundle until the end of the block.
@@ -299,7 +306,7 @@ def running_triton(
                 "--exit-timeout-secs=20",
                 *flags,
             ],
-            triton_environment(installation, settings, state),
+            triton_environment(installation, settings, state, profile),
             state / "logs" / "triton.log",
             ports,
             prefix,

@@ -14,6 +14,7 @@ from pymongo.database import Database
 
 from bls_models.bundle import Bundle
 from bls_models.images import ImageLimits, decode_pixels
+from bls_models.precisions import graph_on_cpu
 from bls_models.product import client_document
 from bls_models.settings import Settings
 from bls_models.specs import IMAGE_ENCODER
@@ -70,7 +71,7 @@ class Parts:
         repository = Path(os.environ[REPOSITORY_VARIABLE])
         bundle = Bundle.read(repository)
         database = connect(settings)
-        self.graph = repository / IMAGE_ENCODER.name / "1" / "model.onnx"
+        self.graph = graph_on_cpu(repository, IMAGE_ENCODER.name)
         self.products = database[PRODUCTS]
         self.search = _vector_search(database, bundle)
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)

@@ -23,6 +23,7 @@ from bls_models.images import (
     decode_pixels,
     prepare_pixels,
 )
+from bls_models.precisions import graph_on_cpu
 from bls_models.specs import ENCODER_SPECS, IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 
 Inputs = Mapping[str, npt.NDArray[Any]]
@@ -121,7 +122,7 @@ def test_a_missing_graph_says_how_to_build(tmp_path: Any) -> None:
 
 
 def test_the_graph_of_another_model_is_refused(bundle: Bundle) -> None:
-    path = REPOSITORY / "image_encoder" / "1" / "model.onnx"
+    path = graph_on_cpu(REPOSITORY, IMAGE_ENCODER.name)
     with pytest.raises(BundleError, match="not the graph of text_encoder"):
         CpuEngine(path, TEXT_ENCODER)
 

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from builders.calibration import Feed
+from builders.onnx_runtime import literal_session
 
 SIDE = 8
 CHANNELS = 4
@@ -62,11 +63,6 @@ def small_feeds(count: int = 4, seed: int = 1) -> list[Feed]:
 
 
 def run_graph(path: Path, feed: Feed) -> npt.NDArray[np.float32]:
-    """The graph's only output in onnxruntime, with every rounding as the graph has it."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, feed)
+    """The graph's only output, with every rounding as the graph has it."""
+    (output,) = literal_session(path).run(None, feed)
     return np.asarray(output)

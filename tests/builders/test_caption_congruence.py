@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from serving_support import REPOSITORY, ROOT
 
-from bls_models.bundle import TOKENIZER_FILE, Bundle
+from bls_models.bundle import TOKENIZER_FILE, Bundle, graph_file
 from bls_models.captioner import Caption, Captioner
 from bls_models.cpu_engine import CpuEngine, CpuEngines
 from bls_models.specs import CAPTION_ENGINE_SPECS
@@ -84,11 +84,12 @@ def test_captions_are_those_of_fp32(
     assert same[sure].mean() >= MIN_AGREEMENT_OF_SURE
 
 
-def test_what_is_served_has_the_precision_that_the_bundle_asks_for(
+def test_graphs_to_serve_have_the_precisions_that_the_bundle_names(
     graphs: BundleGraphs, bundle: Bundle
 ) -> None:
     for spec in CAPTION_ENGINE_SPECS:
-        graph = graphs.path(spec.name, bundle.precisions[spec.name])
-        served = REPOSITORY / spec.name / "1" / "model.onnx"
-        assert served.read_bytes() == graph.read_bytes()
-        assert graph.is_relative_to(ROOT / "build")
+        for precision in bundle.precisions[spec.name]:
+            graph = graphs.path(spec.name, precision)
+            served = REPOSITORY / graph_file(spec.name, precision)
+            assert served.read_bytes() == graph.read_bytes()
+            assert graph.is_relative_to(ROOT / "build")

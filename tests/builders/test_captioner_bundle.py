@@ -13,7 +13,7 @@ from architectures import bundle_config, write_bert, write_checkpoint
 from caption_architectures import TINY, captioner_config, write_captioner
 from tokenizers import Tokenizer
 
-from bls_models.bundle import CAPTION_TOKENIZER_FILE, TOKEN_EMBEDDINGS_FILE, Bundle
+from bls_models.bundle import CAPTION_TOKENIZER_FILE, TOKEN_EMBEDDINGS_FILE, Bundle, graph_file
 from bls_models.captioner import Captioner
 from bls_models.cpu_engine import CpuEngines
 from bls_models.specs import CAPTION_ENGINE_SPECS, ENGINE_SPECS
@@ -22,7 +22,6 @@ from builders.calibration import calibration_from_catalogue
 from builders.config import BundleConfig
 from builders.engine_graphs import graph_precision
 from builders.fingerprints import caption_fingerprint_of, fingerprint_of
-from builders.graphs import served_graph
 
 STALE = ("1/model.plan", "1/model.plan.json")
 
@@ -81,9 +80,16 @@ def test_the_vectors_fingerprint_is_that_of_the_bundle_without_a_captioner(built
 
 def test_graphs_have_the_sizes_of_the_manifest_and_the_precision_asked_for(built: Built) -> None:
     bundle = Bundle.read(built.repository)
-    for spec in CAPTION_ENGINE_SPECS:
-        path = served_graph(built.repository, spec.name)
-        assert graph_precision(path) == "int8"
+    graphs = [
+        (spec, precision)
+        for spec in CAPTION_ENGINE_SPECS
+        for precision in bundle.precisions[spec.name]
+    ]
+    # A decoder's activations are never INT8, so it is right on every CPU.
+    assert [precision for _, precision in graphs] == ["int8", "fp32", "int8"]
+    for spec, precision in graphs:
+        path = built.repository / graph_file(spec.name, precision)
+        assert graph_precision(path) == precision
         graph = onnx.load(str(path)).graph
         for found, wanted in ((graph.input, spec.inputs), (graph.output, spec.outputs)):
             assert [item.name for item in found] == [tensor.name for tensor in wanted]
@@ -140,7 +146,7 @@ def test_a_bundle_without_a_captioner_leaves_nothing_of_the_earlier_one(
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
         (repository / name).write_bytes(b"stale")
     stale = [repository / spec.name / name for spec in CAPTION_ENGINE_SPECS for name in STALE]
-    graphs = [served_graph(repository, spec.name) for spec in CAPTION_ENGINE_SPECS]
+    graphs = [repository / graph_file(spec.name, "int8") for spec in CAPTION_ENGINE_SPECS]
     for path in (*stale, *graphs):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"stale")

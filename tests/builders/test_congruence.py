@@ -6,18 +6,18 @@ A folder of real photos is measured too where ``QUALITY_DATASET`` names one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from serving_support import REPOSITORY
 
-from bls_models.images import Preprocess
+from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
 from bls_models.vectors import FloatArray
+from builders.bundle_graphs import BundleGraphs, GraphInputs
 from builders.calibration import (
-    Calibration,
-    CalibrationData,
     Feed,
     calibration_from_catalogue,
     image_calibration,
@@ -26,9 +26,9 @@ from builders.calibration import (
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from builders.config import read_bundle_config
 from builders.graph_checks import check_graph_for_tensorrt
-from builders.graphs import PRECISIONS, graph_from_fp32, graph_path, recipe_of
+from builders.graphs import PRECISIONS, graphs_folder
 from builders.quality import EncoderQuality, measure_encoder, shortfalls
-from builders.quality_runners import CpuRunner, Runner, TorchRunner
+from builders.quality_runners import Runner, TorchRunner, graph_runner
 from builders.quality_sets import (
     photo_set_from_catalogue,
     photo_set_from_dataset,
@@ -53,71 +53,41 @@ Rows = dict[tuple[str, str], EncoderQuality]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("graphs")
+def graphs(bundle: Bundle) -> BundleGraphs:
+    """The built graphs; what is missing is made."""
+    return BundleGraphs(
+        graphs_folder(REPOSITORY), CONFIG, GraphInputs(bundle.preprocess, tokenizer_json()), print
+    )
 
 
 @pytest.fixture(scope="module")
-def calibration_data() -> CalibrationData:
-    return calibration_from_catalogue()
-
-
-@pytest.fixture(scope="module")
-def image_runners(folder: Path, calibration_data: CalibrationData) -> list[Runner]:
+def image_runners(graphs: BundleGraphs) -> list[Runner]:
     from builders.image_encoder import image_encoder_from_config
-    from builders.onnx_export import onnx_from_torch
 
     module = image_encoder_from_config(CONFIG.image_encoder)
-    path = graph_path(folder, "mini", IMAGE_ENCODER.name, "fp32")
-    calibration = image_calibration(calibration_data.pictures, preprocess())
-    example = next(iter(calibration.feeds()))
-    onnx_from_torch(module, IMAGE_ENCODER, example, path, {"image": {0: "batch"}})
-    graphs = graph_runners(path, IMAGE_ENCODER, CONFIG.image_encoder.family, lambda: calibration)
-    return [TorchRunner(module, IMAGE_ENCODER), *graphs]
+    return [TorchRunner(module, IMAGE_ENCODER), *graph_runners(graphs, IMAGE_ENCODER)]
 
 
 @pytest.fixture(scope="module")
-def text_runners(folder: Path, calibration_data: CalibrationData) -> list[Runner]:
-    from builders.onnx_export import onnx_from_torch
+def text_runners(graphs: BundleGraphs) -> list[Runner]:
     from builders.text_encoder import text_encoder_from_config
 
     module = text_encoder_from_config(CONFIG.text_encoder)
-    path = graph_path(folder, "mini", TEXT_ENCODER.name, "fp32")
-    calibration = text_calibration(calibration_data.texts, tokenizer_json())
-    example = next(iter(calibration.feeds()))
-    free = {0: "batch", 1: "sequence"}
-    onnx_from_torch(module, TEXT_ENCODER, example, path, dict.fromkeys(example, free))
-    graphs = graph_runners(path, TEXT_ENCODER, CONFIG.text_encoder.family, lambda: calibration)
-    return [TorchRunner(module, TEXT_ENCODER), *graphs]
-
-
-def preprocess() -> Preprocess:
-    image = CONFIG.image_encoder
-    assert image.image_size is not None
-    assert image.resize is not None
-    return Preprocess(image.image_size, image.resize, image.keep)
+    return [TorchRunner(module, TEXT_ENCODER), *graph_runners(graphs, TEXT_ENCODER)]
 
 
 def tokenizer_json() -> str:
-    from builders.text_encoder import tokenizer_from_config
-
-    return tokenizer_from_config(CONFIG.text_encoder)
+    return (REPOSITORY / TOKENIZER_FILE).read_text(encoding="utf-8")
 
 
-def graph_runners(
-    source: Path, spec: ModelSpec, family: str, calibration: Callable[[], Calibration]
-) -> list[CpuRunner]:
-    recipe = recipe_of(family)
-    return [
-        CpuRunner(graph_from_fp32(source, name, recipe, calibration, print), spec, name)
-        for name in PRECISIONS
-    ]
+def graph_runners(graphs: BundleGraphs, spec: ModelSpec) -> list[Runner]:
+    return [graph_runner(graphs.path(spec.name, name), spec, name) for name in PRECISIONS]
 
 
 @pytest.fixture(scope="module")
-def rows(image_runners: list[Runner], text_runners: list[Runner]) -> Rows:
+def rows(bundle: Bundle, image_runners: list[Runner], text_runners: list[Runner]) -> Rows:
     products = read_catalogue(SAMPLE_CATALOGUE)
-    photos = photo_set_from_catalogue(products, preprocess())
+    photos = photo_set_from_catalogue(products, bundle.preprocess)
     words = text_set_from_catalogue(products, tokenizer_json())
     measured = [
         *measure_encoder(IMAGE_ENCODER, image_runners, photos, [], [], 1, print),
@@ -149,13 +119,13 @@ def test_vectors_of_two_precisions_can_be_mixed(rows: Rows, model: str, precisio
 
 @pytest.mark.parametrize("model", ["image_encoder", "text_encoder"])
 def test_quantised_graphs_are_smaller_and_fit_for_tensorrt(
-    rows: Rows, folder: Path, model: str
+    rows: Rows, graphs: BundleGraphs, model: str
 ) -> None:
     sizes = [rows[model, precision].size for precision in PRECISIONS]
     assert sizes[1] < 0.55 * sizes[0]
     assert sizes[2] < 0.7 * sizes[0]
     for precision in PRECISIONS:
-        check_graph_for_tensorrt(graph_path(folder, "mini", model, precision))
+        check_graph_for_tensorrt(graphs.path(model, precision))
 
 
 @pytest.mark.parametrize(
@@ -163,17 +133,17 @@ def test_quantised_graphs_are_smaller_and_fit_for_tensorrt(
     [("image_encoder", "image_runners"), ("text_encoder", "text_runners")],
 )
 def test_fp16_holds_where_every_operator_rounds_to_fp16(
-    rows: Rows, folder: Path, request: pytest.FixtureRequest, model: str, runners: str
+    bundle: Bundle, graphs: BundleGraphs, request: pytest.FixtureRequest, model: str, runners: str
 ) -> None:
     """OpenVINO computes in FP32 here and would hide an overflow; onnxruntime rounds as it goes."""
     import onnxruntime
 
-    path = graph_path(folder, "mini", model, "fp16")
+    path = graphs.path(model, "fp16")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     original = request.getfixturevalue(runners)[0]
     data = calibration_from_catalogue(samples=8)
     feeds: Iterable[Feed] = (
-        image_calibration(data.pictures, preprocess()).feeds()
+        image_calibration(data.pictures, bundle.preprocess).feeds()
         if model == IMAGE_ENCODER.name
         else text_calibration(data.texts, tokenizer_json()).feeds()
     )
@@ -186,9 +156,11 @@ def test_fp16_holds_where_every_operator_rounds_to_fp16(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DATASET, reason="QUALITY_DATASET names no folder of real photos")
-def test_accuracy_on_real_photos_is_that_of_fp32(image_runners: list[Runner]) -> None:
-    photos = photo_set_from_catalogue(read_catalogue(SAMPLE_CATALOGUE), preprocess())
-    dataset = photo_set_from_dataset(Path(str(DATASET)), preprocess())
+def test_accuracy_on_real_photos_is_that_of_fp32(
+    bundle: Bundle, image_runners: list[Runner]
+) -> None:
+    photos = photo_set_from_catalogue(read_catalogue(SAMPLE_CATALOGUE), bundle.preprocess)
+    dataset = photo_set_from_dataset(Path(str(DATASET)), bundle.preprocess)
     measured = measure_encoder(IMAGE_ENCODER, image_runners, photos, [dataset], [], 1, print)
     int8 = [row for row in measured if row.precision in ("fp32", "int8")]
     assert shortfalls(int8) == []

@@ -8,6 +8,7 @@ from serving_support import REPOSITORY, Serving
 
 from bls_models.cpu_engine import CpuEngine
 from bls_models.errors import SetupError
+from bls_models.precisions import graph_on_cpu
 from bls_models.specs import ENCODER_SPECS, IMAGE_ENCODER, ModelSpec
 from builders.served_runner import ServedRunner
 from local_server.processes import free_port
@@ -28,7 +29,7 @@ def feed_of(spec: ModelSpec) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("spec", ENCODER_SPECS, ids=lambda spec: spec.name)
 def test_served_vectors_are_those_of_the_graph(server: Serving, spec: ModelSpec) -> None:
     runner = ServedRunner(server.triton.grpc_url.removeprefix("grpc://"), spec, REPOSITORY)
-    path = REPOSITORY / spec.name / "1" / "model.onnx"
+    path = graph_on_cpu(REPOSITORY, spec.name)
     assert runner.backend == "python"
     assert runner.size == path.stat().st_size
     (name,) = spec.output_names

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bls_models.engine_model import EngineModel
 from bls_models.specs import CAPTION_DECODER
 
@@ -12,6 +10,5 @@ class TritonPythonModel(EngineModel):
     """Served through the Python backend."""
 
     spec = CAPTION_DECODER
-    graph = Path(__file__).with_name("model.onnx")
     # The demo captioner's decoder has 3 MB; a general one's has a hundred times that.
     one_thread_below = 16 * 2**20

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bls_models.engine_model import EngineModel
 from bls_models.specs import CAPTION_VISION
 
@@ -12,5 +10,4 @@ class TritonPythonModel(EngineModel):
     """Served through the Python backend."""
 
     spec = CAPTION_VISION
-    graph = Path(__file__).with_name("model.onnx")
     split_rows = True

@@ -14,6 +14,8 @@ from bls_models.logs import LogWriter
 from bls_models.match import ProductMatcher
 from bls_models.match_record import MatchRequest, Reply
 from bls_models.match_request import match_query_from_tensors
+from bls_models.metrics import ENGINE_PRECISION
+from bls_models.precisions import served_precisions
 from bls_models.probes import is_probe
 from bls_models.product import json_bytes
 from bls_models.request_ids import request_id_from
@@ -45,6 +47,9 @@ class TritonPythonModel:
         bundle = Bundle.read(repository)
         database = connect(self._settings)
         self._metrics = TritonMetrics()
+        precisions = served_precisions(bundle, repository, self._settings)
+        for engine, precision in precisions.items():
+            self._metrics.set(ENGINE_PRECISION, 1, engine, precision)
         self._log = LogWriter(database[MATCH_LOG], self._settings, self._metrics)
         self._captions = CaptionQueue(
             call_captioner,
@@ -61,6 +66,7 @@ class TritonPythonModel:
             bundle,
             self._settings,
             self._metrics,
+            precisions,
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bls_models.engine_model import EngineModel
 from bls_models.specs import TEXT_ENCODER
 
@@ -12,4 +10,3 @@ class TritonPythonModel(EngineModel):
     """Served through the Python backend."""
 
     spec = TEXT_ENCODER
-    graph = Path(__file__).with_name("model.onnx")
