@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from bls_models.errors import BundleError
-from bls_models.precisions import graph_on_cpu
+from bls_models.precisions import graph_on_cpu, int8_support
 from bls_models.settings import cpu_count
 from bls_models.specs import ModelSpec
 
@@ -51,17 +51,16 @@ class CpuEngine:
             )
         self.spec = spec
         threads = threads or cpu_count()
+        options: dict[Any, Any] = {
+            properties.inference_num_threads: threads,
+            properties.hint.inference_precision: openvino.Type.f32,
+        }
+        if not int8_support().exact:
+            # Else OpenVINO may round what meets INT8 weights to INT8 as it goes.
+            options[properties.hint.dynamic_quantization_group_size] = 0
 
         def compiled(streams: int) -> openvino.CompiledModel:
-            return core.compile_model(
-                model,
-                "CPU",
-                {
-                    properties.num_streams: streams,
-                    properties.inference_num_threads: threads,
-                    properties.hint.inference_precision: openvino.Type.f32,
-                },
-            )
+            return core.compile_model(model, "CPU", options | {properties.num_streams: streams})
 
         # One batch at a time on all threads: also the fastest way for a single row.
         self._request = compiled(1).create_infer_request()
@@ -95,6 +94,16 @@ class CpuEngine:
         return {name: request.get_tensor(name).data.copy() for name in self.spec.output_names}
 
 
+class Engine(Protocol):
+    """Runs the graph of a spec."""
+
+    spec: ModelSpec
+
+    def infer(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run one batch; returns the outputs by name."""
+        ...
+
+
 class CpuEngines:
     """Engines of this process as a ``bls_models.encoders.Caller``.
 
@@ -102,7 +111,7 @@ class CpuEngines:
         engines: one a model.
     """
 
-    def __init__(self, engines: Iterable[CpuEngine]) -> None:
+    def __init__(self, engines: Iterable[Engine]) -> None:
         self._engines = {engine.spec.name: engine for engine in engines}
 
     @classmethod

@@ -7,9 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from bls_models.cpu_engine import CpuEngine
+import numpy.typing as npt
+
+from bls_models.cpu_engine import Arrays, CpuEngine
 from bls_models.precisions import int8_support
 from bls_models.specs import ModelSpec
 from bls_models.vectors import FloatArray
@@ -96,12 +98,17 @@ class LiteralRunner:
     def __init__(self, path: Path, spec: ModelSpec, precision: str) -> None:
         self.precision = precision
         self.size = path.stat().st_size
+        self.spec = spec
         self._session = literal_session(path)
-        self._outputs = spec.output_names
+
+    def infer(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run one batch; returns the outputs by name."""
+        names = self.spec.output_names
+        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
 
     def encode(self, feed: Feed) -> FloatArray:
         """Vectors (B, D) of one batch."""
-        vectors: FloatArray = self._session.run(self._outputs, feed)[0]
+        (vectors,) = self.infer(feed).values()
         return vectors
 
 

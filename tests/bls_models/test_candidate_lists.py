@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 from serving_support import unit
@@ -322,10 +323,9 @@ def test_lists_come_back_from_a_snapshot_without_training(
     restored.close()
 
 
-def test_a_gpu_that_is_not_there_is_refused() -> None:
-    faiss = pytest.importorskip("faiss")
-    if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
-        pytest.skip("there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if there were none.
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
     with pytest.raises(SetupError, match="PRODUCT_MATCH_INDEX_DEVICE=cpu"):
         ProductIndex(IMAGE_DIM, TEXT_DIM, 1000, IndexOptions(device="gpu"))
     with pytest.raises(SetupError, match="expected one of cpu, gpu"):
