@@ -15,9 +15,12 @@ HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE / "nginx.conf.template"
 SCRIPT = HERE / "grpc_models.js"
 
-# Debian's nginx keeps its modules here, and so does nginx's own package under the other.
+# Debian's nginx keeps its modules here, and so does nginx's own package under the other; one that
+# was unpacked elsewhere keeps them beside its program.
 MODULE_FOLDERS = (Path("/usr/lib/nginx/modules"), Path("/etc/nginx/modules"))
 SCRIPT_MODULE = "ngx_http_js_module.so"
+# Debian keeps programs for administrators where only root's PATH leads.
+SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"
 
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
 
@@ -28,8 +31,7 @@ def nginx_program() -> str:
     Raises:
         SetupError: it is not installed.
     """
-    # Debian keeps it where only root's PATH leads.
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+    program = shutil.which("nginx") or shutil.which("nginx", path=SYSTEM_FOLDERS)
     if program is None:
         raise SetupError(
             "nginx is missing; install it: apt-get install nginx-light libnginx-mod-http-js"
@@ -52,14 +54,17 @@ def script_module() -> Path:
     """Nginx's JavaScript module.
 
     Raises:
-        SetupError: it is not installed.
+        SetupError: it or nginx is not installed.
     """
-    for folder in MODULE_FOLDERS:
+    program = Path(nginx_program()).resolve()
+    # Its own come first: a module fits one version of nginx.
+    folders = dict.fromkeys((program.parent.parent / "lib/nginx/modules", *MODULE_FOLDERS))
+    for folder in folders:
         if (folder / SCRIPT_MODULE).is_file():
             return folder / SCRIPT_MODULE
     raise SetupError(
         f"nginx's module {SCRIPT_MODULE} is in none of "
-        f"{', '.join(map(str, MODULE_FOLDERS))}; install it: apt-get install libnginx-mod-http-js"
+        f"{', '.join(map(str, folders))}; install it: apt-get install libnginx-mod-http-js"
     )
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from gateway_support import Gateway, Recorder, running_gateway, running_recorder
+from gateway_support import Gateway, Recorder, need_nginx, running_gateway, running_recorder
 from serving_support import Serving
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Say that nginx is missing before Triton is started for it."""
+    if item.get_closest_marker("server"):
+        need_nginx()
 
 
 @pytest.fixture(scope="session")

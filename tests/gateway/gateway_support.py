@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from serving_support import wait_for
 from tritonclient.grpc import service_pb2
 
+from bls_models.errors import SetupError
 from gateway.__main__ import check
-from gateway.config import nginx_command, write_configuration
+from gateway.config import nginx_command, script_module, write_configuration
 from gateway.options import GatewayOptions
 from local_server.processes import LOOPBACK, ManagedProcess, free_port
 
@@ -32,6 +34,14 @@ INFER = "/v2/models/product_match/infer"
 SERVICE = "/inference.GRPCInferenceService/"
 START_SECONDS = 20.0
 ANSWER_SECONDS = 60.0
+
+
+def need_nginx() -> None:
+    """Skip the test where there is no nginx with its module; `make test` could not fetch it."""
+    try:
+        script_module()
+    except SetupError as error:
+        pytest.skip(str(error))
 
 
 @dataclass(frozen=True)

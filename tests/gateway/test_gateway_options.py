@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton_grpc
-from gateway_support import JSON, KEYS, MATCH, SHOP_KEY, Recorder, running_gateway
+from gateway_support import JSON, KEYS, MATCH, SHOP_KEY, Recorder, need_nginx, running_gateway
 from serving_support import Serving
 
 from bls_models.errors import SetupError
 from gateway.__main__ import main
-from gateway.config import nginx_command, write_configuration
+from gateway.config import SCRIPT_MODULE, nginx_command, script_module, write_configuration
 from gateway.keys import ApiKey, new_key_line, read_keys
 from gateway.options import GatewayOptions
 
@@ -198,3 +198,49 @@ def test_behind_a_proxy_the_clients_own_address_counts(recorder: Recorder, tmp_p
         with running_gateway(folder, recorder.port, 9, trusted_proxies=networks) as gateway:
             answer = gateway.ask(MATCH, b"{}", forwarded)
             assert gateway.logged(answer)["address"] == address
+
+
+# --- nginx --------------------------------------------------------------------------------------
+
+
+def make_file(path: Path, mode: int = 0o644) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode)
+    return path
+
+
+def test_the_module_beside_the_program_comes_before_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_file(tmp_path / "unpacked/usr/sbin/nginx", 0o755)
+    monkeypatch.setenv("PATH", str(program.parent))
+    system = make_file(tmp_path / "system" / SCRIPT_MODULE)
+    monkeypatch.setattr("gateway.config.MODULE_FOLDERS", (system.parent,))
+    assert script_module() == system
+    own = make_file(tmp_path / "unpacked/usr/lib/nginx/modules" / SCRIPT_MODULE)
+    assert script_module() == own
+
+    link = tmp_path / "bin" / "nginx"
+    link.parent.mkdir()
+    link.symlink_to(program)
+    monkeypatch.setenv("PATH", str(link.parent))
+    assert script_module() == own
+
+
+def test_a_module_that_is_nowhere_is_an_error_with_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(make_file(tmp_path / "sbin/nginx", 0o755).parent))
+    monkeypatch.setattr("gateway.config.MODULE_FOLDERS", (Path("/none"),))
+    own = tmp_path / "lib/nginx/modules"
+    with pytest.raises(SetupError, match=rf"{own}, /none; .*apt-get install libnginx"):
+        script_module()
+
+
+def test_without_nginx_its_tests_are_skipped_with_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("gateway.config.SYSTEM_FOLDERS", str(tmp_path))
+    with pytest.raises(pytest.skip.Exception, match="apt-get install nginx-light libnginx-mod"):
+        need_nginx()
