@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs nginx with its JavaScript module from Debian; the gateway's image and CI run it.
+# Installs nginx with its JavaScript module from Debian, for the gateway's image.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq

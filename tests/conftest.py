@@ -10,6 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from fetch_tools import add_to_path
 from pymongo.database import Database
 from serving_support import (
     REPOSITORY,
@@ -28,6 +29,9 @@ from bls_models.store import Document, Store, connect
 from loadtest.stack import wait_for_index
 from local_server.database import local_database
 from product_match_client import ProductMatchClient
+
+# Also where pytest is run without make.
+add_to_path()
 
 # Fuzz tests leave the number of examples to the profile: `make test` takes
 # the first, `make test-slow` the second.
