@@ -30,13 +30,16 @@ from loadtest.stack import wait_for_index
 from local_server.database import local_database
 from product_match_client import ProductMatchClient
 
+pytest_plugins = ("skip_rule",)
+
 # Also where pytest is run without make.
 add_to_path()
 
 # Fuzz tests leave the number of examples to the profile: `make test` takes
-# the first, `make test-slow` the second.
-hypothesis.settings.register_profile("few", max_examples=200, deadline=None)
-hypothesis.settings.register_profile("many", max_examples=5000, deadline=None)
+# the first, `make test-slow` the second. In CI too they are others each time, which is not
+# Hypothesis' default there.
+hypothesis.settings.register_profile("few", max_examples=200, deadline=None, derandomize=False)
+hypothesis.settings.register_profile("many", max_examples=5000, deadline=None, derandomize=False)
 hypothesis.settings.load_profile("few")
 
 # --- the database -----------------------------------------------------------------------------
