@@ -11,11 +11,10 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,7 @@ MAX_BATCH_SECONDS = 1.0
 # Of each batch that many changes are waited for.
 PROBES = 1
 PROBE_SECONDS = 0.005
-PROBE_TIMEOUT_SECONDS = 30.0
+PROBE_TIMEOUT_SECONDS = 60.0
 
 # Whether a search finds a product with at least that change: (product id, number).
 Sees = Callable[[str, int], bool]
@@ -85,11 +84,16 @@ class Catalogue:
         """Write new products."""
         return self._write(["new product"] * count)
 
-    def change(self, count: int) -> list[Change]:
-        """Write changes of all kinds in turn, to fewer products than there are."""
-        return self._write([next(self._kinds) for _ in range(count)])
+    def change(self, count: int, keep: Container[str] = ()) -> list[Change]:
+        """Write changes of all kinds in turn, to fewer products than there are.
 
-    def _write(self, kinds: Sequence[str]) -> list[Change]:
+        Args:
+            count: how many.
+            keep: products that are not deleted, because somebody waits to see them.
+        """
+        return self._write([next(self._kinds) for _ in range(count)], keep)
+
+    def _write(self, kinds: Sequence[str], keep: Container[str] = ()) -> list[Change]:
         """Write a batch, in one round trip for each of the steps."""
         embeddings: list[Document] = []
         replacements = []
@@ -102,7 +106,8 @@ class Catalogue:
                 product_id, stored = f"{self._prefix}-{number}", None
             else:
                 # Whatever was not changed for the longest time.
-                product_id = self._turns.popleft()
+                product_id = next(key for key in self._turns if kind != "delete" or key not in keep)
+                self._turns.remove(product_id)
                 stored = self._products[product_id]
                 removed.append(stored["write_id"])
             if kind == "delete":
@@ -201,12 +206,21 @@ class PacedChanges:
         self._stop = threading.Event()
         self._error: Exception | None = None
         self._probes = ThreadPoolExecutor(4)
-        self._waiting: list[Any] = []
+        self._waiting: list[tuple[Change, Future[float]]] = []
         self._probed: Counter[str] = Counter()
         self._cpu_start = time.process_time()
         self._start = time.perf_counter()
         self._thread = threading.Thread(target=self._run, name="changes")
         self._thread.start()
+
+    @property
+    def seen(self) -> Counter[str]:
+        """How many changes of each kind have been waited for, and seen, so far."""
+        return Counter(
+            change.kind
+            for change, probe in list(self._waiting)
+            if probe.done() and probe.exception() is None
+        )
 
     def close(self) -> ChangesResult:
         """Stop and wait until the last change is seen.
@@ -221,8 +235,8 @@ class PacedChanges:
                 raise self._error
             self._result.seconds = time.perf_counter() - self._start
             self._result.cpu_ms = (time.process_time() - self._cpu_start) * 1e3
-            for kind, probe in self._waiting:
-                self._result.visible_ms.setdefault(kind, []).append(probe.result())
+            for change, probe in self._waiting:
+                self._result.visible_ms.setdefault(change.kind, []).append(probe.result())
         finally:
             self._probes.shutdown()
         return self._result
@@ -236,14 +250,18 @@ class PacedChanges:
                 due = min(due, int(self._rate * MAX_BATCH_SECONDS) + 1)
                 if due < 1:
                     continue
-                changes = self._catalogue.change(due)
+                changes = self._catalogue.change(due, self._unseen())
                 made += due
                 self._result.made.update(item.kind for item in changes)
                 for change in self._chosen(changes):
                     probe = self._probes.submit(self._visible_ms, change)
-                    self._waiting.append((change.kind, probe))
+                    self._waiting.append((change, probe))
         except Exception as error:
             self._error = error
+
+    def _unseen(self) -> set[str]:
+        """The products that are waited for; one that is deleted first would never be seen."""
+        return {change.product_id for change, probe in self._waiting if not probe.done()}
 
     def _chosen(self, changes: Sequence[Change]) -> list[Change]:
         """Some of a batch, of the kinds that were waited for the least so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pymongo.database import Database
-from serving_support import SAMPLE, SMALL_BUNDLE, unit
+from serving_support import SAMPLE, SMALL_BUNDLE, unit, wait_for
 
 from bls_models.errors import SetupError
 from bls_models.store import PRODUCTS, Document
@@ -118,7 +118,7 @@ class FailingCatalogue:
     def __init__(self) -> None:
         self.calls = 0
 
-    def change(self, count: int) -> list[Change]:
+    def change(self, count: int, keep: Container[str]) -> list[Change]:
         self.calls += 1
         if self.calls > 1:
             raise OSError("the database is away")
@@ -129,8 +129,7 @@ def test_a_write_that_fails_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
     catalogue = FailingCatalogue()
     changes = PacedChanges(catalogue, 100.0, lambda *_: True)  # type: ignore[arg-type]
-    while catalogue.calls < 2:
-        time.sleep(0.01)
+    wait_for(lambda: catalogue.calls >= 2, "a write has failed")
     with pytest.raises(OSError, match="the database is away"):
         changes.close()
     assert set(threading.enumerate()) <= before
