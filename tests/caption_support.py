@@ -68,7 +68,7 @@ class PixelCaptioner:
 
     def wait_for_call(self) -> None:
         """Wait until a call hangs."""
-        assert self._in_call.wait(30)
+        assert self._in_call.wait(60)
 
     def __call__(
         self, model: ModelSpec, inputs: Mapping[str, npt.NDArray[Any]]
@@ -78,7 +78,7 @@ class PixelCaptioner:
         assert pixels.dtype == np.uint8
         self.batches.append(pixels)
         self._in_call.set()
-        assert self._go_on.wait(60)
+        assert self._go_on.wait(120)
         if self.error is not None:
             raise self.error
         texts = [caption_of(item) if self.text is None else self.text for item in pixels]

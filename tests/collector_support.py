@@ -14,9 +14,6 @@ from serving_support import wait_for
 
 from local_server.processes import LOOPBACK
 
-# Triton sends spans in batches, every few seconds.
-SPAN_SECONDS = 30.0
-
 
 @dataclass
 class Collector:
@@ -34,7 +31,8 @@ class Collector:
             found = {item["name"]: item for item in self.spans if item["traceId"] == trace_id}
             return found if set(names) <= set(found) else None
 
-        return wait_for(find, f"{names} are in trace {trace_id}", SPAN_SECONDS)
+        # Triton sends spans in batches, every few seconds.
+        return wait_for(find, f"{names} are in trace {trace_id}")
 
 
 @contextlib.contextmanager

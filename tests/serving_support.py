@@ -41,6 +41,16 @@ SAMPLE = ROOT / "seed" / "sample"
 # Generous: the machine may be busy, and a wait ends as soon as its condition holds.
 WAIT_SECONDS = 60.0
 CALL_SECONDS = 120.0
+# Of a database that a test takes away: long enough for a busy one to answer, and short enough to
+# wait for it in vain.
+UNSTEADY_MS = 3000
+# What a server under test waits for its parts, unless the test is about that wait.
+PATIENT = {
+    "PRODUCT_MATCH_MONGODB_TIMEOUT_MS": "20000",
+    "PRODUCT_MATCH_CALL_TIMEOUT_MS": "60000",
+    "PRODUCT_MATCH_CAPTION_TIMEOUT_MS": "60000",
+    "PRODUCT_MATCH_INGEST_CAPTION_TIMEOUT_MS": "60000",
+}
 
 T = TypeVar("T")
 
@@ -199,7 +209,7 @@ def serving(
 ) -> Iterator[Serving]:
     """Run Triton on the built models, with a database of that name."""
     client: MongoClient[Document] = MongoClient(uri, tz_aware=True)
-    environment = {"MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name, **settings}
+    environment = {**PATIENT, "MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name, **settings}
     try:
         ports = Ports(0, 0, 0)
         with running_triton(repository, state, ports, environment, flags=flags) as triton:

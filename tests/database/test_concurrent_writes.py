@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from pymongo import MongoClient, monitoring
 from pymongo.database import Database
 from serving_support import picture, wait_for
 
+from bls_models import write_journal
 from bls_models.errors import ConflictError
 from bls_models.ingest import IngestRequest, IngestResult, Outcome
 from bls_models.logs import LogWriter
@@ -382,12 +384,15 @@ def test_a_thread_settles_what_was_cut_off(store: Store, database: Database[Docu
 
 
 def test_a_write_that_was_held_up_for_too_long_gives_up(
-    settings: Settings, store: Store, database: Database[Document]
+    store: Store, database: Database[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = WriteJournal(store, Pictures(database), lease_seconds=0.2)
+    now = 1000.0
+    monkeypatch.setattr(write_journal, "time", SimpleNamespace(monotonic=lambda: now))
+    journal = WriteJournal(store, Pictures(database), lease_seconds=60)
     intent = journal.begin(["mug"], ["w"], [])
+    now += 30
     journal.check_lease(intent)
-    time.sleep(0.11)
+    now += 0.1
     with pytest.raises(Exception, match="held up for too long"):
         journal.check_lease(intent)
 

@@ -13,7 +13,15 @@ import pytest
 from caption_support import CAPTIONED_BUNDLE, SMALL_CAPTIONER, PixelCaptioner, caption_of
 from ingest_support import journal_of, nothing_found
 from pymongo.database import Database
-from serving_support import SMALL_BUNDLE, ContentEncoders, blocks, encoded, picture, text_vector
+from serving_support import (
+    SMALL_BUNDLE,
+    WAIT_SECONDS,
+    ContentEncoders,
+    blocks,
+    encoded,
+    picture,
+    text_vector,
+)
 
 from bls_models.bundle import Bundle
 from bls_models.caption_queue import CaptionQueue
@@ -47,7 +55,7 @@ class Shop:
         self.store = store
         self.captioner = PixelCaptioner()
         self.log = LogWriter(store.database[INGEST_LOG], settings)
-        self.queue = CaptionQueue(self.captioner, 32, settings.ingest_caption_timeout_ms / 1e3)
+        self.queue = CaptionQueue(self.captioner, 32, WAIT_SECONDS)
         self.ingester = ProductIngester(
             journal_of(store, settings),
             ContentEncoders(bundle),
@@ -291,6 +299,7 @@ def test_a_failed_captioner_loses_nothing_and_the_next_try_mends_it(
 def test_a_captioner_that_hangs_delays_a_batch_once(store: Store, settings: Settings) -> None:
     shop = Shop(store, replace(settings, ingest_caption_timeout_ms=50), CAPTIONED_BUNDLE)
     shop.captioner.hold()
+    # The queue takes all pictures of the batch, however long it takes to hand them in.
     outcomes = shop.run(upsert(MUG, picture(1)), upsert({**MUG, "product_id": "two"}, picture(2)))
     for outcome in outcomes:
         assert isinstance(outcome, IngestResult)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import numpy as np
 import pytest
 from bson import ObjectId
 from follower_support import OTHER_BUNDLE, Followed, Shop
-from serving_support import RestartableDatabase, picture, wait_for
+from serving_support import UNSTEADY_MS, RestartableDatabase, picture, wait_for
 
 from bls_models.settings import Settings
 from bls_models.store import Store
@@ -207,10 +207,11 @@ def test_a_full_read_takes_over_what_was_changed_by_hand_since(
     shop.store.products.update_one({"_id": "p1"}, {"$set": {"price": 1.0}})
     wait_for(lambda: followed.best("anything", cheap), "the new price is seen")
     # As the event of a change by hand that is lost with the change stream.
+    lost: list[Any] = []
     with monkeypatch.context() as deaf:
-        deaf.setattr(followed.follower._loader, "apply", lambda events: None)
+        deaf.setattr(followed.follower._loader, "apply", lost.extend)
         shop.store.products.update_one({"_id": "p1"}, {"$set": {"price": 7.0}})
-        time.sleep(1)
+        wait_for(lambda: lost, "the event has come")
     assert followed.best("anything", cheap)
     followed.follower._loader.load_all()
     after = followed.best("anything")
@@ -258,7 +259,7 @@ def test_products_of_another_bundle_are_counted_and_not_searched_until_reembedde
 def test_after_a_restart_of_the_database_the_index_follows_again(
     restartable: RestartableDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=2000)
+    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=UNSTEADY_MS)
     shop, followed = Shop(settings), Followed(settings)
     try:
         shop.put(1, picture(1))
@@ -308,7 +309,7 @@ def test_stale_products_that_were_dropped_are_counted_no_more(shop: Shop) -> Non
 def test_an_index_started_before_the_database_loads_when_it_comes(
     restartable: RestartableDatabase,
 ) -> None:
-    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=2000)
+    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=UNSTEADY_MS)
     shop = Shop(settings)
     shop.put(1)
     restartable.stop()

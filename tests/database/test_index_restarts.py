@@ -14,7 +14,7 @@ import bson
 import pytest
 from bson import json_util
 from follower_support import OTHER_BUNDLE, Followed, Shop
-from serving_support import SMALL_BUNDLE, RestartableDatabase, picture, wait_for
+from serving_support import SMALL_BUNDLE, UNSTEADY_MS, RestartableDatabase, picture, wait_for
 
 from bls_models.bundle import Bundle
 from bls_models.index import ProductIndex
@@ -361,7 +361,9 @@ def test_without_its_database_a_snapshot_is_not_served(
     restartable: RestartableDatabase, tmp_path: Path
 ) -> None:
     settings = Settings(
-        mongodb_uri=restartable.uri, mongodb_timeout_ms=2000, snapshot_folder=str(tmp_path / "s")
+        mongodb_uri=restartable.uri,
+        mongodb_timeout_ms=UNSTEADY_MS,
+        snapshot_folder=str(tmp_path / "s"),
     )
     shop = Shop(settings)
     shop.put(1)

@@ -69,9 +69,17 @@ def unsteady_settings(restartable: RestartableDatabase, tmp_path: Path) -> Setti
 
 
 @pytest.fixture
-def unsteady(unsteady_settings: Settings) -> Iterator[Collection[Document]]:
-    """A collection of a database that the test stops and starts."""
+def written(unsteady_settings: Settings) -> Iterator[Collection[Document]]:
+    """A collection of a database that the test stops and starts, as the writer has it."""
     database = connect(unsteady_settings)
+    yield database[ENTRIES]
+    database.client.close()
+
+
+@pytest.fixture
+def unsteady(unsteady_settings: Settings) -> Iterator[Collection[Document]]:
+    """The same collection for the test to read, which a busy machine may keep waiting."""
+    database = connect(replace(unsteady_settings, mongodb_timeout_ms=20_000))
     yield database[ENTRIES]
     database.client.close()
 
@@ -136,6 +144,7 @@ def test_requests_of_one_id_are_entries_of_their_own(
 
 
 def test_entries_written_while_the_database_is_away_arrive_when_it_is_back(
+    written: Collection[Document],
     unsteady: Collection[Document],
     unsteady_settings: Settings,
     restartable: RestartableDatabase,
@@ -143,7 +152,7 @@ def test_entries_written_while_the_database_is_away_arrive_when_it_is_back(
 ) -> None:
     metrics = Counts()
     waiting = (LOG_QUEUE_ENTRIES, (ENTRIES, "0"))
-    log = LogWriter(unsteady, unsteady_settings, metrics)
+    log = LogWriter(written, unsteady_settings, metrics)
     log.write(entries(1))
     wait_for(lambda: numbers(unsteady) == [1], "the first entry is written")
     restartable.stop()
@@ -160,6 +169,7 @@ def test_entries_written_while_the_database_is_away_arrive_when_it_is_back(
 
 
 def test_what_a_full_queue_does_not_take_is_counted_and_the_rest_arrives(
+    written: Collection[Document],
     unsteady: Collection[Document],
     unsteady_settings: Settings,
     restartable: RestartableDatabase,
@@ -167,7 +177,7 @@ def test_what_a_full_queue_does_not_take_is_counted_and_the_rest_arrives(
 ) -> None:
     metrics = Counts()
     restartable.stop()
-    log = LogWriter(unsteady, replace(unsteady_settings, log_queue_bytes=SMALL), metrics)
+    log = LogWriter(written, replace(unsteady_settings, log_queue_bytes=SMALL), metrics)
     with caplog.at_level(logging.ERROR, "bls_models.logs"):
         refused = sum(log.write([{"number": n, "text": "x" * 1000}]) for n in range(200))
         wait_for(lambda: "entries of match_log were dropped" in caplog.text, "the loss is said")
@@ -185,19 +195,20 @@ def test_what_a_full_queue_does_not_take_is_counted_and_the_rest_arrives(
 
 
 def test_what_cannot_be_written_at_the_end_stays_for_the_next_start(
+    written: Collection[Document],
     unsteady: Collection[Document],
     unsteady_settings: Settings,
     restartable: RestartableDatabase,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     restartable.stop()
-    log = LogWriter(unsteady, unsteady_settings)
+    log = LogWriter(written, unsteady_settings)
     with caplog.at_level(logging.WARNING, "bls_models.logs"):
         log.write(entries(1, 2))
         log.close()
     assert "2 entries of match_log stay in" in caplog.text
     restartable.start()
-    log = LogWriter(unsteady, unsteady_settings)
+    log = LogWriter(written, unsteady_settings)
     wait_for(lambda: numbers(unsteady) == [1, 2], "the entries are written")
     log.close()
 

@@ -9,14 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 from follower_support import OTHER_BUNDLE, Followed, Shop
-from serving_support import RestartableDatabase, picture, unit, wait_for
+from serving_support import (
+    UNSTEADY_MS,
+    WAIT_SECONDS,
+    RestartableDatabase,
+    picture,
+    unit,
+    wait_for,
+)
 
 from bls_models.errors import ConflictError, IndexUnavailableError
 from bls_models.index import IndexedProduct
 from bls_models.settings import Settings
 from bls_models.sync_check import SyncCheck
 
+# Short, for what stays different.
 SETTLE_SECONDS = 0.4
+# For what is under way: a check ends as soon as nothing differs any more.
+PATIENT_SECONDS = 4.0
 
 
 @pytest.fixture
@@ -26,8 +36,8 @@ def check(followed: Followed) -> Iterator[SyncCheck]:
     check.close()
 
 
-def checker(followed: Followed) -> SyncCheck:
-    return SyncCheck(followed.index, followed.store, followed.follower, SETTLE_SECONDS)
+def checker(followed: Followed, settle_seconds: float = SETTLE_SECONDS) -> SyncCheck:
+    return SyncCheck(followed.index, followed.store, followed.follower, settle_seconds)
 
 
 def kinds(report: dict[str, Any]) -> dict[str, str]:
@@ -125,10 +135,9 @@ def test_what_hands_have_put_in_is_listed_with_what_is_wrong(
     assert "price" in details["p1"]
 
 
-def test_changes_that_are_under_way_are_no_differences(
-    shop: Shop, followed: Followed, check: SyncCheck
-) -> None:
+def test_changes_that_are_under_way_are_no_differences(shop: Shop, followed: Followed) -> None:
     followed.start()
+    check = checker(followed, PATIENT_SECONDS)
     done = threading.Event()
 
     def change() -> None:
@@ -177,12 +186,27 @@ def test_a_repair_under_changes_never_brings_back_what_is_older(
     assert check.run(repair=False)["differences"] == {}
 
 
+def hold(check: SyncCheck, until: threading.Event) -> None:
+    """Let checks begin and not go on before that."""
+    compare = check._compare_all
+
+    def held() -> Any:
+        assert until.wait(WAIT_SECONDS)
+        return compare()
+
+    check._compare_all = held  # type: ignore[method-assign]
+
+
 def test_one_check_runs_at_a_time(shop: Shop, followed: Followed, check: SyncCheck) -> None:
     followed.start()
     followed.index.upsert([other_write("no such product")])
     outcomes: list[Any] = []
+    go_on = threading.Event()
+    hold(check, go_on)
     check.start(False, outcomes.append)
     check.start(False, outcomes.append)
+    assert len(outcomes) == 1
+    go_on.set()
     wait_for(lambda: len(outcomes) == 2, "both are answered")
     assert isinstance(outcomes[0], ConflictError)
     assert outcomes[1]["differences"] == {"gone": 1}
@@ -197,9 +221,10 @@ def test_a_check_that_is_broken_off_says_so(
     followed.start()
     followed.index.upsert([other_write("no such product")])
     outcomes: list[Any] = []
+    hold(check, check._stop)
     check.start(False, outcomes.append)
     check.close()
-    (outcome,) = outcomes
+    (outcome,) = wait_for(lambda: outcomes, "the check has ended")
     assert isinstance(outcome, IndexUnavailableError)
 
 
@@ -207,7 +232,7 @@ def test_an_index_that_does_not_follow_is_not_compared(
     restartable: RestartableDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bls_models.sync_check.CATCH_UP_SECONDS", 0.2)
-    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=2000)
+    settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=UNSTEADY_MS)
     followed = Followed(settings)
     try:
         followed.start()
