@@ -34,7 +34,7 @@ def captioner() -> Iterator[PixelCaptioner]:
 def test_a_picture_gets_its_caption(captioner: PixelCaptioner) -> None:
     queue = CaptionQueue(captioner, 4, PATIENT)
     future = queue.submit(picture(7))
-    assert future.result(30) == GeneratedCaption(caption_of(picture(7)), 0.75)
+    assert future.result(PATIENT) == GeneratedCaption(caption_of(picture(7)), 0.75)
     queue.close()
 
 
@@ -46,7 +46,7 @@ def test_what_waits_during_a_call_makes_up_the_next_ones(captioner: PixelCaption
     captioner.wait_for_call()
     futures += [queue.submit(picture(value)) for value in range(1, most + 4)]
     captioner.go_on()
-    texts = [future.result(30).text for future in futures]
+    texts = [future.result(PATIENT).text for future in futures]
     assert texts == [caption_of(picture(value)) for value in range(most + 4)]
     assert [len(batch) for batch in captioner.batches] == [1, most, 3]
     queue.close()
@@ -63,8 +63,8 @@ def test_a_full_queue_refuses_until_someone_stops_waiting(captioner: PixelCaptio
     assert waiting[0].cancel()
     late = queue.submit(picture(4))
     captioner.go_on()
-    assert first.result(30).text == caption_of(picture(0))
-    assert late.result(30).text == caption_of(picture(4))
+    assert first.result(PATIENT).text == caption_of(picture(0))
+    assert late.result(PATIENT).text == caption_of(picture(4))
     assert [batch[:, 0, 0, 0].tolist() for batch in captioner.batches] == [[0], [2, 4]], (
         "a picture that nobody waits for is not captioned"
     )
@@ -75,9 +75,9 @@ def test_a_failing_call_fails_its_pictures_alone(captioner: PixelCaptioner) -> N
     queue = CaptionQueue(captioner, 4, PATIENT)
     captioner.error = CaptionerError("caption_decoder failed")
     with pytest.raises(CaptionerError, match="caption_decoder failed"):
-        queue.submit(picture(1)).result(30)
+        queue.submit(picture(1)).result(PATIENT)
     captioner.error = None
-    assert queue.submit(picture(2)).result(30).text == caption_of(picture(2))
+    assert queue.submit(picture(2)).result(PATIENT).text == caption_of(picture(2))
     queue.close()
 
 
@@ -90,7 +90,7 @@ def test_an_unexpected_error_is_logged_and_fails_as_a_captioner_error(
         caplog.at_level(logging.ERROR),
         pytest.raises(CaptionerError, match="unexpected KeyError from image_captioner"),
     ):
-        queue.submit(picture(1)).result(30)
+        queue.submit(picture(1)).result(PATIENT)
     assert "KeyError" in caplog.text
     queue.close()
 
@@ -103,15 +103,15 @@ def test_a_call_that_hangs_is_not_waited_for_again_and_the_queue_recovers(
     first = queue.submit(picture(0))
     captioner.wait_for_call()
     time.sleep(0.1)
-    with pytest.raises(CaptionerError, match=r"has not answered for 0\.[1-9] s") as info:
+    with pytest.raises(CaptionerError, match=r"has not answered for \d+\.\d s") as info:
         queue.submit(picture(1))
     assert not isinstance(info.value, CaptionerBusyError)
     captioner.go_on()
-    first.result(30)
+    first.result(PATIENT)
 
     def taken() -> bool:
         try:
-            return bool(queue.submit(picture(2)).result(30).text)
+            return bool(queue.submit(picture(2)).result(PATIENT).text)
         except CaptionerError:
             return False
 
@@ -129,9 +129,9 @@ def test_closing_lets_the_waiting_ones_go(captioner: PixelCaptioner) -> None:
     closer.start()
     wait_for(lambda: queue._closing, "the queue is told to close")
     captioner.go_on()
-    closer.join(30)
-    assert first.result(30).text
-    assert second.cancelled()
+    closer.join()
+    assert first.result(PATIENT).text
+    wait_for(second.cancelled, "the one that waits is let go")
 
 
 def test_a_queue_that_was_never_asked_closes_too(captioner: PixelCaptioner) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 from serving_support import wait_for
 
-from bls_models.errors import EncoderError, IndexUnavailableError
+from bls_models.errors import EncoderError
 from bls_models.timed_calls import TimedCalls
 
 
@@ -40,19 +40,20 @@ def test_a_call_that_hangs_is_given_up_and_not_made_again_until_it_ends() -> Non
     calls = TimedCalls(0.1)
     go_on = threading.Event()
     start = time.monotonic()
-    with pytest.raises(EncoderError, match="part did not answer within"):
+    with pytest.raises(EncoderError, match=r"part did not answer within 0\.1 s"):
         calls.run("part", go_on.wait, EncoderError)
-    assert 0.1 <= time.monotonic() - start < 5
+    assert time.monotonic() - start >= 0.1, "it was waited for"
     for _ in range(5):
         with pytest.raises(EncoderError, match="part has not answered for"):
             calls.run("part", pytest.fail, EncoderError)
-    assert calls.run("another part", lambda: 1, IndexUnavailableError) == 1
-    go_on.set()
 
-    def answers() -> bool:
+    def answers(part: str) -> bool:
         try:
-            return calls.run("part", lambda: True, EncoderError)
+            return calls.run(part, lambda: True, EncoderError)
         except EncoderError:
             return False
 
-    wait_for(answers, "the part is called again")
+    # Where other work holds up its thread, the wait may be over before the call is made.
+    wait_for(lambda: answers("another part"), "another part is called")
+    go_on.set()
+    wait_for(lambda: answers("part"), "the part is called again")
