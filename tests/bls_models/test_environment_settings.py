@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from bls_models.errors import SetupError
-from bls_models.settings import Settings, cpu_count, parse_value
+from bls_models.settings import CHOICES, Settings, cpu_count, parse_value
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -32,7 +32,7 @@ def test_every_setting_is_read_from_its_variable(item: object) -> None:
     name, default = item.name, item.default  # type: ignore[attr-defined]
     values = {int: ("7", 7), float: ("0.75", 0.75), str: ("seven", "seven"), bool: ("yes", True)}
     # One that has a list of words takes one of those.
-    text, value = ("json", "json") if name == "log_format" else values[type(default)]
+    text, value = (CHOICES[name][-1],) * 2 if name in CHOICES else values[type(default)]
     settings = Settings.from_environment({item.metadata["env"]: text})  # type: ignore[attr-defined]
     assert getattr(settings, name) == value
     assert type(getattr(settings, name)) is type(default)
@@ -58,6 +58,19 @@ def test_a_limit_below_one_is_refused_with_the_least(text: str) -> None:
 def test_a_share_outside_0_to_1_is_refused(text: str) -> None:
     with pytest.raises(SetupError, match=rf"CROSS_MODAL_WEIGHT={text} .*from 0 to 1"):
         Settings.from_environment({"PRODUCT_MATCH_CROSS_MODAL_WEIGHT": text})
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("PRODUCT_MATCH_PROFILE", "cpu or gpu"),
+        ("PRODUCT_MATCH_CPU_PRECISION", "auto or int8 or fp32"),
+        ("PRODUCT_MATCH_LOG_FORMAT", "text or json"),
+    ],
+)
+def test_an_unknown_word_is_refused_with_the_known_ones(variable: str, words: str) -> None:
+    with pytest.raises(SetupError, match=f"{variable}='tpu' is unknown; set {words}"):
+        Settings.from_environment({variable: "tpu"})
 
 
 def test_zero_threads_means_one_a_cpu_and_fewer_are_refused() -> None:

@@ -52,6 +52,7 @@ BUNDLE = Bundle(
     max_tokens=128,
     shared_space=False,
     files={},
+    precisions={"small_encoder": ["fp32"]},
     captioner=demo_captioner(),
 )
 PIXELS, LENGTH = 6, 4

@@ -182,7 +182,7 @@ def test_only_a_whole_repository_of_the_same_bundle_counts_as_built(
     assert not is_built(
         replace(config, image_encoder=replace(config.image_encoder, image_size=32)), repository
     )
-    replace(manifest, files={"image_encoder/1/model.onnx": "00"}).write(repository)
+    replace(manifest, files={"image_encoder/1/model.fp32.onnx": "00"}).write(repository)
     assert not is_built(config, repository)
 
 

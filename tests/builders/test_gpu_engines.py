@@ -16,6 +16,7 @@ from engine_support import BUNDLE, PROFILES, SPEC, SmallEngine, small_graph
 
 import builders.engine_command
 import builders.gpu_config
+from bls_models.bundle import graph_file
 from bls_models.errors import BundleError
 from builders.engine_command import build_engines, main
 from builders.engine_metadata import EngineMetadata
@@ -78,7 +79,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
 def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "models"
     (folder / SPEC.name / "1").mkdir(parents=True)
-    small_graph(folder / SPEC.name / "1" / "model.onnx")
+    small_graph(folder / graph_file(SPEC.name, "fp32"))
     BUNDLE.write(folder)
     return folder
 
@@ -101,7 +102,7 @@ def test_plan_metadata_and_configuration_lie_where_triton_looks(repository: Path
     assert not build(repository)
     model = repository / SPEC.name
     assert {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()} == {
-        "1/model.onnx",
+        "1/model.fp32.onnx",
         "1/model.plan",
         "1/model.plan.json",
         "configs/gpu.pbtxt",
@@ -119,7 +120,7 @@ def test_timings_are_kept_for_a_version_and_a_gpu(repository: Path) -> None:
     (cache,) = folder.iterdir()
     assert cache.name == "tensorrt-11.4.0.106-NVIDIA-L4.cache"
     written = cache.stat().st_mtime_ns
-    small_graph(repository / SPEC.name / "1" / "model.onnx", seed=1)
+    small_graph(repository / graph_file(SPEC.name, "fp32"), seed=1)
     build(repository)
     assert cache.stat().st_mtime_ns > written
     assert list(folder.iterdir()) == [cache]

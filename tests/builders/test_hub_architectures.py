@@ -33,7 +33,7 @@ from transformers import (
     SiglipImageProcessorPil,
 )
 
-from bls_models.bundle import Bundle
+from bls_models.bundle import Bundle, graph_file
 from bls_models.cpu_engine import CpuEngine
 from bls_models.encoders import Encoders
 from bls_models.images import prepare_pixels
@@ -160,7 +160,7 @@ def unit(vectors: torch.Tensor) -> FloatArray:
 
 def runtimes(built: Built, spec: ModelSpec, module: torch.nn.Module) -> dict[str, Any]:
     """The torch module and its graph in ONNX Runtime and OpenVINO, from inputs to vectors."""
-    path = built.repository / spec.name / "1" / "model.onnx"
+    path = built.repository / graph_file(spec.name, "fp32")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     engine = CpuEngine(path, spec)
 
@@ -237,7 +237,7 @@ def test_pictures_of_other_sizes_are_cut_as_the_processor_cuts_them(built: Built
 
 def test_the_graphs_take_any_batch_and_keep_both_text_inputs(built: Built) -> None:
     for spec in (IMAGE_ENCODER, TEXT_ENCODER):
-        path = built.repository / spec.name / "1" / "model.onnx"
+        path = built.repository / graph_file(spec.name, "fp32")
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         assert [item.name for item in session.get_inputs()] == [item.name for item in spec.inputs]
         assert session.get_inputs()[0].shape[0] == "batch"
@@ -300,7 +300,7 @@ def test_a_clip_config_that_names_the_end_token_pools_it_too(tmp_path: Path) -> 
 def test_tensorrt_compiles_the_graph_in_every_precision(
     built: Built, spec: ModelSpec, precision: str, tmp_path: Path
 ) -> None:
-    source = built.repository / spec.name / "1" / "model.onnx"
+    source = built.repository / graph_file(spec.name, "fp32")
     graph = tmp_path / f"{spec.name}.{precision}.onnx"
     if precision == "fp32":
         graph.symlink_to(source)

@@ -67,7 +67,6 @@ def test_settings_may_come_from_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("PRODUCT_MATCH_PROFILE", "tpu", "cpu or gpu"),
         ("PRODUCT_MATCH_ADMIN_SECRET", "short", "at least 16"),
         ("PRODUCT_MATCH_ADMIN_SECRET", "with,comma=0123456789", "letters, digits"),
         ("HTTP_PORT", "http", "not a valid int"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from serving_support import (
+    REPOSITORY,
     SampleProduct,
     Serving,
     blocks,
@@ -25,6 +26,8 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
+from bls_models.precisions import served_precisions
+from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
 from product_match_client import Match, MatchResult, ProductMatchClient
 
@@ -253,7 +256,11 @@ def test_details_say_what_answered_and_how_long_it_took(
 ) -> None:
     details = client.match(images=catalogue[0].images[0], texts="x", request_id="my-id").details
     assert details["request_id"] == "my-id"
-    assert details["bundle"] == {"name": bundle.name, "fingerprint": bundle.fingerprint}
+    assert details["bundle"] == {
+        "name": bundle.name,
+        "fingerprint": bundle.fingerprint,
+        "precisions": served_precisions(bundle, REPOSITORY, Settings()),
+    }
     assert details["degraded"] == []
     index = details["index"]
     assert index["products"] >= len(catalogue)

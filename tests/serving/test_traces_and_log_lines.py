@@ -41,7 +41,7 @@ def observed(
     database_uri: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Serving]:
-    """A server that traces what its callers trace, and logs JSON."""
+    """A server that traces what its callers trace, logs JSON, and serves FP32."""
     options = TraceOptions(trace_url=collector.url, trace_rate=0)
     with serving(
         tmp_path_factory.mktemp("observed"),
@@ -49,6 +49,7 @@ def observed(
         f"observed_{uuid.uuid4().hex}",
         flags=options.trace_flags(),
         PRODUCT_MATCH_LOG_FORMAT="json",
+        PRODUCT_MATCH_CPU_PRECISION="fp32",
     ) as running:
         yield running
 
@@ -206,3 +207,29 @@ def test_a_failure_is_in_the_log_under_the_requests_id(
         assert probe.main(["--url", server.triton.http_url]) == 1
         entry = server.log_entry(probe_body()["id"])
         assert (entry["probe"], entry["status"]) == (True, "error")
+
+
+# --- precisions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.server
+def test_answers_logs_and_metrics_name_the_precision_that_serves(
+    observed: Serving, bundle: Bundle
+) -> None:
+    expected = {model: choices[-1] for model, choices in bundle.precisions.items()}
+    with observed.client("grpc") as client:
+        details = client.match(texts="mug").details
+    assert details["bundle"]["precisions"] == expected
+    assert observed.log_entry(details["request_id"])["bundle"] == details["bundle"]
+    messages = {line["message"] for line in lines_of(observed)}
+    assert {f"serving model.{precision}.onnx" for precision in expected.values()} <= messages
+    rows = {
+        f'product_match_engine_precision{{model="{model}",precision="{precision}"}} 1'
+        for model, precision in expected.items()
+    }
+
+    def told() -> bool:
+        with urllib.request.urlopen(observed.triton.metrics_url) as answer:
+            return rows <= set(answer.read().decode().splitlines())
+
+    wait_for(told, "the metrics name the precisions")
