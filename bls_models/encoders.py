@@ -94,6 +94,12 @@ class Encoders:
     def _run(self, model: ModelSpec, inputs: Arrays) -> FloatArray:
         (name,) = model.output_names
         vectors: FloatArray = self._call(model, inputs)[name]
+        wanted = len(inputs[model.inputs[0].name])
+        if len(vectors) != wanted:
+            raise EncoderError(
+                f"{model.name} gave {len(vectors)} vectors for {wanted} inputs; its runtime does "
+                "not support this CPU"
+            )
         if not np.isfinite(vectors).all():
             raise EncoderError(
                 f"{model.name} gave a vector that is not finite; rebuild it with `make models`"

@@ -116,6 +116,15 @@ def test_a_vector_that_is_not_finite_is_an_error_and_no_result() -> None:
         Encoders(broken, SMALL_BUNDLE, tokenizer).encode_texts(["x"])
 
 
+def test_fewer_vectors_than_inputs_are_an_error_and_no_result() -> None:
+    def empty(model: ModelSpec, inputs: Inputs) -> dict[str, npt.NDArray[Any]]:
+        return {"text_embedding": np.zeros((0, 8), np.float32)}
+
+    tokenizer = Tokenizer.from_file(str(REPOSITORY / "text_encoder" / "1" / "tokenizer.json"))
+    with pytest.raises(EncoderError, match="text_encoder gave 0 vectors for 1 inputs"):
+        Encoders(empty, SMALL_BUNDLE, tokenizer).encode_texts(["x"])
+
+
 def test_a_missing_graph_says_how_to_build(tmp_path: Any) -> None:
     with pytest.raises(BundleError, match=r"model\.onnx is missing: .*make models"):
         CpuEngine(tmp_path / "model.onnx", IMAGE_ENCODER)
