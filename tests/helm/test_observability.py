@@ -118,7 +118,7 @@ def test_a_running_triton_exports_what_is_read_of_it(
     wanted.discard("product_match_degraded_total")
 
     def missing() -> set[str]:
-        with urllib.request.urlopen(server.triton.metrics_url, timeout=10) as answer:
+        with urllib.request.urlopen(server.triton.metrics_url, timeout=60) as answer:
             text = answer.read().decode()
         return wanted - set(re.findall(r"^(\w+)[{ ]", text, re.MULTILINE))
 

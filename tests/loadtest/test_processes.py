@@ -9,12 +9,16 @@ import pytest
 from loadtest.processes import ProcessTrees, peak_memory
 
 MEGABYTES = 150
-# Waits for a line, holds that much memory, says so, drops it at the next line, and waits again.
+# Waits for a line, holds that much memory, works until some CPU time has passed, says so, and waits
+# for another line.
 PROGRAM = f"""
-import sys
+import sys, time
 print("ready", flush=True)
 sys.stdin.readline()
 held = b"x" * {MEGABYTES * 10**6}
+end = time.process_time() + 0.1
+while time.process_time() < end:
+    pass
 print("held", flush=True)
 sys.stdin.readline()
 """
@@ -32,7 +36,7 @@ def child() -> Iterator[subprocess.Popen[str]]:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
-        process.communicate("\n\n", timeout=20)
+        process.communicate("\n\n", timeout=60)
 
 
 def test_cpu_time_and_peak_memory_are_those_of_a_process_and_its_descendants(

@@ -116,7 +116,7 @@ def test_run_serves_a_kaggle_catalogue_until_ctrl_c_and_stops_all_it_started(
     assert any("triton" in child.name() for child in children)
     started.send_signal(signal.SIGINT)
     assert started.wait(START_SECONDS) == 0, output()
-    assert psutil.wait_procs(children, timeout=30)[1] == []
+    assert psutil.wait_procs(children, timeout=60)[1] == []
     assert find_running(state) is None
     assert len(list(state.glob("snapshots/*/snapshot-*"))) == 1
 
