@@ -134,10 +134,11 @@ test-slow: $(VENV)/.test-installed $(TOOLS) models ## Run the slow tests
 	$(BIN)/python -m pytest -m slow --ignore $(CHART_TESTS)
 	$(BIN)/python -m pytest -m fuzz --hypothesis-profile=many tests/fuzz
 
-lint: $(VENV)/.test-installed ## Check style and types
+lint: $(VENV)/.test-installed ## Check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.test-installed ## Format the code
 	$(BIN)/ruff format .

@@ -1,3 +1,5 @@
-"""The logic behind the models in ``model_repository/``: each ``model.py`` there is thin glue."""
+"""The logic behind the models in ``model_repository/``: each ``model.py`` there is thin glue.
 
-__version__ = "0.1.0"
+The modules here are what all packages below share. ``triton`` alone knows Triton; nothing here
+imports ``builders``, torch, transformers or onnx.
+"""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bls_models.errors import BundleError, CaptionerError
-from bls_models.images import Preprocess
+from bls_models.images.preprocessing import Preprocess
 from bls_models.specs import BASE_SPECS, CAPTION_SPECS
 
 MANIFEST_FILE = "bundle.json"
@@ -27,7 +27,8 @@ class CaptionerBundle:
     Attributes:
         fingerprint: 16 hex digits over everything that decides a caption.
         image_size: side S of the square pixels that ``caption_vision`` takes.
-        resize: how a picture becomes that square (see ``bls_models.images.Preprocess``).
+        resize: how a picture becomes that square (see
+            ``bls_models.images.preprocessing.Preprocess``).
         visual_tokens: tokens T that stand for a picture.
         hidden: length H of a token's embedding.
         kv_planes: key and value planes of the decoder, two a layer.
@@ -72,7 +73,8 @@ class Bundle:
         fingerprint: 16 hex digits over everything that decides a vector's value; vectors of
             two fingerprints are never compared.
         image_size: side S of the square pixels that ``image_encoder`` takes.
-        resize: how a picture becomes that square (see ``bls_models.images.Preprocess``).
+        resize: how a picture becomes that square (see
+            ``bls_models.images.preprocessing.Preprocess``).
         image_dim: length of an image vector.
         text_dim: length of a text vector.
         max_tokens: tokens after which a text is cut.
@@ -80,10 +82,11 @@ class Bundle:
         files: sha256 of each built file, by its path in the model repository.
         precisions: of the graphs that the CPU profile chooses from, by model: the one for CPUs
             whose INT8 products are exact, then the one for the others, if that is another (see
-            ``bls_models.precisions``). TensorRT's engines have the first. Not part of the
+            ``bls_models.engines.precisions``). TensorRT's engines have the first. Not part of the
             fingerprint.
         captioner: None: the bundle has none.
-        keep: the part of a picture that is used (see ``bls_models.images.Preprocess``).
+        keep: the part of a picture that is used (see
+            ``bls_models.images.preprocessing.Preprocess``).
         min_scores: the least score of a match where a request names none, by kind of query
             (``image``, ``text``, ``both``); a kind that is left out has none.
     """

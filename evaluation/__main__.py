@@ -19,7 +19,7 @@ from rich.console import Console
 from bls_models.bundle import Bundle
 from bls_models.errors import ProductMatchError
 from bls_models.specs import QUERY_KINDS
-from builders.calibration import pictures_of_folder
+from builders.graphs.calibration import pictures_of_folder
 from evaluation.contact_sheet import contact_sheet
 from evaluation.figures import Outcome
 from evaluation.ranking import DirectRanker, Ranker, Report, asked_with, served_ranker
@@ -31,8 +31,8 @@ from evaluation.sets import (
     evaluation_set,
     is_evaluation_set,
 )
-from loadtest.report import machine, write_report
 from product_match_client import ClientError
+from reporting.reports import machine, write_report
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Where output goes to a file, lines need not fit a window.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from bls_models.images import ImageLimits, decode_image
-from builders.calibration import spread
+from bls_models.images.decoding import ImageLimits, decode_image
+from builders.graphs.calibration import spread
 from evaluation.figures import Outcome
 
 ROWS = 24

@@ -14,18 +14,19 @@ from typing import Protocol
 import numpy as np
 
 from bls_models.bundle import Bundle
-from bls_models.cpu_engine import CpuEngines
-from bls_models.encoders import Encoders
+from bls_models.engines.cpu import CpuEngines
+from bls_models.engines.encoders import Encoders
 from bls_models.errors import SetupError
-from bls_models.images import ImageLimits, decode_pixels
-from bls_models.index import IndexedProduct, IndexQuery, ProductIndex
+from bls_models.images.decoding import ImageLimits, decode_pixels
+from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.query import IndexQuery
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
 from bls_models.specs import ENCODER_SPECS
 from bls_models.vectors import FloatArray
 from evaluation.sets import EvaluationQuery, EvaluationSet
-from loadtest.stack import wait_for_index
 from local_server.database import local_database
+from local_server.temporary_stack import wait_for_index
 from local_server.triton import Ports, running_triton
 from product_match_client import AsyncProductMatchClient, ProductMatchClient
 from seed.importer import import_catalog

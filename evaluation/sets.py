@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bls_models.errors import SetupError
 from builders.catalogue import SAMPLE_CATALOGUE, CatalogueProduct, read_catalogue
-from builders.quality_sets import products_from_grocery
+from builders.quality.sets import products_from_grocery
 from seed.records import CatalogRow
 from seed.rows import read_catalog
 

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from bls_models.bundle import Bundle
 from bls_models.specs import PRODUCT_MATCH
+from loadtest.addresses import address_from_url
 from loadtest.baselines.running import BASELINES, baseline
 from loadtest.beside_captions import BesideCaptions
 from loadtest.caption_speed import caption_speeds, table_from_speeds
@@ -42,13 +43,12 @@ from loadtest.raw_pipeline import raw_pipeline
 from loadtest.report import (
     Accuracy,
     accuracy_from_matches,
-    machine,
     report_from_summaries,
     table_from_summaries,
-    write_report,
 )
 from loadtest.served import ServedContestant
-from loadtest.stack import Stack, address_from_url, local_stack
+from local_server.temporary_stack import Stack, local_stack
+from reporting.reports import machine, write_report
 
 WARM_UP_SECONDS = 2.0
 # All run the same graph on the same pictures, so they hardly ever differ.

@@ -17,10 +17,10 @@ import tritonclient.http as triton_http
 from rich.table import Table
 
 from bls_models.bundle import Bundle
-from bls_models.captioner import Captioner
-from bls_models.cpu_engine import CpuEngine, CpuEngines
-from bls_models.images import ImageLimits, decode_pixels
-from bls_models.precisions import graph_on_cpu
+from bls_models.captions.captioner import Captioner
+from bls_models.engines.cpu import CpuEngine, CpuEngines
+from bls_models.engines.precisions import graph_on_cpu
+from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_CAPTIONER
 from loadtest.measurements import LoadError
 from loadtest.photos import Photo

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from bls_models.store import Document, Replacement, Store
+from bls_models.database.store import Document, Replacement, Store
 from bls_models.vectors import FloatArray, binary_from_vector
 
 KINDS = ("new price", "new text", "new picture", "new product", "delete")

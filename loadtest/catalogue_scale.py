@@ -23,17 +23,19 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from bls_models.index import IndexedProduct, IndexOptions, IndexQuery, ProductIndex
+from bls_models.index.options import IndexOptions
+from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.query import IndexQuery
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 from loadtest.options import add_catalog, exit_status, tool_parser
-from loadtest.report import machine, write_report
 from loadtest.synthetic_catalogue import (
     VIEWS_PER_PRODUCT,
     RealCatalogue,
     SyntheticCatalogue,
     real_catalogue,
 )
+from reporting.reports import machine, write_report
 
 SIZES = (1_000, 10_000, 100_000)
 BLOCK = 2_000
@@ -111,7 +113,7 @@ def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None)
             some += [_copied(item) for item in block[::stride][: QUERIES - len(some)]]
         del block
         start = time.perf_counter()
-        while not index.settle(1.0):
+        while not index.wait_for_lists(1.0):
             pass
         lists_seconds = time.perf_counter() - start
         gc.collect()

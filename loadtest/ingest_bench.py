@@ -27,21 +27,22 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.bundle import Bundle
-from bls_models.cpu_engine import CpuEngine, CpuEngines
-from bls_models.encoders import Encoders
+from bls_models.engines.cpu import CpuEngine, CpuEngines
+from bls_models.engines.encoders import Encoders
+from bls_models.engines.precisions import graph_on_cpu
 from bls_models.errors import SetupError
-from bls_models.images import ImageLimits, decode_image, prepare_pixels
-from bls_models.precisions import graph_on_cpu
+from bls_models.images.decoding import ImageLimits, decode_image
+from bls_models.images.preprocessing import prepare_pixels
 from bls_models.product import embedding_text
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER, PRODUCT_INGEST, TEXT_ENCODER
-from loadtest.measurements import DATABASE, LOAD_GENERATOR, SERVING
+from loadtest.measurements import LOAD_GENERATOR
 from loadtest.options import exit_status, tool_parser
 from loadtest.processes import ProcessTrees, peak_memory
-from loadtest.report import machine, write_report
-from loadtest.stack import local_stack
 from local_server.options import PROJECT
+from local_server.temporary_stack import DATABASE, SERVING, local_stack
 from product_match_client import AsyncProductMatchClient
+from reporting.reports import machine, write_report
 from seed.importer import import_catalog
 from seed.records import CatalogRow
 from seed.rows import read_catalog

@@ -24,14 +24,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.bundle import Bundle
+from bls_models.database.store import Store
 from bls_models.errors import SetupError
-from bls_models.index import IndexQuery
-from bls_models.index_wire import matches_from_tensors, tensors_from_queries
+from bls_models.index.query import IndexQuery
+from bls_models.index.wire import matches_from_tensors, tensors_from_queries
 from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX, PRODUCT_MATCH
-from bls_models.store import Store
 from bls_models.vectors import FloatArray
+from loadtest.addresses import grpc_address_from_url
 from loadtest.bench import WARM_UP_SECONDS, product_match
 from loadtest.catalogue_changes import (
     PROBE_SECONDS,
@@ -41,19 +42,10 @@ from loadtest.catalogue_changes import (
     PacedChanges,
     Sees,
 )
-from loadtest.measurements import (
-    DATABASE,
-    SERVING,
-    Measurement,
-    Summary,
-    alternating_rounds,
-    summary_from_rounds,
-)
+from loadtest.measurements import Measurement, Summary, alternating_rounds, summary_from_rounds
 from loadtest.options import add_catalog, add_photo_side, exit_status, tool_parser
 from loadtest.photos import read_photos
-from loadtest.report import machine, write_report
 from loadtest.served import ServedContestant
-from loadtest.stack import INDEX_SECONDS, grpc_address_from_url, local_stack
 from loadtest.synthetic_catalogue import (
     VIEWS_PER_PRODUCT,
     SyntheticCatalogue,
@@ -61,6 +53,8 @@ from loadtest.synthetic_catalogue import (
 )
 from local_server.running import connect_for_reports
 from local_server.sync_check import ask_for_check
+from local_server.temporary_stack import DATABASE, INDEX_SECONDS, SERVING, local_stack
+from reporting.reports import machine, write_report
 
 CHANGES = "changes"
 VECTORS = 512

@@ -35,9 +35,7 @@ class Measurement:
         return len(self.latencies_ms) / self.seconds
 
 
-# The parts whose CPU time and memory are told apart.
-SERVING = "serving"
-DATABASE = "database"
+# Whose CPU time it is, beside the parts of a server (``local_server.temporary_stack``).
 LOAD_GENERATOR = "load gen."
 
 

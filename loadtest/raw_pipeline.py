@@ -29,14 +29,15 @@ import numpy as np
 import numpy.typing as npt
 
 from bls_models.bundle import Bundle
-from bls_models.images import ImageLimits, decode_pixels
-from bls_models.precisions import graph_on_cpu
+from bls_models.engines.precisions import graph_on_cpu
+from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
 from loadtest.baselines.parts import VectorSearch
-from loadtest.measurements import SERVING, Measurement
+from loadtest.measurements import Measurement
 from loadtest.photos import Photo
 from loadtest.processes import ProcessTrees, peak_memory
+from local_server.temporary_stack import SERVING
 from seed.records import CatalogRow
 from seed.rows import read_catalog
 

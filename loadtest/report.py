@@ -1,21 +1,16 @@
-"""The benchmark's results: as a table for people and as JSON for programs."""
+"""The benchmark's results: as a table for people and as an object for its report."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from bls_models.precisions import int8_support
-from bls_models.settings import cpu_count
 from bls_models.specs import PRODUCT_MATCH
-from loadtest.measurements import LOAD_GENERATOR, SERVING, Summary
+from loadtest.measurements import LOAD_GENERATOR, Summary
+from local_server.temporary_stack import SERVING
 
 
 @dataclass(frozen=True)
@@ -103,24 +98,6 @@ def report_from_summaries(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """The machine that the numbers belong to."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": cpu_count(),
-        "int8": str(int8_support()),
-        "load_average": os.getloadavg()[0],
-    }
-
-
-def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Write a report as JSON, at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
 def _others(summaries: Mapping[str, Summary]) -> list[str]:
     """What ratios are given to: everything but the product itself."""
     return [name for name in summaries if not name.startswith(PRODUCT_MATCH.name)]
@@ -143,12 +120,3 @@ def _share(found: Sequence[str], wanted: Sequence[str]) -> float:
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in values.items()}
-
-
-def _cpu_model() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -27,11 +27,11 @@ from rich.progress import Progress
 from loadtest.faults.audit import audit_logs, index_difference, wrong_products
 from loadtest.faults.server import SAMPLE, BreakableServer, breakable_server
 from loadtest.faults.traffic import ANSWERED, MATCH, Traffic
-from loadtest.measurements import DATABASE
 from loadtest.options import exit_status, tool_parser
 from loadtest.photos import read_any_photos
-from loadtest.report import machine, write_report
 from local_server.model_processes import model_processes
+from local_server.temporary_stack import DATABASE
+from reporting.reports import machine, write_report
 
 SAMPLE_SECONDS = 2.0
 # What a process may hold more at the end than after warming up.

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bls_models.bundle import Bundle
-from bls_models.cpu_engine import CpuEngines
-from bls_models.encoders import Encoders
-from bls_models.images import ImageLimits, decode_pixels
-from bls_models.index import IndexedProduct
+from bls_models.engines.cpu import CpuEngines
+from bls_models.engines.encoders import Encoders
+from bls_models.images.decoding import ImageLimits, decode_pixels
+from bls_models.index.product_index import IndexedProduct
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
 from bls_models.specs import ENCODER_SPECS

@@ -34,10 +34,10 @@ from loadtest.measurements import (
 )
 from loadtest.options import exit_status
 from loadtest.photos import Photo, read_photos
-from loadtest.report import machine, write_report
-from loadtest.stack import local_stack
 from local_server.options import PROJECT, read_options
+from local_server.temporary_stack import local_stack
 from local_server.tuning import Tuning, instance_count, tuned_repository, write_tuning
+from reporting.reports import machine, write_report
 
 CATALOG = PROJECT / "seed" / "sample"
 PHOTO_SIDE = 1000

@@ -20,8 +20,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from bls_models.bundle import Bundle
+from bls_models.engines.precisions import described_precisions
 from bls_models.errors import ProductMatchError, SetupError
-from bls_models.precisions import described_precisions
 from bls_models.settings import GPU, SNAPSHOT_FOLDER, Settings, setting, values_from_environment
 from local_server.options import PROJECT
 from local_server.tracing import TraceOptions
@@ -169,7 +169,7 @@ def prepare_repository(
     repository = Path(options.repository)
     if profile == GPU:
         # Only here: the CPU profile has neither the package nor what it needs.
-        from builders.engine_repository import compiled_repository
+        from builders.engines.repository import compiled_repository
 
         return compiled_repository(repository, Path(options.state), report)
     Bundle.read(repository).check_files(repository)

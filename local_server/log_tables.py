@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bls_models import queries
+from bls_models.database import queries
+from bls_models.database.store import INGEST_LOG, MATCH_LOG, Document, database_errors
 from bls_models.errors import SetupError
-from bls_models.store import INGEST_LOG, MATCH_LOG, Document, database_errors
 from local_server.database import local_database
 from local_server.options import Options
 from local_server.running import connect_for_reports, find_running, state_lock

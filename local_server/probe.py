@@ -22,7 +22,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 
-from bls_models.probes import probe_body
+from bls_models.match.probes import probe_body
 from local_server.model_processes import dead_model_processes, find_server
 
 LIVE = "live"
@@ -32,7 +32,7 @@ DEFAULT_SECONDS = 5.0
 ENDPOINT = "v2/models/product_match/infer"
 UNAVAILABLE = 503
 # How Triton's Python backend words it in every answer of a model whose process is gone, and
-# bls_models.timed_calls in those that need a part that hangs.
+# bls_models.triton.timed_calls in those that need a part that hangs.
 BROKEN_PARTS = ("is not healthy", "did not answer within", "has not answered for")
 # product_match has two processes, and Triton gives requests to them in turn.
 REQUESTS = 2

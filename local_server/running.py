@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pymongo.database import Database
 
+from bls_models.database.store import Document, connect
 from bls_models.errors import SetupError
 from bls_models.settings import Settings
-from bls_models.store import Document, connect
 
 STATE_FILE = "running.json"
 

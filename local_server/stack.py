@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bls_models.bundle import Bundle
+from bls_models.engines.precisions import described_precisions
 from bls_models.errors import SetupError
-from bls_models.precisions import described_precisions
 from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from local_server.database import answers, local_database
 from local_server.options import PROJECT, Options

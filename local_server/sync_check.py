@@ -26,7 +26,7 @@ def ask_for_check(http_url: str, repair: bool) -> dict[str, Any]:
         repair: have what differs read again.
 
     Returns:
-        The report of ``bls_models.sync_check.SyncCheck.run``.
+        The report of ``bls_models.replication.sync_check.SyncCheck.run``.
 
     Raises:
         ServiceError: the server does not answer, or cannot check now.

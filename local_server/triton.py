@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bls_models.bundle import Bundle
+from bls_models.engines.precisions import int8_support
 from bls_models.errors import SetupError
-from bls_models.precisions import int8_support
-from bls_models.request_ids import HEADER
 from bls_models.settings import AUTO, CPU, CPU_PRECISION, FP32, INT8, PROFILE
+from bls_models.telemetry.request_ids import HEADER
 from local_server.model_processes import dead_model_processes
 from local_server.options import PROJECT
 from local_server.processes import LOOPBACK, ManagedProcess, check_port_free, free_port

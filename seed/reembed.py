@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pymongo.database import Database
 
-from bls_models.store import PRODUCTS, Document, database_errors
+from bls_models.database.store import PRODUCTS, Document, database_errors
 from product_match_client import AsyncProductMatchClient, ClientError
 
 CONCURRENCY = 8

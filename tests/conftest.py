@@ -23,11 +23,11 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
+from bls_models.database.store import Document, Store, connect
 from bls_models.errors import BundleError
 from bls_models.settings import SNAPSHOT_FOLDER, Settings
-from bls_models.store import Document, Store, connect
-from loadtest.stack import wait_for_index
 from local_server.database import local_database
+from local_server.temporary_stack import wait_for_index
 from product_match_client import ProductMatchClient
 
 pytest_plugins = ("skip_rule",)

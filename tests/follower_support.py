@@ -13,14 +13,15 @@ from ingest_support import journal_of, nothing_found
 from serving_support import SMALL_BUNDLE, ContentEncoders, text_vector
 
 from bls_models.bundle import Bundle
-from bls_models.caption_queue import CaptionQueue
-from bls_models.follower import IndexFollower
-from bls_models.index import IndexMatch, IndexQuery, ProductIndex
-from bls_models.ingest import IngestRequest, IngestResult, ProductIngester
-from bls_models.logs import LogWriter
+from bls_models.captions.queue import CaptionQueue
+from bls_models.database.store import INGEST_LOG, Store, connect
+from bls_models.index.product_index import ProductIndex
+from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.ingest.ingester import IngestRequest, IngestResult, ProductIngester
 from bls_models.product import embedding_text
+from bls_models.replication.follower import IndexFollower
 from bls_models.settings import Settings
-from bls_models.store import INGEST_LOG, Store, connect
+from bls_models.telemetry.request_log import LogWriter
 
 OTHER_BUNDLE = replace(SMALL_BUNDLE, name="other", fingerprint="f" * 16)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from serving_support import blocks, encoded
 
-from bls_models.filters import FIELD_OPERATORS, LOGICAL_OPERATORS
+from bls_models.index.filters.language import FIELD_OPERATORS, LOGICAL_OPERATORS
 from bls_models.specs import ModelSpec, TensorSpec
 
 # --- picture files ----------------------------------------------------------------------------

@@ -13,17 +13,16 @@ from pymongo.database import Database
 from serving_support import SMALL_BUNDLE, ContentEncoders, text_vector
 
 from bls_models.bundle import Bundle
-from bls_models.caption_queue import CaptionQueue
-from bls_models.index import IndexMatch, IndexQuery
-from bls_models.ingest import IngestRequest, IngestResult, Outcome, ProductIngester
-from bls_models.logs import LogWriter
-from bls_models.match import Search
-from bls_models.pictures import Pictures, stored_hashes
+from bls_models.captions.queue import CaptionQueue
+from bls_models.database.pictures import Pictures, stored_hashes
+from bls_models.database.store import Document, Store
+from bls_models.database.write_journal import WriteJournal
+from bls_models.index.query import IndexMatch, IndexQuery, Search
+from bls_models.ingest.ingester import IngestRequest, IngestResult, Outcome, ProductIngester
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
-from bls_models.store import Document, Store
+from bls_models.telemetry.request_log import LogWriter
 from bls_models.vectors import vector_from_binary
-from bls_models.write_journal import WriteJournal
 
 RED: dict[str, Any] = {
     "product_id": "mug",

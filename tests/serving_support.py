@@ -21,10 +21,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from bls_models.bundle import Bundle
-from bls_models.encoders import Encoders
+from bls_models.database.store import Document
+from bls_models.engines.encoders import Encoders
 from bls_models.errors import EncoderError
 from bls_models.specs import PRODUCT_MATCH, ModelSpec
-from bls_models.store import Document
 from bls_models.vectors import FloatArray
 from local_server.database import local_database, local_uri
 from local_server.processes import free_port

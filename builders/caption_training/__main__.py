@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from bls_models.errors import ProductMatchError, SetupError
-from builders.calibration import pictures_of_folder
 from builders.caption_training.evaluation import (
     Judgement,
     accuracies,
@@ -33,8 +32,9 @@ from builders.caption_training.samples import (
 )
 from builders.caption_training.tokenizer import tokenizer_from_captions
 from builders.caption_training.training import TrainingSettings, new_head, settings_for, train
+from builders.captioners.efficientnet import CaptionerCheckpoint, read_captioner_checkpoint
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
-from builders.efficientnet_captioner import CaptionerCheckpoint, read_captioner_checkpoint
+from builders.graphs.calibration import pictures_of_folder
 from seed.render.palette import HEX
 
 METRICS_FILE = "metrics.json"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from bls_models.captioner import Caption
+from bls_models.captions.captioner import Caption
 
 MAX_NEW_TOKENS = 16
 
@@ -22,7 +22,7 @@ def greedy_captions(
     stop_ids: list[int],
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> list[Caption]:
-    """Caption a batch as ``bls_models.captioner`` does, without a KV cache.
+    """Caption a batch as ``bls_models.captions.captioner`` does, without a KV cache.
 
     Args:
         language: the language model.

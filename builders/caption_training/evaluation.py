@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from bls_models.captioner import Caption
+from bls_models.captions.captioner import Caption
 from builders.caption_training.decoding import greedy_captions
 from builders.caption_training.features import Features
 from builders.caption_training.phrases import PATTERNS
 from builders.caption_training.samples import Sample
-from builders.efficientnet_captioner import CaptionerCheckpoint
+from builders.captioners.efficientnet import CaptionerCheckpoint
 
 BATCH = 64
 

@@ -16,11 +16,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageEnhance
 
-from bls_models.images import Preprocess, decode_image, prepare_pixels
-from builders.calibration import LIMITS
+from bls_models.images.decoding import decode_image
+from bls_models.images.preprocessing import Preprocess, prepare_pixels
 from builders.caption_training.recolour import recoloured, targets
 from builders.caption_training.samples import Sample
-from builders.efficientnet_captioner import IMAGE_SIZE, CaptionerSettings, visual_features
+from builders.captioners.efficientnet import IMAGE_SIZE, CaptionerSettings, visual_features
+from builders.graphs.calibration import LIMITS
 
 # Part of a cached file's name: raise it when what is computed changes.
 VERSION = 2

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from builders.caption_training.features import Copies
 from builders.caption_training.tokenizer import END, IMAGE, START
-from builders.efficientnet_captioner import (
+from builders.captioners.efficientnet import (
     CHANNELS,
     FAMILY,
     VISUAL_TOKENS,

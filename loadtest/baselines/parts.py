@@ -13,14 +13,14 @@ import numpy.typing as npt
 from pymongo.database import Database
 
 from bls_models.bundle import Bundle
-from bls_models.images import ImageLimits, decode_pixels
-from bls_models.precisions import graph_on_cpu
+from bls_models.database.store import EMBEDDINGS, PRODUCTS, Document, connect
+from bls_models.engines.precisions import graph_on_cpu
+from bls_models.images.decoding import ImageLimits, decode_pixels
+from bls_models.index.view_scores import view_scores
 from bls_models.product import client_document
 from bls_models.settings import Settings
 from bls_models.specs import IMAGE_ENCODER
-from bls_models.store import EMBEDDINGS, PRODUCTS, Document, connect
 from bls_models.vectors import FloatArray, vector_from_binary
-from bls_models.view_scores import view_scores
 
 # The model repository whose image graph a baseline runs; the database is that of the settings.
 REPOSITORY_VARIABLE = "BASELINE_REPOSITORY"

@@ -17,13 +17,12 @@ from bls_models.errors import SetupError
 from loadtest.baselines import tuned
 from loadtest.baselines.parts import REPOSITORY_VARIABLE
 from loadtest.http_load import Address, HttpAnswer
-from loadtest.measurements import SERVING
 from loadtest.photos import Photo
 from loadtest.processes import ProcessTrees
 from loadtest.served import AnswerFacts, ServedContestant
-from loadtest.stack import Stack
 from local_server.options import PROJECT
 from local_server.processes import LOOPBACK, ManagedProcess, free_port
+from local_server.temporary_stack import SERVING, Stack
 
 START_SECONDS = 60.0
 PROBE_SECONDS = 2.0

@@ -23,9 +23,9 @@ from fastapi.responses import JSONResponse
 from openvino import properties
 from pymongo.collection import Collection
 
+from bls_models.database.store import Document
 from bls_models.errors import ImageError
 from bls_models.settings import cpu_count
-from bls_models.store import Document
 from loadtest.baselines.parts import DEFAULT_TOP_K, Match, Parts, answer_from_matches
 
 CPUS_A_WORKER = 8

@@ -20,7 +20,7 @@ from loadtest.faults.server import SAMPLE, breakable_server
 from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, REFUSED
 from loadtest.options import exit_status, tool_parser
 from loadtest.photos import read_any_photos
-from loadtest.report import machine, write_report
+from reporting.reports import machine, write_report
 
 COLUMNS = """\
 Requests sent, and how many were answered, were answered degraded, were refused,

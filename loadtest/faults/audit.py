@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from pymongo.database import Database
 
+from bls_models.database.store import INGEST_LOG, MATCH_LOG, PRODUCTS, Document
 from bls_models.errors import ServiceError
-from bls_models.store import INGEST_LOG, MATCH_LOG, PRODUCTS, Document
 from loadtest.faults.traffic import MATCH, Sent, Traffic
 from local_server.sync_check import ask_for_check
 
-SETTLE_SECONDS = 60.0
+AGREE_SECONDS = 60.0
 LOGS = {MATCH: MATCH_LOG}
 
 
@@ -43,7 +43,7 @@ def audit_logs(database: Database[Document], sent: Sequence[Sent], allowed: int 
         sent: requests, each with an id of its own.
         allowed: acknowledged requests that may lack an entry, so that nobody waits for these.
     """
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + AGREE_SECONDS
     while True:
         audit = _count(database, sent)
         if audit.missing <= allowed or time.monotonic() > deadline:
@@ -88,7 +88,7 @@ def wrong_products(database: Database[Document], traffic: Traffic) -> list[str]:
 
 def index_difference(http_url: str) -> str:
     """What differs between index and database, or why they cannot be compared; empty: nothing."""
-    deadline = time.monotonic() + SETTLE_SECONDS
+    deadline = time.monotonic() + AGREE_SECONDS
     while True:
         try:
             differences: dict[str, int] = ask_for_check(http_url, repair=False)["differences"]

@@ -14,14 +14,14 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from bls_models.database.store import Document
 from bls_models.settings import Settings
-from bls_models.store import Document
-from loadtest.stack import fill, started
 from local_server.database import local_database
 from local_server.model_processes import model_processes
 from local_server.options import PROJECT
 from local_server.processes import free_port
 from local_server.supervisor import Supervisor
+from local_server.temporary_stack import fill, started
 from local_server.triton import Ports, TritonServer, running_triton
 
 Report = Callable[[str], None]

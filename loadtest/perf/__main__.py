@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.specs import PRODUCT_MATCH
+from loadtest.addresses import grpc_address_from_url
 from loadtest.measurements import LoadError
 from loadtest.options import add_catalog, add_photo_side, exit_status
 from loadtest.perf.analyzer import Analyzer, Level, find_analyzer
@@ -20,8 +21,8 @@ from loadtest.perf.figures import Figures, figures_from_output, write_figures
 from loadtest.perf.inputs import write_inputs
 from loadtest.perf.plot import plot_figures
 from loadtest.photos import read_any_photos
-from loadtest.stack import grpc_address_from_url, local_stack
 from local_server.options import PROJECT
+from local_server.temporary_stack import local_stack
 
 # Where no rates are given: shares of the most that the concurrency sweep reached.
 RATE_SHARES = (0.25, 0.5, 0.75, 0.9)

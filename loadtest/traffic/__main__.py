@@ -12,10 +12,10 @@ from pathlib import Path
 
 from bls_models.errors import SetupError
 from loadtest.options import add_catalog, add_photo_side, exit_status
-from loadtest.stack import local_stack
 from loadtest.traffic.mix import DEFAULT_MIX_TEXT
 from loadtest.traffic.shapes import SHAPES
 from local_server.options import PROJECT
+from local_server.temporary_stack import local_stack
 from product_match_client.endpoint import endpoint_from_url
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")

@@ -6,7 +6,7 @@ import threading
 from contextvars import copy_context
 from dataclasses import dataclass
 
-from bls_models.call_traces import call_arguments, traced
+from bls_models.triton.traces import call_arguments, traced
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from serving_support import ROOT
 
 # Only inside the backend's stub: they import what Triton alone provides.
 INSIDE_TRITON = (
-    "bls_models.triton",
-    "bls_models.triton_gpu",
-    "bls_models.triton_metrics",
-    "bls_models.engine_model",
+    "bls_models.triton.bridge",
+    "bls_models.triton.gpu_calls",
+    "bls_models.triton.metrics",
+    "bls_models.triton.engine_model",
 )
 
 SCRIPT = """

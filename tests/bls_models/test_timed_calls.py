@@ -9,7 +9,7 @@ import pytest
 from serving_support import wait_for
 
 from bls_models.errors import EncoderError
-from bls_models.timed_calls import TimedCalls
+from bls_models.triton.timed_calls import TimedCalls
 
 
 def threads() -> int:

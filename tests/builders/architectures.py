@@ -36,7 +36,7 @@ from transformers import (
 )
 
 from bls_models.bundle import Bundle
-from builders.bundle import build_bundle
+from builders.bundle.building import build_bundle
 from builders.config import BUNDLES_FOLDER, BundleConfig, read_bundle_config
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzüABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,.-"

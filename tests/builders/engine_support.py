@@ -12,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bls_models.bundle import Bundle, CaptionerBundle
 from bls_models.specs import ModelSpec, TensorSpec
-from builders.config import find_checkpoint, read_bundle_config
-from builders.engine_profiles import AxisRange, OptimizationProfile
-from builders.engines import BuiltEngine, engine_from_onnx
-from builders.tensorrt_api import Compiler
+from builders.checkpoints.references import find_checkpoint
+from builders.config import read_bundle_config
+from builders.engines.building import BuiltEngine, engine_from_onnx
+from builders.engines.profiles import AxisRange, OptimizationProfile
+from builders.engines.tensorrt_api import Compiler
 
 
 def demo_captioner() -> CaptionerBundle:

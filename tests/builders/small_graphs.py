@@ -9,8 +9,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from builders.calibration import Feed
-from builders.onnx_runtime import literal_session
+from builders.graphs.calibration import Feed
+from builders.graphs.onnx_runtime import literal_session
 
 SIDE = 8
 CHANNELS = 4

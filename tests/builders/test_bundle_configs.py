@@ -10,16 +10,10 @@ import pytest
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
 from builders.__main__ import main
-from builders.bundle import is_built, precisions_of
-from builders.config import (
-    BundleConfig,
-    ImageEncoderConfig,
-    TextEncoderConfig,
-    checkpoint_sha256,
-    find_checkpoint,
-    read_bundle_config,
-)
-from builders.fingerprints import fingerprint_of
+from builders.bundle.building import is_built, precisions_of
+from builders.bundle.fingerprints import fingerprint_of
+from builders.checkpoints.references import checkpoint_sha256, find_checkpoint
+from builders.config import BundleConfig, ImageEncoderConfig, TextEncoderConfig, read_bundle_config
 
 MINI_FILES = ("efficientnet_lite0", "bert_mean_pooling")
 
@@ -101,14 +95,14 @@ def test_a_package_without_the_checkpoint_says_what_to_install() -> None:
 
 
 def test_an_unknown_image_family_is_refused_with_the_known_ones(config: BundleConfig) -> None:
-    from builders.image_encoder import image_encoder_from_config
+    from builders.encoders.image import image_encoder_from_config
 
     with pytest.raises(BundleError, match="image_encoder family 'f'; known: efficientnet_lite0"):
         image_encoder_from_config(config.image_encoder)
 
 
 def test_an_unknown_text_family_is_refused_with_the_known_ones(config: BundleConfig) -> None:
-    from builders.text_encoder import text_encoder_from_config
+    from builders.encoders.text import text_encoder_from_config
 
     with pytest.raises(BundleError, match="text_encoder family 'g'; known: bert_mean_pooling"):
         text_encoder_from_config(config.text_encoder)

@@ -29,14 +29,14 @@ from pymongo import MongoClient, monitoring
 from pymongo.database import Database
 from serving_support import picture, wait_for
 
-from bls_models import write_journal
+from bls_models.database import write_journal
+from bls_models.database.pictures import Pictures
+from bls_models.database.store import INGEST_LOG, Document, Store
+from bls_models.database.write_journal import WriteJournal, WriteRecovery
 from bls_models.errors import ConflictError
-from bls_models.ingest import IngestRequest, IngestResult, Outcome
-from bls_models.logs import LogWriter
-from bls_models.pictures import Pictures
+from bls_models.ingest.ingester import IngestRequest, IngestResult, Outcome
 from bls_models.settings import Settings
-from bls_models.store import INGEST_LOG, Document, Store
-from bls_models.write_journal import WriteJournal, WriteRecovery
+from bls_models.telemetry.request_log import LogWriter
 
 CUP: dict[str, Any] = {**RED, "product_id": "cup", "name": "Cup"}
 SHARED, OTHER, THIRD = picture(1), picture(2), picture(3)

@@ -12,13 +12,14 @@ from PIL import Image
 from pymongo.database import Database
 from serving_support import SMALL_BUNDLE, blocks, encoded, image_vector, picture, wait_for
 
+from bls_models.database.store import INGEST_LOG, Document, Store
 from bls_models.errors import IndexUnavailableError
-from bls_models.follower import IndexFollower
-from bls_models.index import IndexMatch, IndexQuery, ProductIndex
-from bls_models.ingest import IngestRequest, IngestResult
-from bls_models.logs import LogWriter
+from bls_models.index.product_index import ProductIndex
+from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.ingest.ingester import IngestRequest, IngestResult
+from bls_models.replication.follower import IndexFollower
 from bls_models.settings import Settings
-from bls_models.store import INGEST_LOG, Document, Store
+from bls_models.telemetry.request_log import LogWriter
 
 
 class Searched:

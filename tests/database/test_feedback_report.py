@@ -12,15 +12,15 @@ from pymongo.database import Database
 from rich.console import Console
 from serving_support import picture
 
+from bls_models.database.store import FEEDBACK, MATCH_LOG, Document
 from bls_models.errors import SetupError
-from bls_models.feedback import Feedback, feedback_entry
-from bls_models.feedback_report import (
+from bls_models.feedback.entries import Feedback, feedback_entry
+from bls_models.feedback.report import (
     accuracy,
     feedback_report,
     requests_with_feedback,
     share_interval,
 )
-from bls_models.store import FEEDBACK, MATCH_LOG, Document
 from evaluation.sets import evaluation_set
 from local_server import feedback_tables
 from local_server.feedback_queries import photos_by_hash, write_queries

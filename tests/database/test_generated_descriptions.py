@@ -24,14 +24,14 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
-from bls_models.caption_queue import CaptionQueue
+from bls_models.captions.queue import CaptionQueue
+from bls_models.database.store import INGEST_LOG, Document, Store
 from bls_models.errors import CaptionerError, ImageError, RequestError
-from bls_models.images import Preprocess, prepare_pixels
-from bls_models.ingest import IngestRequest, IngestResult, Outcome, ProductIngester
-from bls_models.logs import LogWriter
+from bls_models.images.preprocessing import Preprocess, prepare_pixels
+from bls_models.ingest.ingester import IngestRequest, IngestResult, Outcome, ProductIngester
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
-from bls_models.store import INGEST_LOG, Document, Store
+from bls_models.telemetry.request_log import LogWriter
 from bls_models.vectors import vector_from_binary
 
 MUG: dict[str, Any] = {"product_id": "mug", "name": "Red mug", "category": "mug"}

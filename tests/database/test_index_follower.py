@@ -10,8 +10,8 @@ from bson import ObjectId
 from follower_support import OTHER_BUNDLE, Followed, Shop
 from serving_support import UNSTEADY_MS, RestartableDatabase, picture, wait_for
 
+from bls_models.database.store import Store
 from bls_models.settings import Settings
-from bls_models.store import Store
 from bls_models.vectors import binary_from_vector
 
 

@@ -17,12 +17,12 @@ from follower_support import OTHER_BUNDLE, Followed, Shop
 from serving_support import SMALL_BUNDLE, UNSTEADY_MS, RestartableDatabase, picture, wait_for
 
 from bls_models.bundle import Bundle
-from bls_models.index import ProductIndex
-from bls_models.index_snapshot import json_with_checksum
-from bls_models.product_loader import ProductLoader
+from bls_models.database.store import Store
+from bls_models.index.product_index import ProductIndex
+from bls_models.index.snapshot.files import json_with_checksum
+from bls_models.replication.product_loader import ProductLoader
+from bls_models.replication.snapshot_folder import INDEX, MANIFEST
 from bls_models.settings import Settings
-from bls_models.snapshots import INDEX, MANIFEST
-from bls_models.store import Store
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from follower_support import Followed, Shop
 from serving_support import SMALL_BUNDLE, picture, unit, wait_for
 
-from bls_models.index import IndexQuery
+from bls_models.index.query import IndexQuery
 from bls_models.vectors import FloatArray
 from loadtest.catalogue_changes import KINDS, Catalogue, PacedChanges
 

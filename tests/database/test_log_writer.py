@@ -20,11 +20,11 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from serving_support import ROOT, RestartableDatabase, wait_for
 
-from bls_models.log_queue import open_queue
-from bls_models.logs import LogWriter
-from bls_models.metrics import LOG_DROPPED, LOG_QUEUE_ENTRIES, MetricSpec
+from bls_models.database.store import Document, connect
 from bls_models.settings import Settings
-from bls_models.store import Document, connect
+from bls_models.telemetry.log_queue import open_queue
+from bls_models.telemetry.metrics import LOG_DROPPED, LOG_QUEUE_ENTRIES, MetricSpec
+from bls_models.telemetry.request_log import LogWriter
 
 ENTRIES = "match_log"
 SMALL = 64 * 1024
@@ -156,7 +156,7 @@ def test_entries_written_while_the_database_is_away_arrive_when_it_is_back(
     log.write(entries(1))
     wait_for(lambda: numbers(unsteady) == [1], "the first entry is written")
     restartable.stop()
-    with caplog.at_level(logging.WARNING, "bls_models.logs"):
+    with caplog.at_level(logging.WARNING, "bls_models.telemetry.request_log"):
         log.write(entries(2, 3))
         wait_for(lambda: "wait for the database" in caplog.text, "the writer says so")
         wait_for(lambda: metrics.values[waiting] == 2, "the metric shows what waits")
@@ -178,7 +178,7 @@ def test_what_a_full_queue_does_not_take_is_counted_and_the_rest_arrives(
     metrics = Counts()
     restartable.stop()
     log = LogWriter(written, replace(unsteady_settings, log_queue_bytes=SMALL), metrics)
-    with caplog.at_level(logging.ERROR, "bls_models.logs"):
+    with caplog.at_level(logging.ERROR, "bls_models.telemetry.request_log"):
         refused = sum(log.write([{"number": n, "text": "x" * 1000}]) for n in range(200))
         wait_for(lambda: "entries of match_log were dropped" in caplog.text, "the loss is said")
     dropped = metrics.values[LOG_DROPPED, (ENTRIES, "full")]
@@ -203,7 +203,7 @@ def test_what_cannot_be_written_at_the_end_stays_for_the_next_start(
 ) -> None:
     restartable.stop()
     log = LogWriter(written, unsteady_settings)
-    with caplog.at_level(logging.WARNING, "bls_models.logs"):
+    with caplog.at_level(logging.WARNING, "bls_models.telemetry.request_log"):
         log.write(entries(1, 2))
         log.close()
     assert "2 entries of match_log stay in" in caplog.text
@@ -215,9 +215,9 @@ def test_what_cannot_be_written_at_the_end_stays_for_the_next_start(
 
 WRITER = """
 import sys, time
-from bls_models.logs import LogWriter
+from bls_models.telemetry.request_log import LogWriter
 from bls_models.settings import Settings
-from bls_models.store import connect
+from bls_models.database.store import connect
 
 settings = Settings.from_environment()
 log = LogWriter(connect(settings)["match_log"], settings)
@@ -322,7 +322,7 @@ def test_an_entry_that_cannot_be_stored_is_reported_and_holds_up_nothing(
 ) -> None:
     metrics = Counts()
     log = LogWriter(collection, settings, metrics)
-    with caplog.at_level(logging.ERROR, "bls_models.logs"):
+    with caplog.at_level(logging.ERROR, "bls_models.telemetry.request_log"):
         log.write([*entries(1), {"number": bad}, *entries(2)])
         log.write(entries(3))
         wait_for(lambda: numbers(collection) == [1, 2, 3], "the other entries are written")
@@ -333,9 +333,9 @@ def test_an_entry_that_cannot_be_stored_is_reported_and_holds_up_nothing(
 
 FULL_DISK = """
 import resource, sys
-from bls_models.logs import LogWriter
+from bls_models.telemetry.request_log import LogWriter
 from bls_models.settings import Settings
-from bls_models.store import connect
+from bls_models.database.store import connect
 
 settings = Settings.from_environment()
 log = LogWriter(connect(settings)["match_log"], settings)

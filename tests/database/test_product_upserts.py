@@ -36,8 +36,9 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
-from bls_models.caption_queue import CaptionQueue
-from bls_models.descriptions import Describer
+from bls_models.captions.queue import CaptionQueue
+from bls_models.database.pictures import Pictures
+from bls_models.database.store import INGEST_LOG, MATCH_LOG, Document, Store
 from bls_models.errors import (
     BundleError,
     ConflictError,
@@ -46,14 +47,13 @@ from bls_models.errors import (
     ProductError,
     RequestError,
 )
-from bls_models.images import Preprocess, prepare_pixels
-from bls_models.ingest import IngestRequest, IngestResult, Outcome, ProductIngester
-from bls_models.logs import LogWriter
-from bls_models.pictures import Pictures
+from bls_models.images.preprocessing import Preprocess, prepare_pixels
+from bls_models.ingest.descriptions import Describer
+from bls_models.ingest.ingester import IngestRequest, IngestResult, Outcome, ProductIngester
+from bls_models.ingest.upsert_item import Upsert
+from bls_models.ingest.upserter import Upserter
 from bls_models.settings import Settings
-from bls_models.store import INGEST_LOG, MATCH_LOG, Document, Store
-from bls_models.upsert import Upserter
-from bls_models.upsert_item import Upsert
+from bls_models.telemetry.request_log import LogWriter
 from bls_models.vectors import FloatArray, vector_from_binary
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from bls_models import queries
-from bls_models.store import INGEST_LOG, MATCH_LOG, PRODUCTS, Document
+from bls_models.database import queries
+from bls_models.database.store import INGEST_LOG, MATCH_LOG, PRODUCTS, Document
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -19,12 +19,12 @@ from serving_support import (
 )
 
 from bls_models.errors import ConflictError, IndexUnavailableError
-from bls_models.index import IndexedProduct
+from bls_models.index.product_index import IndexedProduct
+from bls_models.replication.sync_check import SyncCheck
 from bls_models.settings import Settings
-from bls_models.sync_check import SyncCheck
 
 # Short, for what stays different.
-SETTLE_SECONDS = 0.4
+LASTING_SECONDS = 0.4
 # For what is under way: a check ends as soon as nothing differs any more.
 PATIENT_SECONDS = 4.0
 
@@ -36,7 +36,7 @@ def check(followed: Followed) -> Iterator[SyncCheck]:
     check.close()
 
 
-def checker(followed: Followed, settle_seconds: float = SETTLE_SECONDS) -> SyncCheck:
+def checker(followed: Followed, settle_seconds: float = LASTING_SECONDS) -> SyncCheck:
     return SyncCheck(followed.index, followed.store, followed.follower, settle_seconds)
 
 
@@ -231,7 +231,7 @@ def test_a_check_that_is_broken_off_says_so(
 def test_an_index_that_does_not_follow_is_not_compared(
     restartable: RestartableDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bls_models.sync_check.CATCH_UP_SECONDS", 0.2)
+    monkeypatch.setattr("bls_models.replication.sync_check.CATCH_UP_SECONDS", 0.2)
     settings = Settings(mongodb_uri=restartable.uri, mongodb_timeout_ms=UNSTEADY_MS)
     followed = Followed(settings)
     try:

@@ -26,12 +26,8 @@ from serving_support import REPOSITORY, ROOT, SAMPLE, wait_for
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
-from builders.engine_repository import (
-    engines_key,
-    link_repository,
-    repository_with_engines,
-)
-from builders.tensorrt_api import compiler_for_target
+from builders.engines.repository import engines_key, link_repository, repository_with_engines
+from builders.engines.tensorrt_api import compiler_for_target
 from local_server import probe
 from local_server.container import (
     ADMIN_HEADER,
@@ -163,7 +159,7 @@ def test_a_server_serves_from_a_folder_of_its_own(tmp_path: Path, bundle: Bundle
 SERVER = """
 import sys, time
 from pathlib import Path
-from builders.engine_repository import repository_with_engines
+from builders.engines.repository import repository_with_engines
 
 def build(repository):
     # Nobody else may be here meanwhile.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bls_models.feedback_report import share_interval
+from bls_models.feedback.report import share_interval
 from evaluation.contact_sheet import GREEN, RED, TILE, contact_sheet
 from evaluation.figures import (
     Outcome,

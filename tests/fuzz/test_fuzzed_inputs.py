@@ -16,17 +16,23 @@ from ingest_support import Ingest, assert_nothing_left_over
 from PIL import ImageFile
 from pymongo.database import Database
 
+from bls_models.database.store import INGEST_LOG, Document, Store
 from bls_models.errors import FilterError, ImageError, RequestError
-from bls_models.filter_columns import Columns
-from bls_models.filters import FIELD_OPERATORS, LOGICAL_OPERATORS, PLAIN_FIELDS, parse_filter
-from bls_models.images import MAX_SIDE, ImageLimits, Preprocess, decode_pixels
-from bls_models.ingest import IngestResult, ingest_request_from_tensors
-from bls_models.logs import LogWriter
-from bls_models.match_request import match_query_from_tensors
-from bls_models.request_ids import RequestId
+from bls_models.images.decoding import MAX_SIDE, ImageLimits, decode_pixels
+from bls_models.images.preprocessing import Preprocess
+from bls_models.index.filters.columns import Columns
+from bls_models.index.filters.language import (
+    FIELD_OPERATORS,
+    LOGICAL_OPERATORS,
+    PLAIN_FIELDS,
+    parse_filter,
+)
+from bls_models.ingest.ingester import IngestResult, ingest_request_from_tensors
+from bls_models.match.request import match_query_from_tensors
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
-from bls_models.store import INGEST_LOG, Document, Store
+from bls_models.telemetry.request_ids import RequestId
+from bls_models.telemetry.request_log import LogWriter
 
 pytestmark = pytest.mark.fuzz
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import promql_parser
 
-from bls_models.metrics import METRICS
+from bls_models.telemetry.metrics import METRICS
 
 # Label names of each metric that the models export, beside those that Prometheus adds.
 MODEL_METRICS = {spec.name: set(spec.labels) for spec in METRICS}

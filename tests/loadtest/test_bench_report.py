@@ -9,14 +9,10 @@ import pytest
 from rich.console import Console
 
 from loadtest.bench import clients_key, headline
-from loadtest.measurements import DATABASE, LOAD_GENERATOR, SERVING, Summary
-from loadtest.report import (
-    accuracy_from_matches,
-    machine,
-    report_from_summaries,
-    table_from_summaries,
-    write_report,
-)
+from loadtest.measurements import LOAD_GENERATOR, Summary
+from loadtest.report import accuracy_from_matches, report_from_summaries, table_from_summaries
+from local_server.temporary_stack import DATABASE, SERVING
+from reporting.reports import machine, write_report
 
 RAW = Summary(
     throughput=100.0,

@@ -15,13 +15,14 @@ import pytest
 from pymongo.database import Database
 from serving_support import SAMPLE, SMALL_BUNDLE, unit, wait_for
 
+from bls_models.database.store import PRODUCTS, Document
 from bls_models.errors import SetupError
-from bls_models.store import PRODUCTS, Document
-from loadtest import live_changes, stack
+from loadtest import live_changes
 from loadtest.catalogue_changes import Change, PacedChanges
 from loadtest.faults import server as faults_server
 from loadtest.faults.server import breakable_server
-from loadtest.stack import fill, wait_for_index
+from local_server import temporary_stack
+from local_server.temporary_stack import fill, wait_for_index
 from seed.importer import ImportCounts
 
 NOBODY = "http://127.0.0.1:1"
@@ -34,8 +35,8 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     async def import_catalog(*_: object) -> ImportCounts:
         return ImportCounts(statuses={"created": 59}, failed=1)
 
-    monkeypatch.setattr(stack, "import_catalog", import_catalog)
-    monkeypatch.setattr(stack, "wait_for_index", lambda *_: None)
+    monkeypatch.setattr(temporary_stack, "import_catalog", import_catalog)
+    monkeypatch.setattr(temporary_stack, "wait_for_index", lambda *_: None)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_faults_do_not_begin_with_a_part_of_the_catalogue(refused: None, parts: 
 def test_an_index_that_stays_behind_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stack, "_products", lambda _: 59)
+    monkeypatch.setattr(temporary_stack, "_products", lambda _: 59)
     with pytest.raises(SetupError, match="did not take up 60 products"):
         wait_for_index(NOBODY, 60, seconds=0.0)
 

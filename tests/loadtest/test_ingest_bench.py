@@ -10,7 +10,8 @@ from PIL import Image
 from serving_support import SAMPLE
 
 from loadtest.ingest_bench import ALONE, Turn, summary, write_catalogue
-from loadtest.measurements import DATABASE, LOAD_GENERATOR, SERVING
+from loadtest.measurements import LOAD_GENERATOR
+from local_server.temporary_stack import DATABASE, SERVING
 from seed.records import CatalogRow
 from seed.rows import read_catalog
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from bls_models.errors import SetupError
+from loadtest.addresses import address_from_url, grpc_address_from_url
 from loadtest.http_load import Address, PacedLoad, answer_from_bytes, run_load
 from loadtest.match_wire import HEADER_LENGTH, request_from_photo
 from loadtest.measurements import LoadError
 from loadtest.photos import FIRST_SERIAL
-from loadtest.stack import address_from_url, grpc_address_from_url
 
 GET = b"GET /%d HTTP/1.1\r\nHost: test\r\nPhoto: " + FIRST_SERIAL + b"\r\n\r\n"
 

@@ -2,13 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest.measurements import (
-    SERVING,
-    Measurement,
-    alternating_rounds,
-    mean_stages,
-    summary_from_rounds,
-)
+from loadtest.measurements import Measurement, alternating_rounds, mean_stages, summary_from_rounds
+from local_server.temporary_stack import SERVING
 
 
 def measurement(

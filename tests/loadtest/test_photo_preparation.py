@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bls_models.errors import SetupError
-from bls_models.images import ImageLimits, decode_image
+from bls_models.images.decoding import ImageLimits, decode_image
 from loadtest.photos import FIRST_SERIAL, read_any_photos, read_photos, with_serial
 
 

@@ -14,8 +14,8 @@ from pymongo.database import Database
 from rich.console import Console
 from serving_support import wait_for
 
+from bls_models.database.store import Document
 from bls_models.errors import ServiceError, SetupError
-from bls_models.store import Document
 from loadtest import soak
 from loadtest.faults import audit
 from loadtest.faults.__main__ import table_from_results
@@ -43,7 +43,7 @@ def logged(database: Database[Document]) -> Database[Document]:
 def test_missing_and_doubled_entries_are_counted(
     logged: Database[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(audit, "AGREE_SECONDS", 0.0)
     requests = [
         sent("a"),
         sent("b", DEGRADED),
@@ -89,7 +89,7 @@ def test_index_and_database_are_compared_product_by_product(
 
 
 def test_what_cannot_be_compared_counts_as_different(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(audit, "AGREE_SECONDS", 0.0)
     assert "does not answer" in index_difference("http://127.0.0.1:1")
 
 

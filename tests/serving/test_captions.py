@@ -23,9 +23,9 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle, CaptionerBundle
-from bls_models.captioner import Caption, Captioner
-from bls_models.cpu_engine import CpuEngines
-from bls_models.images import prepare_pixels
+from bls_models.captions.captioner import Caption, Captioner
+from bls_models.engines.cpu import CpuEngines
+from bls_models.images.preprocessing import prepare_pixels
 from bls_models.specs import CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER, PRODUCT_INGEST
 from product_match_client import BadRequestError, ProductMatchClient
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from serving_support import SampleProduct, Serving, picture, wait_for
 
-from bls_models.store import FEEDBACK, MATCH_LOG
+from bls_models.database.store import FEEDBACK, MATCH_LOG
 from product_match_client import BadRequestError, ProductMatchClient
 
 pytestmark = pytest.mark.server

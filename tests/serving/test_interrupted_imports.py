@@ -18,7 +18,7 @@ from ingest_support import assert_nothing_left_over
 from pymongo.database import Database
 from serving_support import ROOT, SAMPLE, Serving, serving, wait_for
 
-from bls_models.store import Document
+from bls_models.database.store import Document
 from loadtest.ingest_bench import write_catalogue
 from seed.records import CatalogRow
 from seed.rows import read_catalog

@@ -16,16 +16,16 @@ from rich.console import Console
 from serving_support import WAIT_SECONDS, Serving, picture, send, serving, unit
 
 from bls_models.bundle import Bundle
-from bls_models.follower import IndexFollower
-from bls_models.index import IndexedProduct, ProductIndex
+from bls_models.database.store import Document, Store
+from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.replication.follower import IndexFollower
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX
-from bls_models.store import Document, Store
 from loadtest.catalogue_changes import Catalogue, PacedChanges
 from loadtest.live_changes import index_sees
-from loadtest.stack import wait_for_index
 from local_server.database import local_database
 from local_server.sync_check import ask_for_check, show_check
+from local_server.temporary_stack import wait_for_index
 from product_match_client import BadRequestError, ProductMatchClient
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]

@@ -26,7 +26,7 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
-from bls_models.precisions import served_precisions
+from bls_models.engines.precisions import served_precisions
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
 from product_match_client import Match, MatchResult, ProductMatchClient

@@ -16,7 +16,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
 from serving_support import Serving, picture, wait_for
 
-from bls_models.probes import PARAMETER, probe_body
+from bls_models.match.probes import PARAMETER, probe_body
 from local_server import probe
 
 pytestmark = pytest.mark.server

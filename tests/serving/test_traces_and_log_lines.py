@@ -21,7 +21,7 @@ from serving_support import Serving, blocks, encoded, picture, serving, stub_of,
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
-from bls_models.probes import probe_body
+from bls_models.match.probes import probe_body
 from local_server import probe
 from local_server.tracing import SERVICE_NAME, TraceOptions
 from product_match_client import ServiceUnavailableError

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bls_models.engine_model import EngineModel
 from bls_models.specs import CAPTION_DECODER
+from bls_models.triton.engine_model import EngineModel
 
 
 class TritonPythonModel(EngineModel):

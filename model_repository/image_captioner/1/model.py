@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
-from bls_models.call_traces import traced
-from bls_models.captioner import Caption, Captioner
+from bls_models.captions.captioner import Caption, Captioner
+from bls_models.engines.gpu_arrays import cupy_for
 from bls_models.errors import CaptionerError
-from bls_models.gpu_arrays import cupy_for
 from bls_models.settings import Settings
 from bls_models.specs import IMAGE_CAPTIONER
-from bls_models.timed_calls import TimedCalls
-from bls_models.triton import (
+from bls_models.triton.bridge import (
     call_captioner,
     error_response,
     repository_of,
@@ -22,7 +20,9 @@ from bls_models.triton import (
     set_up_logging,
     tensors_of,
 )
-from bls_models.triton_gpu import GpuCaptionEngines
+from bls_models.triton.gpu_calls import GpuCaptionEngines
+from bls_models.triton.timed_calls import TimedCalls
+from bls_models.triton.traces import traced
 
 
 class TritonPythonModel:

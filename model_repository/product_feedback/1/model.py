@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from bls_models.database.store import FEEDBACK, Document, connect
 from bls_models.errors import LogQueueError
-from bls_models.feedback import RECORDED, feedback_entry, feedback_from_tensors
-from bls_models.logs import LogWriter
-from bls_models.request_ids import request_id_from
+from bls_models.feedback.entries import RECORDED, feedback_entry, feedback_from_tensors
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_FEEDBACK
-from bls_models.store import FEEDBACK, Document, connect
-from bls_models.triton import (
+from bls_models.telemetry.request_ids import request_id_from
+from bls_models.telemetry.request_log import LogWriter
+from bls_models.triton.bridge import (
     error_response,
     parameters_of,
     response,
     set_up_logging,
     tensors_of,
 )
-from bls_models.triton_metrics import TritonMetrics
+from bls_models.triton.metrics import TritonMetrics
 
 
 class TritonPythonModel:

@@ -7,20 +7,18 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
+from bls_models.database.store import Store, connect
 from bls_models.errors import IndexUnavailableError
-from bls_models.follower import IndexFollower
-from bls_models.index import IndexMatch, IndexOptions, ProductIndex
-from bls_models.index_wire import (
-    operation_from_tensors,
-    queries_from_tensors,
-    tensors_from_matches,
-)
+from bls_models.index.options import IndexOptions
+from bls_models.index.product_index import ProductIndex
+from bls_models.index.query import IndexMatch
+from bls_models.index.wire import operation_from_tensors, queries_from_tensors, tensors_from_matches
 from bls_models.product import json_bytes
+from bls_models.replication.follower import IndexFollower
+from bls_models.replication.sync_check import SyncCheck
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX, REPAIR
-from bls_models.store import Store, connect
-from bls_models.sync_check import SyncCheck
-from bls_models.triton import (
+from bls_models.triton.bridge import (
     error_response,
     late_reply,
     repository_of,
@@ -28,7 +26,7 @@ from bls_models.triton import (
     set_up_logging,
     tensors_of,
 )
-from bls_models.triton_metrics import TritonMetrics
+from bls_models.triton.metrics import TritonMetrics
 
 # A large catalogue goes on loading after this, and searches answer 503 until it is there.
 LOAD_WAIT_SECONDS = 30.0

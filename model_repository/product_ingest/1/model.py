@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
-from bls_models.call_traces import traced
-from bls_models.caption_queue import CaptionQueue
-from bls_models.encoders import Encoders
-from bls_models.ingest import IngestResult, ProductIngester, ingest_request_from_tensors
-from bls_models.logs import LogWriter
-from bls_models.pictures import Pictures
+from bls_models.captions.queue import CaptionQueue
+from bls_models.database.pictures import Pictures
+from bls_models.database.store import INGEST_LOG, Store, connect
+from bls_models.database.write_journal import WriteJournal, WriteRecovery
+from bls_models.engines.encoders import Encoders
+from bls_models.ingest.ingester import IngestResult, ProductIngester, ingest_request_from_tensors
 from bls_models.product import json_bytes
-from bls_models.request_ids import request_id_from
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INGEST
-from bls_models.store import INGEST_LOG, Store, connect
-from bls_models.triton import (
+from bls_models.telemetry.request_ids import request_id_from
+from bls_models.telemetry.request_log import LogWriter
+from bls_models.triton.bridge import (
     ModelCalls,
     call_captioner,
     error_response,
@@ -28,8 +28,8 @@ from bls_models.triton import (
     set_up_logging,
     tensors_of,
 )
-from bls_models.triton_metrics import TritonMetrics
-from bls_models.write_journal import WriteJournal, WriteRecovery
+from bls_models.triton.metrics import TritonMetrics
+from bls_models.triton.traces import traced
 
 
 class TritonPythonModel:

@@ -7,22 +7,21 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
-from bls_models.call_traces import traced
-from bls_models.caption_queue import CaptionQueue
-from bls_models.encoders import Encoders
-from bls_models.logs import LogWriter
-from bls_models.match import ProductMatcher
-from bls_models.match_record import MatchRequest, Reply
-from bls_models.match_request import match_query_from_tensors
-from bls_models.metrics import ENGINE_PRECISION
-from bls_models.precisions import served_precisions
-from bls_models.probes import is_probe
+from bls_models.captions.queue import CaptionQueue
+from bls_models.database.store import MATCH_LOG, Store, connect
+from bls_models.engines.encoders import Encoders
+from bls_models.engines.precisions import served_precisions
+from bls_models.match.matcher import ProductMatcher
+from bls_models.match.probes import is_probe
+from bls_models.match.record import MatchRequest, Reply
+from bls_models.match.request import match_query_from_tensors
 from bls_models.product import json_bytes
-from bls_models.request_ids import request_id_from
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
-from bls_models.store import MATCH_LOG, Store, connect
-from bls_models.triton import (
+from bls_models.telemetry.metrics import ENGINE_PRECISION
+from bls_models.telemetry.request_ids import request_id_from
+from bls_models.telemetry.request_log import LogWriter
+from bls_models.triton.bridge import (
     ModelCalls,
     call_captioner,
     error_response,
@@ -33,7 +32,8 @@ from bls_models.triton import (
     set_up_logging,
     tensors_of,
 )
-from bls_models.triton_metrics import TritonMetrics
+from bls_models.triton.metrics import TritonMetrics
+from bls_models.triton.traces import traced
 
 
 class TritonPythonModel:

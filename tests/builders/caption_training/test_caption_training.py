@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bls_models.captioner import Caption
+from bls_models.captions.captioner import Caption
 from builders.caption_training.__main__ import main
 from builders.caption_training.evaluation import (
     accuracies,
@@ -27,12 +27,12 @@ from builders.caption_training.recolour import recoloured, targets
 from builders.caption_training.samples import Sample, product_samples
 from builders.caption_training.tokenizer import tokenizer_from_captions
 from builders.caption_training.training import TrainingSettings, new_head, settings_for, train
-from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
-from builders.efficientnet_captioner import (
+from builders.captioners.efficientnet import (
     CaptionerCheckpoint,
     CaptionerHead,
     read_captioner_checkpoint,
 )
+from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from seed.render.palette import HEX
 
 FEW = TrainingSettings(steps=40, batch_size=8)

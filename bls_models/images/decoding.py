@@ -1,0 +1,292 @@
+"""From encoded bytes to an upright picture, or on to the pixels an engine takes.
+
+``decode_pixels`` runs the whole way; each step is also a function of its own. Nothing here keeps
+state, so the functions may run in any number of threads.
+"""
+
+from __future__ import annotations
+
+import binascii
+import io
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from bls_models.errors import ImageError
+from bls_models.images.part_limits import excess_of_parts
+from bls_models.images.preprocessing import Crop, Preprocess, check_crop, prepare_pixels
+
+# The readers are called directly and not through ``Image.open``: that one would hand a JPEG with
+# a picture index to the MPO plugin, and warn at a process-wide pixel limit of its own.
+READERS: Mapping[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+}
+
+# EXIF orientation -> what makes the picture upright; 1 is upright already.
+ORIENTATIONS: Mapping[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Orientations that exchange width and height.
+SIDEWAYS = frozenset({5, 6, 7, 8})
+
+EXPECTED_IMAGE = "a JPEG, PNG or WebP file, raw or as base64"
+# The most that a JPEG can have; decoders take their time for each row, also where it is one pixel.
+MAX_SIDE = 65_535
+
+EXIF_HEADER = b"Exif\0\0"
+DATA_URL = re.compile(rb"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
+ASCII_WHITESPACE = b" \t\n\r\v\f"
+STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """How large an image may be.
+
+    Args:
+        max_bytes: most bytes of the encoded file.
+        max_pixels: most pixels, width times height.
+    """
+
+    max_bytes: int
+    max_pixels: int
+
+
+def format_of(data: bytes) -> str | None:
+    """The key of ``READERS`` whose magic number ``data`` begins with, or None."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WebP"
+    return None
+
+
+def encoded_bytes(value: bytes, tensor: str, limits: ImageLimits) -> bytes:
+    """The bytes of an image file sent raw, as base64 text or as a ``data:`` URL.
+
+    Args:
+        value: raw JPEG, PNG or WebP; or padded base64 text of one in the standard or the
+            URL-safe alphabet, ASCII whitespace allowed.
+        tensor: the input's name for messages, ``image[0]``.
+        limits: ``max_bytes`` holds for the file, not for its base64 text.
+
+    Returns:
+        The file's bytes, with the magic number of a known format; a raw file is not copied.
+
+    Raises:
+        ImageError: empty, too large, or neither an image nor base64 of one.
+    """
+    if format_of(value) is not None:
+        _check_bytes(len(value), tensor, limits)
+        return value
+    text = value.translate(None, delete=ASCII_WHITESPACE)
+    header = DATA_URL.match(text)
+    if header:
+        text = text[header.end() :]
+    # Four characters are at least one byte after all others' three: too long is not decoded.
+    _check_bytes(len(text) // 4 * 3 - 2, tensor, limits)
+    try:
+        data = binascii.a2b_base64(text.translate(STANDARD_ALPHABET), strict_mode=True)
+    except binascii.Error as error:
+        found = f"{_start(value)}, which are neither an image nor base64 ({error})"
+        raise _unreadable(found, tensor) from error
+    _check_bytes(len(data), tensor, limits)
+    if format_of(data) is None:
+        raise _unreadable(f"base64 of {_start(data)}" if data else "empty", tensor)
+    return data
+
+
+def decode_image(
+    data: bytes,
+    tensor: str,
+    limits: ImageLimits,
+    preprocess: Preprocess | None = None,
+    crop: Crop | None = None,
+) -> Image.Image:
+    """Decode an image file to an upright RGB image.
+
+    The EXIF orientation is applied and an unreadable EXIF block ignored; transparency is laid on
+    white, 16 bits are scaled to 8, and of an animation the first frame is taken.
+
+    Args:
+        data: a JPEG, PNG or WebP file.
+        tensor: the input's name for messages.
+        limits: ``max_pixels`` is checked from the header, before the pixels are decoded; so are
+            the longest side and the number of parts (``bls_models.images.part_limits``).
+        preprocess: what ``prepare_pixels`` will be asked for. With it, a JPEG is decoded at
+            1/2, 1/4 or 1/8 of its size where that still has the pixels that are needed: half
+            the time for a photo of 1000 pixels, less for larger ones, and a vector of the mini
+            bundle that keeps a cosine of 0.997 and more to the one of the whole size.
+        crop: the crop that ``prepare_pixels`` will be asked for.
+
+    Returns:
+        A loaded image of mode ``RGB``.
+
+    Raises:
+        ImageError: another format, too many pixels, or a truncated or corrupt file.
+    """
+    kind = format_of(data)
+    if kind is None:
+        raise _unreadable(_start(data), tensor)
+    excess = excess_of_parts(kind, data)
+    if excess is not None:
+        found, expected = excess
+        raise ImageError(
+            tensor, f"a {kind} file of {found}", expected, "Save it anew with an image editor."
+        )
+    try:
+        image = _open(kind, data)
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise ImageError(
+                tensor,
+                f"{width} x {height} pixels",
+                f"at most {limits.max_pixels} pixels",
+                "Send a smaller picture.",
+            )
+        if max(width, height) > MAX_SIDE:
+            raise ImageError(
+                tensor, f"{width} x {height} pixels", f"at most {MAX_SIDE} pixels on a side"
+            )
+        if kind == "PNG":
+            # Pillow's decoder skips the checksums of the pixel data, and a missing end.
+            _open(kind, data).verify()
+        if preprocess is not None and isinstance(image, JpegImageFile):
+            _decode_reduced(image, preprocess, crop)
+        image.load()
+        turn = ORIENTATIONS.get(_orientation(image))
+        rgb = _to_rgb(image)
+        return rgb if turn is None else rgb.transpose(turn)
+    except ImageError:
+        raise
+    # A damaged file can raise nearly anything from within a decoder: OSError, SyntaxError,
+    # ValueError, struct.error, EOFError, zlib.error, MemoryError, OverflowError and more.
+    except Exception as error:
+        raise ImageError(
+            tensor,
+            f"a {kind} file of {len(data)} bytes that does not decode "
+            f"({type(error).__name__}: {error})",
+            "a whole, undamaged file",
+            "Check that it opens in an image viewer and was not cut off in transfer.",
+        ) from error
+
+
+def decode_pixels(
+    value: bytes,
+    tensor: str,
+    limits: ImageLimits,
+    preprocess: Preprocess,
+    crop: Crop | None = None,
+) -> tuple[npt.NDArray[np.uint8], bytes]:
+    """All steps from a request's bytes to an engine's pixels.
+
+    Args:
+        value: see ``encoded_bytes``.
+        tensor: the input's name for messages; a crop at fault is ``crop of <tensor>``.
+        limits: the largest file and picture.
+        preprocess: the square's side S and how to reach it.
+        crop: see ``prepare_pixels``.
+
+    Returns:
+        The pixels, (S, S, 3) uint8, and the encoded file's bytes.
+
+    Raises:
+        ImageError: the image or the crop is not valid.
+    """
+    box = None if crop is None else check_crop(crop, f"crop of {tensor}")
+    data = encoded_bytes(value, tensor, limits)
+    image = decode_image(data, tensor, limits, preprocess, box)
+    return prepare_pixels(image, preprocess, box), data
+
+
+def _open(kind: str, data: bytes) -> ImageFile.ImageFile:
+    """Read an image's header; a JPEG that fails over its EXIF block is read without it."""
+    try:
+        return READERS[kind](io.BytesIO(data))
+    except Exception:
+        # Pillow looks for the resolution in the EXIF block and lets some of its faults through.
+        if kind != "JPEG" or EXIF_HEADER not in data:
+            raise
+        return READERS[kind](io.BytesIO(data.replace(EXIF_HEADER, b"none\0\0", 1)))
+
+
+def _decode_reduced(image: JpegImageFile, preprocess: Preprocess, crop: Crop | None) -> None:
+    """Let the decoder leave out what resizing would: the least scale that has enough pixels."""
+    width, height = image.size
+    x0, y0, x1, y1 = (0.0, 0.0, 1.0, 1.0) if crop is None else crop
+    # The crop is of the upright picture, which may lie on its side in the file.
+    turned = _orientation(image) in SIDEWAYS
+    across, down = (y1 - y0, x1 - x0) if turned else (x1 - x0, y1 - y0)
+    sides = (width * across * preprocess.keep, height * down * preprocess.keep)
+    decisive = max(sides) if preprocess.resize == "pad" else min(sides)
+    reduction = max(1.0, decisive / preprocess.size)
+    # Pillow takes the least of its scales that is at least as large as this.
+    image.draft(None, (math.ceil(width / reduction), math.ceil(height / reduction)))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image, 1 where there is none that can be read."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB image of any mode the readers give; the image itself where it is RGB already."""
+    if image.mode.startswith("I"):
+        image = _grey_from_16_bits(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(rgba, mask=rgba)
+        return canvas
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    """Scale grey 0-65535 to 0-255, which Pillow would clip; the transparent grey turns white."""
+    values = np.asarray(image).astype(np.uint32)  # (H, W)
+    grey = ((values + 128) // 257).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _check_bytes(count: int, tensor: str, limits: ImageLimits) -> None:
+    if count > limits.max_bytes:
+        raise ImageError(
+            tensor,
+            f"{count} bytes",
+            f"at most {limits.max_bytes} bytes",
+            "Send a smaller or more strongly compressed file.",
+        )
+
+
+def _unreadable(got: str, tensor: str) -> ImageError:
+    remedy = "Send the file's bytes; convert other formats first."
+    return ImageError(tensor, got, EXPECTED_IMAGE, remedy)
+
+
+def _start(data: bytes) -> str:
+    return f"{len(data)} bytes that begin {data[:12].hex(' ')}" if data else "empty"

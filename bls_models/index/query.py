@@ -1,0 +1,71 @@
+"""What the product index is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bls_models.index.view_scores import POWER
+from bls_models.vectors import FloatArray
+
+
+@dataclass(frozen=True)
+class IndexQuery:
+    """One query: vectors with weights, and which part of the ranking is wanted.
+
+    Attributes:
+        image_vectors: (n, image_dim) FP32, L2-normalised.
+        image_weights: (n,) FP32, any sign.
+        text_vectors: (m, text_dim) FP32, L2-normalised.
+        text_weights: (m,) FP32, any sign.
+        top_k: matches wanted.
+        offset: matches to skip.
+        min_score: least score of a match.
+        filter: filter JSON; empty for none.
+        view_power: of the mean of a product's views, or the best alone
+            (``bls_models.index.view_scores``).
+    """
+
+    image_vectors: FloatArray
+    image_weights: FloatArray
+    text_vectors: FloatArray
+    text_weights: FloatArray
+    top_k: int
+    offset: int = 0
+    min_score: float = float("-inf")
+    filter: bytes = b""
+    view_power: float = POWER
+
+
+@dataclass(frozen=True)
+class IndexMatch:
+    """One product that matches; a score is NaN where the modality takes no part.
+
+    Attributes:
+        product_id: the product.
+        product_version: another number after each change of the product, also across restarts.
+        score: weighted mean of the cosines.
+        image_score: that of the image vectors alone.
+        text_score: that of the text vectors alone.
+    """
+
+    product_id: str
+    product_version: int
+    score: float
+    image_score: float
+    text_score: float
+
+
+class Search(Protocol):
+    """The product index, wherever it runs."""
+
+    def __call__(
+        self, queries: Sequence[IndexQuery]
+    ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+        """Matches of each query, and the index's version, time and state.
+
+        Raises:
+            IndexUnavailableError: the index cannot answer now.
+        """
+        ...

@@ -1,0 +1,50 @@
+"""When a number that was given back may be given out again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+
+class Readers:
+    """Readers that hold no lock, and what must outlive them.
+
+    A reader begins, reads what it found then for as long as it likes, and ends.
+    What writers retire meanwhile is given back only when no reader is left that may still use it.
+    Not locked: the caller keeps its calls from running beside each other.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._open: set[int] = set()
+        self._retired: deque[tuple[int, Callable[[], None]]] = deque()
+
+    def begin(self) -> int:
+        """Begin to read; returns the number to ``end`` with."""
+        self._number += 1
+        self._open.add(self._number)
+        return self._number
+
+    def end(self, reader: int) -> None:
+        """Stop reading."""
+        self._open.remove(reader)
+        oldest = min(self._open, default=self._number + 1)
+        while self._retired and self._retired[0][0] < oldest:
+            self._retired.popleft()[1]()
+
+    @property
+    def latest(self) -> int:
+        """The newest reader that has not ended, 0 without any."""
+        return max(self._open, default=0)
+
+    @property
+    def number(self) -> int:
+        """How many readers have begun."""
+        return self._number
+
+    def retire(self, give_back: Callable[[], None]) -> None:
+        """Call this when all who read now have ended, which may be at once."""
+        if self._open:
+            self._retired.append((self._number, give_back))
+        else:
+            give_back()

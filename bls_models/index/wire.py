@@ -1,0 +1,113 @@
+"""``product_index`` on the wire: a batch of queries and its matches as flat tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bls_models.errors import RequestError
+from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+SEARCH_TENSORS = tuple(spec.name for spec in PRODUCT_INDEX.inputs if spec.name != "operation")
+
+
+def tensors_from_queries(queries: Sequence[IndexQuery]) -> Arrays:
+    """Queries as the inputs of ``product_index``; ``*_owner`` names each vector's query."""
+    tensors: Arrays = {}
+    for kind, vectors, weights in (
+        ("image", [q.image_vectors for q in queries], [q.image_weights for q in queries]),
+        ("text", [q.text_vectors for q in queries], [q.text_weights for q in queries]),
+    ):
+        counts = [len(block) for block in vectors]
+        tensors[f"{kind}_vector"] = np.concatenate(vectors)
+        tensors[f"{kind}_vector_weight"] = np.concatenate(weights).astype(np.float32)
+        tensors[f"{kind}_vector_owner"] = np.repeat(np.arange(len(queries), dtype=np.int32), counts)
+    tensors["top_k"] = np.array([query.top_k for query in queries], np.int32)
+    tensors["offset"] = np.array([query.offset for query in queries], np.int32)
+    tensors["min_score"] = np.array([query.min_score for query in queries], np.float32)
+    tensors["view_power"] = np.array([query.view_power for query in queries], np.float32)
+    tensors["filter"] = np.array([query.filter for query in queries], np.object_)
+    return tensors
+
+
+def operation_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+    """One of ``INDEX_OPERATIONS``; empty for a search.
+
+    Raises:
+        RequestError: it is none of them.
+    """
+    if "operation" not in tensors:
+        return ""
+    operation = bytes(tensors["operation"][0]).decode(errors="replace")
+    if operation not in INDEX_OPERATIONS:
+        expected = " or ".join(map(repr, INDEX_OPERATIONS))
+        raise RequestError("operation", f"{operation!r:.80}", expected)
+    return operation
+
+
+def queries_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> list[IndexQuery]:
+    """The inverse of ``tensors_from_queries``.
+
+    Raises:
+        RequestError: a tensor is missing.
+    """
+    for name in SEARCH_TENSORS:
+        if name not in tensors:
+            raise RequestError(name, "missing", "all tensors of a search, or operation alone")
+    queries = []
+    for number, top_k in enumerate(tensors["top_k"]):
+        images = tensors["image_vector_owner"] == number
+        texts = tensors["text_vector_owner"] == number
+        queries.append(
+            IndexQuery(
+                image_vectors=tensors["image_vector"][images],
+                image_weights=tensors["image_vector_weight"][images],
+                text_vectors=tensors["text_vector"][texts],
+                text_weights=tensors["text_vector_weight"][texts],
+                top_k=int(top_k),
+                offset=int(tensors["offset"][number]),
+                min_score=float(tensors["min_score"][number]),
+                filter=bytes(tensors["filter"][number]),
+                view_power=float(tensors["view_power"][number]),
+            )
+        )
+    return queries
+
+
+def tensors_from_matches(results: Sequence[Sequence[IndexMatch]]) -> Arrays:
+    """Matches of each query as the outputs of ``product_index``, without ``index_info``."""
+    flat = [match for matches in results for match in matches]
+    return {
+        "match_count": np.array([len(matches) for matches in results], np.int32),
+        "product_id": np.array([match.product_id.encode() for match in flat], np.object_),
+        "product_version": np.array([match.product_version for match in flat], np.int64),
+        "score": np.array([match.score for match in flat], np.float32),
+        "image_score": np.array([match.image_score for match in flat], np.float32),
+        "text_score": np.array([match.text_score for match in flat], np.float32),
+    }
+
+
+def matches_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> list[list[IndexMatch]]:
+    """The inverse of ``tensors_from_matches``."""
+    flat = [
+        IndexMatch(
+            product_id.decode(), int(version), float(score), float(image_score), float(text_score)
+        )
+        for product_id, version, score, image_score, text_score in zip(
+            tensors["product_id"],
+            tensors["product_version"],
+            tensors["score"],
+            tensors["image_score"],
+            tensors["text_score"],
+            strict=True,
+        )
+    ]
+    ends = np.cumsum(tensors["match_count"])
+    starts = ends - tensors["match_count"]
+    return [flat[start:end] for start, end in zip(starts, ends, strict=True)]

@@ -1,0 +1,393 @@
+"""``product_match``: photos and words to products, a batch of queries at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import numpy as np
+
+from bls_models.bundle import Bundle
+from bls_models.captions.queue import CaptionQueue
+from bls_models.captions.waiting import (
+    ALWAYS,
+    NO_IMAGE,
+    OK,
+    CaptionOutcome,
+    CaptionWaiter,
+    PendingCaption,
+    failed_outcome,
+)
+from bls_models.database.store import Store
+from bls_models.engines.encoders import Encoders
+from bls_models.engines.vector_cache import VectorCache
+from bls_models.errors import CaptionerError, RequestError
+from bls_models.images.decoding import ImageLimits, decode_image, encoded_bytes
+from bls_models.images.preprocessing import finest_preprocess, prepare_pixels
+from bls_models.index.query import IndexQuery, Search
+from bls_models.match.documents import ClientDocuments
+from bls_models.match.record import (
+    MatchRequest,
+    QueryImage,
+    StageClock,
+    fail,
+    match_log_entry,
+    report_outcome,
+)
+from bls_models.match.request import MatchQuery
+from bls_models.match.variants import Variants
+from bls_models.product import json_bytes
+from bls_models.settings import Settings, cpu_count
+from bls_models.telemetry.metrics import NO_METRICS, Metrics
+from bls_models.telemetry.request_log import LogWriter
+from bls_models.vectors import FloatArray
+
+logger = logging.getLogger(__name__)
+
+NO_MIN_SCORE = float("-inf")
+
+
+class ProductMatcher:
+    """Answers match requests; a bad one in a batch fails alone.
+
+    Args:
+        store: the documents of products.
+        encoders: pictures and texts to vectors.
+        captions: where captions come from.
+        search: the index.
+        log: takes ``match_log`` entries.
+        bundle: sizes and whether it has a captioner.
+        settings: limits, weights and waits.
+        metrics: get outcomes and times.
+        precisions: in which each engine computes, by model, for the details.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        encoders: Encoders,
+        captions: CaptionQueue,
+        search: Search,
+        log: LogWriter,
+        bundle: Bundle,
+        settings: Settings,
+        metrics: Metrics = NO_METRICS,
+        precisions: Mapping[str, str] | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._about_bundle = {
+            "name": bundle.name,
+            "fingerprint": bundle.fingerprint,
+            "precisions": dict(precisions or {}),
+        }
+        self._documents = ClientDocuments(store, settings.document_cache_bytes, metrics)
+        self._vectors = VectorCache(settings.vector_cache, metrics)
+        self._encoders = encoders
+        self._captions = captions
+        self._search = search
+        self._log = log
+        self._bundle = bundle
+        self._variants = Variants.from_settings(settings)
+        self._default_min_scores = settings.default_min_scores
+        self._caption_seconds = settings.caption_timeout_ms / 1e3
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._preprocess = bundle.preprocess
+        captioner = bundle.captioner
+        self._caption_preprocess = None if captioner is None else captioner.preprocess
+        self._finest = finest_preprocess(self._preprocess, self._caption_preprocess)
+        self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
+        self._waiter: CaptionWaiter[MatchRequest] = CaptionWaiter(self._answer_late)
+
+    def close(self) -> None:
+        """Answer what still waits for captions."""
+        self._waiter.close()
+
+    def run(self, requests: Sequence[MatchRequest]) -> None:
+        """Answer a batch: fills in ``matches``, ``products`` and ``details``, or ``error``.
+
+        A request whose caption is under way gets a ``reply`` instead, which another thread calls
+        with it when it is answered; it belongs to that thread from then on.
+        """
+        try:
+            for request in requests:
+                request.variant = self._variants.of(request.request_id)
+            self._decode_images(requests)
+            for request in requests:
+                self._ask_for_caption(request)
+            # With a weight captions are part of the query, so theirs is matched later.
+            self._match([item for item in requests if not _waits_for_caption(item)])
+        except Exception as error:
+            fail(requests, error)
+        for request in requests:
+            if request.error is not None and request.pending:
+                # Nobody will read it.
+                request.pending.future.cancel()
+        later = [item for item in requests if item.pending and item.error is None]
+        self._conclude([item for item in requests if item not in later])
+        for request in later:
+            assert request.defer is not None
+            request.reply = request.defer()
+        for request in later:
+            assert request.pending is not None
+            self._waiter.add(request.pending, request)
+
+    def _answer_late(self, requests: list[MatchRequest]) -> None:
+        """Finish requests whose captions have an outcome, and send their answers."""
+        try:
+            for request in requests:
+                assert request.pending is not None
+                request.caption = request.pending.outcome()
+                request.milliseconds["caption"] = request.caption.milliseconds or 0.0
+            self._match([item for item in requests if _waits_for_caption(item)])
+            self._conclude(requests)
+        except Exception as error:
+            fail(requests, error)
+        for request in requests:
+            assert request.reply is not None
+            try:
+                request.reply(request)
+            except Exception:
+                logger.exception("an answer was not sent", extra={"request_id": request.request_id})
+
+    def _decode_images(self, requests: Sequence[MatchRequest]) -> None:
+        clock = StageClock(requests, self._metrics)
+        jobs = [
+            (request, number)
+            for request in requests
+            if request.query is not None
+            for number in range(len(request.query.images))
+        ]
+        for (request, _), result in zip(jobs, self._pool.map(self._decode, jobs), strict=True):
+            if isinstance(result, RequestError):
+                request.error = request.error or result
+            else:
+                request.images.append(result)
+        clock.lap("decode")
+
+    def _decode(self, job: tuple[MatchRequest, int]) -> QueryImage | RequestError:
+        """An image with its vector or the encoder's pixels; sets the captioner's for the first."""
+        request, number = job
+        query = request.query
+        assert query is not None
+        tensor, crop = f"image[{number}]", query.crops[number]
+        try:
+            data = encoded_bytes(query.images[number], tensor, self._limits)
+            image = QueryImage(len(data), hashlib.sha256(data).hexdigest(), crop)
+            image.vector = self._vectors.get(image.key)
+            captioned = number == 0 and query.wants_caption
+            for_caption = self._caption_preprocess if captioned else None
+            if image.vector is not None and for_caption is None:
+                return image
+            least = self._finest if captioned else self._preprocess
+            picture = decode_image(data, tensor, self._limits, least, crop)
+        except RequestError as error:
+            return error
+        if image.vector is None:
+            image.pixels = prepare_pixels(picture, self._preprocess, crop)
+        if for_caption is not None:
+            same = image.pixels if for_caption == self._preprocess else None
+            request.caption_pixels = (
+                prepare_pixels(picture, for_caption, crop) if same is None else same
+            )
+        return image
+
+    def _ask_for_caption(self, request: MatchRequest) -> None:
+        """Start captioning the first image, or say why there will be no caption."""
+        query = request.query
+        if query is None or request.error is not None or not query.wants_caption:
+            return
+        if not query.images:
+            request.caption = CaptionOutcome(NO_IMAGE)
+            return
+        try:
+            confidence = self._bundle.require_captioner().min_confidence
+            assert request.caption_pixels is not None
+            request.pending = PendingCaption(
+                self._captions, request.caption_pixels, confidence, self._caption_seconds
+            )
+        except CaptionerError as error:
+            request.caption = failed_outcome(error)
+
+    def _match(self, requests: Sequence[MatchRequest]) -> None:
+        """Encode, search and read documents for all that have no error yet."""
+        good = [item for item in requests if item.query is not None and item.error is None]
+        if not good:
+            return
+        clock = StageClock(good, self._metrics)
+        try:
+            queries = self._encode(good)
+            clock.lap("encode")
+            found, index_info = self._search(queries)
+            for request, matches in zip(good, found, strict=True):
+                request.matches, request.index_info = matches, index_info
+            clock.lap("search")
+            self._add_documents(good, index_info["following"])
+            clock.lap("documents")
+        except Exception as error:
+            # A part that all of them need failed, or the code did.
+            fail(good, error)
+
+    def _encode(self, requests: list[MatchRequest]) -> list[IndexQuery]:
+        """Every picture and text of the batch in one call to each engine."""
+        weighted = [self._weighted_texts(request) for request in requests]
+        pictures = [image for request in requests for image in request.images]
+        texts = [text for words, _ in weighted for text in words]
+        images, words = self._vectors_of(pictures, texts)
+        index_queries = []
+        image_at = text_at = 0
+        for request, (own_texts, text_weights) in zip(requests, weighted, strict=True):
+            assert request.query is not None
+            image_end = image_at + len(request.images)
+            text_end = text_at + len(own_texts)
+            index_queries.append(
+                self._index_query(
+                    request,
+                    images[image_at:image_end],
+                    words[text_at:text_end],
+                    text_weights,
+                )
+            )
+            image_at, text_at = image_end, text_end
+        return index_queries
+
+    def _vectors_of(
+        self, images: Sequence[QueryImage], texts: Sequence[str]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Vectors of pictures (n, image_dim), each encoded once, and of texts (m, text_dim)."""
+        new = {image.key: image.pixels for image in images if image.pixels is not None}
+        encoded, words = self._encoders.encode(list(new.values()), texts)
+        fresh = dict(zip(new, encoded, strict=True))
+        for key, vector in fresh.items():
+            # A copy: the row would keep its whole batch in memory.
+            self._vectors.put(key, vector.copy())
+        vectors = np.zeros((len(images), self._bundle.image_dim), np.float32)
+        for row, image in zip(vectors, images, strict=True):
+            row[:] = fresh[image.key] if image.vector is None else image.vector
+        return vectors, words
+
+    def _weighted_texts(self, request: MatchRequest) -> tuple[tuple[str, ...], FloatArray]:
+        """A query's texts with their weights; a caption that can be relied on is one of them."""
+        query, variant = request.query, request.variant
+        assert query is not None
+        weights = query.text_weights * np.float32(variant.text_weight)
+        if request.caption.status == OK:
+            weight = query.image_weights[0] * np.float32(
+                variant.image_weight * variant.caption_weight
+            )
+            if weight:
+                request.caption_used = True
+                return (*query.texts, request.caption.text), np.append(weights, weight)
+        return query.texts, weights
+
+    def _index_query(
+        self, request: MatchRequest, images: FloatArray, words: FloatArray, text_weights: FloatArray
+    ) -> IndexQuery:
+        """The query for the index; in a shared space its texts search the pictures too."""
+        query, variant = request.query, request.variant
+        assert query is not None
+        least = self._min_score(request)
+        image_weights = query.image_weights * np.float32(variant.image_weight)
+        # Only where text and image vectors can be compared.
+        cross = np.float32(variant.cross_modal_weight if self._bundle.shared_space else 0.0)
+        if cross and len(words):
+            # Only proportions count. Of the smallest floats, shares would be 0.
+            largest = np.abs(np.append(image_weights, text_weights)).max()
+            image_weights, text_weights = image_weights / largest, text_weights / largest
+            images = np.concatenate([images, words])
+            image_weights = np.append(image_weights, text_weights * cross)
+            text_weights = text_weights * (1 - cross)
+        return IndexQuery(
+            image_vectors=images,
+            image_weights=image_weights,
+            text_vectors=words,
+            text_weights=text_weights,
+            top_k=query.top_k,
+            offset=query.offset,
+            min_score=NO_MIN_SCORE if least is None else least,
+            filter=query.filter,
+            view_power=variant.view_power,
+        )
+
+    def _likely_score(self, query: MatchQuery) -> float | None:
+        """The bundle's least score of a match of such a query; None: it has none.
+
+        It was measured without vectors that push away: those lower all scores.
+        """
+        pushes = (query.image_weights < 0).any() or (query.text_weights < 0).any()
+        return None if pushes else self._bundle.min_scores.get(query.kind)
+
+    def _min_score(self, request: MatchRequest) -> float | None:
+        """What weaker matches are left out for: the request's, its variant's, or the default."""
+        query = request.query
+        assert query is not None
+        if query.min_score is not None:
+            return query.min_score
+        if request.variant.min_score is not None:
+            return request.variant.min_score
+        return self._likely_score(query) if self._default_min_scores else None
+
+    def _likely(self, request: MatchRequest) -> bool | None:
+        """Whether the best match is likely one; None: nothing is known about it."""
+        query = request.query
+        assert query is not None
+        least = None if query.offset else self._likely_score(query)
+        if least is None:
+            return None
+        return bool(request.matches) and request.matches[0].score >= least
+
+    def _add_documents(self, requests: list[MatchRequest], following: bool) -> None:
+        """Put the documents of all matches into the answers."""
+        found = self._documents.find(
+            (match for request in requests for match in request.matches), following
+        )
+        for request in requests:
+            if found.complete:
+                # A product deleted a moment ago may still be in the index.
+                request.matches = [
+                    item for item in request.matches if item.product_id in found.json
+                ]
+            else:
+                request.degraded.append("documents")
+            # Without the database the matches are still right; they go out with their ids alone.
+            request.products = [
+                found.json.get(item.product_id) or json_bytes({"product_id": item.product_id})
+                for item in request.matches
+            ]
+
+    def _conclude(self, requests: Sequence[MatchRequest]) -> None:
+        """Complete the details of requests that are answered now, and log them."""
+        for request in requests:
+            request.note_total()
+            if request.error is None:
+                if self._lacks_caption(request):
+                    request.degraded.append("caption")
+                request.details = {
+                    "request_id": request.request_id,
+                    "variant": request.variant.name,
+                    "bundle": self._about_bundle,
+                    "index": request.index_info,
+                    "min_score": self._min_score(request),
+                    "likely": self._likely(request),
+                    "caption": request.caption.details(request.caption_used),
+                    "degraded": request.degraded,
+                    "milliseconds": request.milliseconds,
+                }
+            report_outcome(request, self._metrics)
+        now = datetime.now(UTC)
+        # Answered probes would soon be most of the log.
+        noted = [item for item in requests if not item.is_probe or item.error is not None]
+        self._log.write([match_log_entry(request, now) for request in noted])
+
+    def _lacks_caption(self, request: MatchRequest) -> bool:
+        """Whether a caption was wanted and failed; ``auto`` wants one where the bundle can."""
+        assert request.query is not None
+        wanted = request.query.caption == ALWAYS or self._bundle.captioner is not None
+        return wanted and request.caption.failed
+
+
+def _waits_for_caption(request: MatchRequest) -> bool:
+    """Whether its caption is under way and will be a part of the query."""
+    return request.pending is not None and request.variant.caption_weight > 0

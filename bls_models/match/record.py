@@ -1,0 +1,189 @@
+"""A match request on its way: what is known of it so far, how long it took, its log entry."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bls_models.captions.queue import Pixels
+from bls_models.captions.waiting import NOT_ASKED, CaptionOutcome, PendingCaption
+from bls_models.database.store import Document
+from bls_models.errors import RequestError
+from bls_models.index.query import IndexMatch
+from bls_models.match.request import Crop, MatchQuery
+from bls_models.match.variants import DEFAULT, Variant
+from bls_models.telemetry.metrics import (
+    CAPTIONS,
+    DEGRADED,
+    NO_METRICS,
+    REQUESTS,
+    STAGE_SECONDS,
+    Metrics,
+)
+from bls_models.vectors import FloatArray
+
+Reply = Callable[["MatchRequest"], None]
+
+
+# Compared by identity: two requests may carry the same, and arrays have no single truth.
+@dataclass(eq=False)
+class QueryImage:
+    """One picture of a request.
+
+    Attributes:
+        size: bytes of the encoded file.
+        sha256: of the encoded file, in hex.
+        crop: the part that is searched for, None for all of it.
+        vector: (image_dim,) FP32, once it is known.
+        pixels: (S, S, 3) UINT8; None where the vector was known before decoding.
+    """
+
+    size: int
+    sha256: str
+    crop: Crop | None
+    vector: FloatArray | None = None
+    pixels: Pixels | None = None
+
+    @property
+    def key(self) -> tuple[str, Crop | None]:
+        """Pictures of the same key have the same vector."""
+        return self.sha256, self.crop
+
+
+@dataclass(eq=False)
+class MatchRequest:
+    """One request on its way through a batch.
+
+    Attributes:
+        request_id: the client's id, or one made here.
+        query: the checked query; None where checking failed.
+        error: what the request fails with.
+        variant: how the parts of its query are weighed.
+        defer: prepares an answer after ``ProductMatcher.run`` has returned; what it returns
+            sends that answer.
+        is_probe: whether a health check asks (``bls_models.match.probes``).
+        reply: set by ``run`` where the answer comes later.
+        images: its pictures, decoded.
+        caption_pixels: of the first picture, for the captioner; (S, S, 3) UINT8.
+        pending: its caption, where that is under way.
+        caption: what became of its caption.
+        caption_used: whether the caption is one of the query's texts.
+        matches: the answer, best first.
+        products: JSON of each match's document.
+        index_info: what the index said of itself.
+        degraded: parts that the answer lacks.
+        milliseconds: of each stage.
+        details: see docs/api.md.
+        started: when it was read, by ``time.perf_counter``.
+        header_request_id: see ``RequestId.header``.
+    """
+
+    request_id: str
+    query: MatchQuery | None = None
+    error: Exception | None = None
+    variant: Variant = field(default_factory=lambda: Variant(DEFAULT))
+    defer: Callable[[], Reply] | None = None
+    is_probe: bool = False
+    reply: Reply | None = None
+    images: list[QueryImage] = field(default_factory=list)
+    caption_pixels: Pixels | None = None
+    pending: PendingCaption | None = None
+    caption: CaptionOutcome = field(default_factory=lambda: CaptionOutcome(NOT_ASKED))
+    caption_used: bool = False
+    matches: list[IndexMatch] = field(default_factory=list)
+    products: list[bytes] = field(default_factory=list)
+    index_info: dict[str, Any] = field(default_factory=dict)
+    degraded: list[str] = field(default_factory=list)
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    details: Document = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+    header_request_id: str = ""
+
+    def __post_init__(self) -> None:
+        self.request_id = self.request_id or uuid.uuid4().hex
+
+    def note_total(self) -> None:
+        """Set the milliseconds since the request was read."""
+        self.milliseconds["total"] = round((time.perf_counter() - self.started) * 1e3, 3)
+
+
+class StageClock:
+    """Writes the milliseconds of each stage into all requests that share it.
+
+    Args:
+        requests: that go through the stages together.
+        metrics: get each stage's seconds.
+    """
+
+    def __init__(self, requests: Sequence[MatchRequest], metrics: Metrics = NO_METRICS) -> None:
+        self._requests = requests
+        self._metrics = metrics
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = time.perf_counter()
+        self._metrics.observe(STAGE_SECONDS, now - self._last, stage)
+        for request in self._requests:
+            request.milliseconds[stage] = round((now - self._last) * 1e3, 3)
+        self._last = now
+
+
+def fail(requests: Sequence[MatchRequest], error: Exception) -> None:
+    """Fail with the error what has not failed with one of its own."""
+    for request in requests:
+        request.error = request.error or error
+
+
+def report_outcome(request: MatchRequest, metrics: Metrics) -> None:
+    """Count a request that is answered now."""
+    if request.error is None:
+        outcome = "ok" if request.matches else "empty"
+    else:
+        outcome = "client_error" if isinstance(request.error, RequestError) else "error"
+    metrics.add(REQUESTS, 1, outcome)
+    metrics.observe(STAGE_SECONDS, request.milliseconds["total"] / 1e3, "total")
+    for part in request.degraded:
+        metrics.add(DEGRADED, 1, part)
+    if request.caption.status != NOT_ASKED:
+        metrics.add(CAPTIONS, 1, request.caption.status)
+    if request.caption.milliseconds is not None:
+        metrics.observe(STAGE_SECONDS, request.caption.milliseconds / 1e3, "caption")
+
+
+def match_log_entry(request: MatchRequest, now: datetime) -> Document:
+    """One ``match_log`` document; images are named by their hash, never stored."""
+    query, error = request.query, request.error
+    entry: Document = {
+        "time": now,
+        "request_id": request.request_id,
+        "variant": request.variant.name,
+        "status": "ok" if error is None else "error",
+        "milliseconds": request.milliseconds,
+    }
+    if request.header_request_id:
+        entry["header_request_id"] = request.header_request_id
+    if request.is_probe:
+        entry["probe"] = True
+    if query is not None:
+        entry["inputs"] = {
+            "images": [{"bytes": item.size, "sha256": item.sha256} for item in request.images],
+            "texts": list(query.texts),
+            "top_k": query.top_k,
+            "offset": query.offset,
+            "filter": query.filter.decode(),
+        }
+    if error is None:
+        entry["matches"] = [
+            {"product_id": item.product_id, "score": item.score} for item in request.matches
+        ]
+        entry["bundle"] = request.details["bundle"]
+        entry["caption"] = request.caption.details(request.caption_used)
+        entry["degraded"] = request.degraded
+    else:
+        entry["error"] = {"type": type(error).__name__, "message": str(error)}
+    return entry

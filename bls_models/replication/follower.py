@@ -1,0 +1,245 @@
+"""Keeps the product index equal to MongoDB: a snapshot or a full read, then the change stream."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from pymongo.errors import ConnectionFailure, PyMongoError
+
+from bls_models.bundle import Bundle
+from bls_models.database.change_stream import (
+    CLOSE_SECONDS,
+    ChangeReader,
+    Changes,
+    StreamEndedError,
+    Token,
+    age_seconds,
+)
+from bls_models.database.store import Store
+from bls_models.errors import DatabaseError, IndexUnavailableError
+from bls_models.index.product_index import ProductIndex
+from bls_models.replication.product_loader import LeftOut, ProductLoader
+from bls_models.replication.snapshot_schedule import Progress, SnapshotSchedule
+from bls_models.settings import Settings
+from bls_models.telemetry.metrics import (
+    INDEX_FOLLOWING,
+    INDEX_LAG_SECONDS,
+    INDEX_PRODUCTS,
+    INDEX_RESYNCS,
+    INDEX_SNAPSHOT_AGE_SECONDS,
+    INDEX_STALE,
+    INDEX_VECTORS,
+    INDEX_VERSION,
+    NO_METRICS,
+    Metrics,
+)
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+# Longest wait for a change, and so for what others ask of the follower's thread.
+WAIT_SECONDS = 0.1
+# Changes that follow each other faster are applied together: the database is asked for the
+# vectors of all of them at once.
+APPLY_SECONDS = 0.05
+
+
+class IndexFollower:
+    """Loads the index and follows the database from a thread of its own.
+
+    A lost change stream is resumed where it broke; one that cannot be resumed leads to a full
+    read, during which searches go on with what was there before. All changes of the index are made
+    by that one thread, in the order of the stream.
+    """
+
+    def __init__(
+        self,
+        index: ProductIndex,
+        store: Store,
+        bundle: Bundle,
+        settings: Settings,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
+        self._index = index
+        self._store = store
+        self._metrics = metrics
+        self._loader = ProductLoader(index, store, bundle)
+        self._snapshots = SnapshotSchedule(index, settings, bundle.fingerprint, store.identity)
+        self._restored = False
+        self._followed_at = time.monotonic()
+        self._lag_seconds = 0.0
+        self._stop = threading.Event()
+        self._loaded = threading.Event()
+        self._following = False
+        self._token: Token | None = None
+        self._changes = 0
+        self._tasks: list[Callable[[], None]] = []
+        self._tasks_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="index-follower", daemon=True)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the index has been filled since the start."""
+        return self._loaded.is_set()
+
+    @property
+    def left_out(self) -> dict[str, LeftOut]:
+        """Stored products that are not searched now, by id."""
+        return dict(self._loader.left_out)
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the index is behind the database; endless while it does not follow."""
+        return self._lag_seconds if self._following else float("inf")
+
+    def info(self) -> dict[str, Any]:
+        """What ``details`` says of the index; ``stale_products`` are stored, not searched."""
+        return self._index.info() | {
+            "following": self._following,
+            "stale_products": len(self._loader.left_out),
+        }
+
+    def start(self, wait_seconds: float) -> None:
+        """Start following; returns when the index is filled, or after ``wait_seconds``."""
+        # So that it is exported before the first one.
+        self._metrics.add(INDEX_RESYNCS, 0)
+        self._thread.start()
+        self._loaded.wait(wait_seconds)
+
+    def stop(self) -> None:
+        """Stop following and write a last snapshot."""
+        self._stop.set()
+        self._thread.join(CLOSE_SECONDS + 1)
+        ended = self._loaded.is_set() and not self._thread.is_alive()
+        self._snapshots.close(self._progress() if ended else None)
+
+    def reread(self, product_ids: list[str], seconds: float) -> None:
+        """Have products read again, in turn with the changes, and wait for it.
+
+        Raises:
+            IndexUnavailableError: the follower did not get to it in time.
+            DatabaseError: the database did not answer.
+        """
+        done: Future[None] = Future()
+
+        def task() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                self._loader.reread(product_ids)
+                self._changes += len(product_ids)
+                done.set_result(None)
+            except Exception as error:
+                done.set_exception(error)
+                raise
+
+        with self._tasks_lock:
+            self._tasks.append(task)
+        try:
+            done.result(seconds)
+        except TimeoutError:
+            done.cancel()
+            raise IndexUnavailableError(
+                f"the products were not read again within {seconds:.0f} s; check that MongoDB "
+                "runs, then try again"
+            ) from None
+
+    # --- the follower's thread ------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if not self._restored:
+                    self._restore()
+                # Opened before the full read, so that no change falls between the two.
+                with ChangeReader(self._store.products, self._token) as reader:
+                    if self._token is None:
+                        self._load()
+                    self._following = True
+                    self._follow(reader)
+            except (ConnectionFailure, DatabaseError) as error:
+                logger.warning("product_index lost the database, trying again: %s", error)
+            except (PyMongoError, StreamEndedError) as error:
+                # A token that the server no longer knows, or any other refusal.
+                self._token = None
+                logger.warning("product_index reads everything again: %s", error)
+            except Exception:
+                self._token = None
+                logger.exception("product_index could not apply changes, reading all again")
+            self._following = False
+            self._report()
+            self._stop.wait(RETRY_SECONDS)
+
+    def _restore(self) -> None:
+        snapshot = self._snapshots.restore()
+        self._restored = True
+        if snapshot is not None:
+            self._loader.restore(snapshot.left_out)
+            self._token = snapshot.position.token
+            logger.info(
+                "product_index took %d products from a snapshot of %s",
+                self._index.info()["products"],
+                snapshot.position.time.isoformat(timespec="seconds"),
+            )
+
+    def _load(self) -> None:
+        if self._index.product_ids():
+            self._metrics.add(INDEX_RESYNCS)
+        self._loader.load_all()
+        self._changes += 1
+        self._loaded.set()
+
+    def _follow(self, reader: ChangeReader) -> None:
+        while not self._stop.is_set():
+            start = time.monotonic()
+            changes = reader.take(WAIT_SECONDS)
+            self._loader.apply(changes.events)
+            # Only now, so that what could not be applied comes again.
+            self._note(changes)
+            self._run_tasks()
+            self._report()
+            progress = self._progress()
+            if progress is not None:
+                self._snapshots.offer(progress)
+            if changes.events:
+                self._stop.wait(start + APPLY_SECONDS - time.monotonic())
+
+    def _note(self, changes: Changes) -> None:
+        self._token = changes.token
+        self._changes += len(changes.events)
+        self._followed_at = time.monotonic()
+        self._lag_seconds = max(map(age_seconds, changes.events), default=0.0)
+        if changes.caught_up:
+            self._loaded.set()
+
+    def _progress(self) -> Progress | None:
+        """What a snapshot would be of; None before there is a whole catalogue."""
+        if not self._loaded.is_set() or self._token is None:
+            return None
+        return Progress(self._token, self._changes, self._loader.left_out)
+
+    def _run_tasks(self) -> None:
+        with self._tasks_lock:
+            tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task()
+
+    def _report(self) -> None:
+        """Bring the metrics up to date."""
+        info, report = self.info(), self._metrics
+        report.set(INDEX_PRODUCTS, info["products"])
+        report.set(INDEX_VECTORS, info["image_vectors"], "image")
+        report.set(INDEX_VECTORS, info["text_vectors"], "text")
+        report.set(INDEX_VERSION, info["version"])
+        report.set(INDEX_STALE, info["stale_products"])
+        report.set(INDEX_FOLLOWING, float(self._following))
+        lost = time.monotonic() - self._followed_at
+        report.set(INDEX_LAG_SECONDS, self._lag_seconds if self._following else lost)
+        age = self._snapshots.age_seconds
+        if age is not None:
+            report.set(INDEX_SNAPSHOT_AGE_SECONDS, age)

@@ -1,0 +1,172 @@
+"""When snapshots of the index are written: beside the changes and searches, in a thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bls_models.database.change_stream import Token
+from bls_models.errors import DatabaseError
+from bls_models.index.product_index import ProductIndex
+from bls_models.replication.product_loader import LeftOut
+from bls_models.replication.snapshot_folder import Position, Snapshot, SnapshotFolder
+from bls_models.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+# The writing of one snapshot is followed by so many times its length without one.
+PAUSE_SHARE = 10
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the index has followed.
+
+    Attributes:
+        token: where the change stream goes on.
+        changes: changes applied so far, a number that only grows.
+        left_out: products that are left out now.
+    """
+
+    token: Token
+    changes: int
+    left_out: Mapping[str, LeftOut]
+
+
+class SnapshotSchedule:
+    """Decides when a snapshot is due and writes it.
+
+    Due is the first one when there is none, one after ``snapshot_changes`` changes, and one after
+    ``snapshot_seconds`` if anything changed; if nothing did, the newest is only moved on to the
+    present place in the change stream, which the database does not keep for ever.
+
+    Args:
+        index: what is saved and restored.
+        settings: the folder and the intervals.
+        fingerprint: the bundle's.
+        identity: asks the database for the catalogue's identity.
+    """
+
+    def __init__(
+        self,
+        index: ProductIndex,
+        settings: Settings,
+        fingerprint: str,
+        identity: Callable[[], str],
+    ) -> None:
+        self._index = index
+        self._seconds = settings.snapshot_seconds
+        self._changes = settings.snapshot_changes
+        self._fingerprint = fingerprint
+        self._identity = identity
+        path = settings.snapshot_folder
+        self._folder = SnapshotFolder(Path(path)) if path else None
+        self._writes = self._folder is not None and _acquired(self._folder)
+        self._thread: threading.Thread | None = None
+        # Changes and time of the newest snapshot; None: there is none of this catalogue.
+        self._saved: tuple[int, datetime] | None = None
+        self._tried_at = float("-inf")
+        self._took_seconds = 0.0
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Seconds since the newest snapshot was up to date, None where there is none."""
+        if self._saved is None:
+            return None
+        return (datetime.now(UTC) - self._saved[1]).total_seconds()
+
+    def restore(self) -> Snapshot | None:
+        """Fill the index from the newest snapshot that fits.
+
+        Raises:
+            DatabaseError: the database, which must be the same, does not answer.
+        """
+        if self._folder is None:
+            return None
+        snapshot = self._folder.restore(self._fingerprint, self._identity(), self._index.restore)
+        if snapshot is not None:
+            self._saved, self._tried_at = (0, snapshot.position.time), time.monotonic()
+        return snapshot
+
+    def offer(self, progress: Progress) -> None:
+        """Start a snapshot if one is due and none is being written; does not wait for it.
+
+        Called by whoever changes the index, after a change; what is changed while the snapshot is
+        written may be in it.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        if not self._writes or (self._thread is not None and self._thread.is_alive()):
+            return
+        waited = time.monotonic() - self._tried_at
+        many = self._saved is not None and progress.changes - self._saved[0] >= self._changes
+        if waited < (PAUSE_SHARE * self._took_seconds if many else self._seconds):
+            return
+        self._tried_at = time.monotonic()
+        self._thread = threading.Thread(
+            target=self._prepared(progress), name="index-snapshot", daemon=True
+        )
+        self._thread.start()
+
+    def close(self, progress: Progress | None) -> None:
+        """Wait for what is being written, and write what is newer.
+
+        Args:
+            progress: None where the index does not hold the whole catalogue.
+        """
+        if self._thread is not None:
+            self._thread.join()
+        if self._writes and progress is not None:
+            try:
+                self._prepared(progress)()
+            except DatabaseError as error:
+                logger.warning("product_index wrote no last snapshot: %s", error)
+        self._writes = False
+        if self._folder is not None:
+            self._folder.release()
+
+    def _has(self, progress: Progress) -> bool:
+        return self._saved is not None and self._saved[0] == progress.changes
+
+    def _prepared(self, progress: Progress) -> Callable[[], None]:
+        """The work of one snapshot; its position is fixed now, while the index stands still.
+
+        Raises:
+            DatabaseError: the database does not answer.
+        """
+        now = datetime.now(UTC)
+        position = Position(self._fingerprint, self._identity(), progress.token, now)
+        left_out = dict(progress.left_out)
+
+        def work() -> None:
+            assert self._folder is not None
+            start = time.monotonic()
+            try:
+                if self._has(progress):
+                    self._folder.advance(position)
+                else:
+                    self._folder.write(position, left_out, self._index.save)
+                    self._took_seconds = time.monotonic() - start
+                    logger.info("product_index wrote a snapshot in %.1f s", self._took_seconds)
+                self._saved = (progress.changes, now)
+            except Exception:
+                logger.exception("product_index wrote no snapshot; the one before it stays")
+
+        return work
+
+
+def _acquired(folder: SnapshotFolder) -> bool:
+    try:
+        if folder.acquire():
+            return True
+        reason = "another server writes there"
+    except OSError as error:
+        reason = str(error)
+    logger.warning("product_index writes no snapshots: %s", reason)
+    return False

@@ -1,0 +1,48 @@
+"""Reading the tensors of a request: what the models for clients have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from bls_models.errors import RequestError
+
+
+def without_batch_dimension(
+    name: str, array: npt.NDArray[Any], dims: Sequence[int]
+) -> npt.NDArray[Any]:
+    """A tensor of one query, (1, ...) as Triton hands it over, without the leading 1.
+
+    Raises:
+        RequestError: several queries in one request, or a wrong shape.
+    """
+    expected = f"[1, {', '.join('n' if dim == -1 else str(dim) for dim in dims)}]"
+    good = array.ndim == len(dims) + 1 and all(
+        wanted in (-1, size) for wanted, size in zip(dims, array.shape[1:], strict=True)
+    )
+    if not good or array.shape[0] != 1:
+        raise RequestError(
+            name,
+            f"shape {list(array.shape)}",
+            f"shape {expected}",
+            "Send one query a request; the server forms batches by itself.",
+        )
+    return array.reshape(array.shape[1:])
+
+
+def choice(
+    inputs: Mapping[str, npt.NDArray[Any]], name: str, default: str, allowed: Sequence[str]
+) -> str:
+    """One of some words, in a tensor of one element without a batch dimension.
+
+    Raises:
+        RequestError: another word.
+    """
+    if name not in inputs:
+        return default
+    value = bytes(inputs[name][0]).decode(errors="replace")
+    if value not in allowed:
+        raise RequestError(name, repr(value)[:80], " | ".join(allowed))
+    return value

@@ -1,0 +1,176 @@
+"""The metrics that the models add to Triton's own, and where they go.
+
+A model gets a ``Metrics``; inside Triton that is ``bls_models.triton.metrics.TritonMetrics``,
+elsewhere ``NO_METRICS``. Names follow Prometheus: base units, ``_total`` for what only grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric family.
+
+    Attributes:
+        name: on the wire.
+        kind: ``counter``, ``gauge`` or ``histogram``.
+        doc: what it says, one line.
+        labels: names of its labels.
+    """
+
+    name: str
+    kind: str
+    doc: str
+    labels: tuple[str, ...] = ()
+
+
+# Seconds; from a cached answer to a database that times out.
+HISTOGRAM_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+REQUESTS = MetricSpec(
+    "product_match_requests_total",
+    "counter",
+    "Match requests by outcome: ok, empty (no match), client_error, error.",
+    ("outcome",),
+)
+STAGE_SECONDS = MetricSpec(
+    "product_match_stage_seconds",
+    "histogram",
+    "Seconds of each stage of a batch of match requests; total: of each request.",
+    ("stage",),
+)
+DEGRADED = MetricSpec(
+    "product_match_degraded_total",
+    "counter",
+    "Match answers that went out without a part: documents, caption.",
+    ("part",),
+)
+CACHE_HITS = MetricSpec(
+    "product_match_cache_hits_total",
+    "counter",
+    "Documents and image vectors that were known.",
+    ("cache",),
+)
+CACHE_MISSES = MetricSpec(
+    "product_match_cache_misses_total",
+    "counter",
+    "Documents that were read and image vectors that were computed.",
+    ("cache",),
+)
+CAPTIONS = MetricSpec(
+    "product_match_captions_total",
+    "counter",
+    "Captions that match requests wanted, by status (see details.caption).",
+    ("status",),
+)
+LOG_QUEUE_ENTRIES = MetricSpec(
+    "product_match_log_queue_entries",
+    "gauge",
+    "Log entries not yet in the database, by log and queue file.",
+    ("log", "queue"),
+)
+LOG_DROPPED = MetricSpec(
+    "product_match_log_dropped_total",
+    "counter",
+    "Log entries that were lost: full (the queue or its disk), refused (no document).",
+    ("log", "reason"),
+)
+INGESTS = MetricSpec(
+    "product_match_ingest_total",
+    "counter",
+    "Ingest requests by operation and status.",
+    ("operation", "status"),
+)
+ENGINE_PRECISION = MetricSpec(
+    "product_match_engine_precision",
+    "gauge",
+    "1 for the precision in which a server's engine computes (fp32, fp16, int8), by model.",
+    ("model", "precision"),
+)
+INDEX_PRODUCTS = MetricSpec("product_match_index_products", "gauge", "Products in the index.")
+INDEX_VECTORS = MetricSpec(
+    "product_match_index_vectors", "gauge", "Vectors in the index, by kind.", ("kind",)
+)
+INDEX_VERSION = MetricSpec(
+    "product_match_index_version", "gauge", "Changes that the index has applied since its start."
+)
+INDEX_FOLLOWING = MetricSpec(
+    "product_match_index_following", "gauge", "1 while the index follows the database, else 0."
+)
+INDEX_LAG_SECONDS = MetricSpec(
+    "product_match_index_lag_seconds",
+    "gauge",
+    "Seconds from the newest applied change in the database to its application; while the index "
+    "does not follow, seconds since it last did.",
+)
+INDEX_STALE = MetricSpec(
+    "product_match_index_stale_products",
+    "gauge",
+    "Products with vectors of another bundle, stored but not searched.",
+)
+INDEX_RESYNCS = MetricSpec(
+    "product_match_index_resyncs_total",
+    "counter",
+    "Full reads of the catalogue because the change stream could not be resumed.",
+)
+INDEX_SNAPSHOT_AGE_SECONDS = MetricSpec(
+    "product_match_index_snapshot_age_seconds",
+    "gauge",
+    "Seconds since the newest snapshot of the index on disk was up to date; absent without one.",
+)
+
+METRICS = (
+    REQUESTS,
+    STAGE_SECONDS,
+    DEGRADED,
+    CACHE_HITS,
+    CACHE_MISSES,
+    CAPTIONS,
+    LOG_QUEUE_ENTRIES,
+    LOG_DROPPED,
+    INGESTS,
+    ENGINE_PRECISION,
+    INDEX_PRODUCTS,
+    INDEX_VECTORS,
+    INDEX_VERSION,
+    INDEX_FOLLOWING,
+    INDEX_LAG_SECONDS,
+    INDEX_STALE,
+    INDEX_RESYNCS,
+    INDEX_SNAPSHOT_AGE_SECONDS,
+)
+
+
+class Metrics(Protocol):
+    """Where measurements go; labels are given in the order of the spec."""
+
+    def add(self, spec: MetricSpec, amount: float = 1.0, *labels: str) -> None:
+        """Raise a counter or gauge; a gauge may go down too."""
+        ...
+
+    def set(self, spec: MetricSpec, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        ...
+
+    def observe(self, spec: MetricSpec, value: float, *labels: str) -> None:
+        """Enter a value into a histogram."""
+        ...
+
+
+class _NoMetrics:
+    """Outside Triton nobody collects them."""
+
+    def add(self, spec: MetricSpec, amount: float = 1.0, *labels: str) -> None:
+        """See ``Metrics.add``."""
+
+    def set(self, spec: MetricSpec, value: float, *labels: str) -> None:
+        """See ``Metrics.set``."""
+
+    def observe(self, spec: MetricSpec, value: float, *labels: str) -> None:
+        """See ``Metrics.observe``."""
+
+
+NO_METRICS: Metrics = _NoMetrics()

@@ -1,0 +1,145 @@
+"""Reading engines back: what they take and give, and whether they fit this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bls_models.bundle import Bundle, file_sha256
+from bls_models.errors import BundleError
+from bls_models.specs import ModelSpec
+from builders.engines.metadata import (
+    EngineMetadata,
+    EngineRecipe,
+    TensorDescription,
+    check_tensors,
+    engine_hint,
+    fingerprint_of_model,
+)
+from builders.engines.rtx_plan import read_rtx_header, read_rtx_tensors
+from builders.engines.tensorrt_api import Compiler, error_log, kserve_dtype
+
+
+@dataclass(frozen=True)
+class EngineDescription:
+    """An engine as it was read back.
+
+    Attributes:
+        recipe: what it was built from, by its metadata.
+        inputs: from the engine itself.
+        outputs: from the engine itself.
+        profiles: minimum, optimum and maximum shape by input, one dict a profile. From the
+            engine itself with target ``gpu``. A plan of TensorRT for RTX does not tell them
+            without a GPU, so with ``rtx`` they are the metadata's.
+    """
+
+    recipe: EngineRecipe
+    inputs: tuple[TensorDescription, ...]
+    outputs: tuple[TensorDescription, ...]
+    profiles: tuple[dict[str, list[list[int]]], ...]
+
+
+def describe_engine(path: Path, compiler: Compiler) -> EngineDescription:
+    """Read an engine back.
+
+    With target ``gpu`` the engine is deserialised. With ``rtx`` its plan is read as it lies,
+    because TensorRT for RTX deserialises only where a GPU is.
+
+    Raises:
+        BundleError: the plan or its metadata is missing, they do not belong together, or the
+            engine is of another target, TensorRT version or GPU.
+    """
+    hint = engine_hint(compiler.target)
+    if not path.is_file():
+        raise BundleError(f"{path} is missing. {hint}")
+    metadata = EngineMetadata.read(path)
+    if file_sha256(path) != metadata.plan_sha256:
+        raise BundleError(f"{path} is not the plan that its metadata describes. {hint}")
+    recipe = metadata.recipe
+    for kind, found, here in (
+        ("target", recipe.target, compiler.target),
+        ("TensorRT version", recipe.tensorrt_version, compiler.version),
+        ("GPU", recipe.gpu, compiler.gpu),
+    ):
+        if found != here:
+            raise BundleError(f"{path} is an engine of {kind} {found}, this is {here}. {hint}")
+    names = tuple(tensor.name for tensor in metadata.inputs)
+    outputs = tuple(tensor.name for tensor in metadata.outputs)
+    if compiler.target == "rtx":
+        header = read_rtx_header(path)
+        if (header.version, set(header.compute_capabilities)) != (
+            recipe.tensorrt_version,
+            set(recipe.compute_capabilities),
+        ):
+            raise BundleError(
+                f"{path} is of TensorRT for RTX {header.version} for "
+                f"{', '.join(header.compute_capabilities)}; its metadata says otherwise. {hint}"
+            )
+        found_inputs, found_outputs = read_rtx_tensors(path, names, outputs)
+        profiles = tuple(profile["shapes"] for profile in recipe.profiles)
+        return EngineDescription(recipe, found_inputs, found_outputs, profiles)
+    engine = _deserialised(path, compiler)
+    return EngineDescription(
+        recipe, *_engine_tensors(compiler.api, engine), _engine_profiles(compiler.api, engine)
+    )
+
+
+def check_engine(path: Path, spec: ModelSpec, bundle: Bundle, compiler: Compiler) -> None:
+    """Read an engine back and compare it with the spec and the bundle.
+
+    Raises:
+        BundleError: it cannot be read here, is of another bundle, or has other tensors or
+            profiles than it should.
+    """
+    found = describe_engine(path, compiler)
+    expected = fingerprint_of_model(spec, bundle)
+    if found.recipe.fingerprint != expected:
+        raise BundleError(
+            f"{path} is of bundle {found.recipe.bundle} ({found.recipe.fingerprint}), the models "
+            f"are of {bundle.name} ({expected}). {engine_hint(compiler.target)}"
+        )
+    check_tensors(str(path), found.inputs, found.outputs, spec, bundle)
+    wanted = tuple(profile["shapes"] for profile in found.recipe.profiles)
+    if found.profiles != wanted:
+        raise BundleError(f"{path} has profiles {found.profiles}, expected {wanted}")
+
+
+def _deserialised(path: Path, compiler: Compiler) -> Any:
+    log = error_log(compiler.api)
+    log.errors.clear()
+    engine = compiler.api.Runtime(log).deserialize_cuda_engine(path.read_bytes())
+    if engine is None:
+        raise BundleError(
+            f"{path}: TensorRT {compiler.version} cannot load it on {compiler.gpu}: "
+            f"{'; '.join(log.errors)}. {engine_hint(compiler.target)}"
+        )
+    return engine
+
+
+def _names(engine: Any) -> list[str]:
+    return [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+
+
+def _engine_tensors(
+    api: Any, engine: Any
+) -> tuple[tuple[TensorDescription, ...], tuple[TensorDescription, ...]]:
+    inputs: list[TensorDescription] = []
+    outputs: list[TensorDescription] = []
+    for name in _names(engine):
+        dtype = kserve_dtype(engine.get_tensor_dtype(name))
+        tensor = TensorDescription(name, dtype, tuple(engine.get_tensor_shape(name)))
+        is_input = engine.get_tensor_mode(name) == api.TensorIOMode.INPUT
+        (inputs if is_input else outputs).append(tensor)
+    return tuple(inputs), tuple(outputs)
+
+
+def _engine_profiles(api: Any, engine: Any) -> tuple[dict[str, list[list[int]]], ...]:
+    return tuple(
+        {
+            name: [list(shape) for shape in engine.get_tensor_profile_shape(name, index)]
+            for name in _names(engine)
+            if engine.get_tensor_mode(name) == api.TensorIOMode.INPUT
+        }
+        for index in range(engine.num_optimization_profiles)
+    )

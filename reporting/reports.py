@@ -1,0 +1,40 @@
+"""Reports of measurements: the machine that they belong to, and their JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bls_models.engines.precisions import int8_support
+from bls_models.settings import cpu_count
+
+
+def machine() -> dict[str, Any]:
+    """The machine that the numbers belong to."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": cpu_count(),
+        "int8": str(int8_support()),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report as JSON, at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _cpu_model() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
