@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bls_models.errors import BundleError, CaptionerError
+from bls_models.files import atomic_write
 from bls_models.images.preprocessing import Preprocess
 from bls_models.specs import BASE_SPECS, CAPTION_SPECS
 
@@ -143,9 +144,8 @@ class Bundle:
 
     def write(self, repository: Path) -> None:
         """Write the manifest into a model repository, at once or not at all."""
-        partial = repository / f"{MANIFEST_FILE}.partial"
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        partial.replace(repository / MANIFEST_FILE)
+        with atomic_write(repository / MANIFEST_FILE) as stream:
+            stream.write((json.dumps(asdict(self), indent=2) + "\n").encode())
 
     @classmethod
     def read(cls, repository: Path) -> Bundle:

@@ -22,6 +22,7 @@ from bson import json_util
 
 from bls_models.database.change_stream import Token
 from bls_models.errors import SnapshotError
+from bls_models.files import atomic_write, sync
 from bls_models.index.snapshot.files import checksum, json_with_checksum
 from bls_models.replication.product_loader import LeftOut
 
@@ -125,9 +126,10 @@ class SnapshotFolder:
             rows = {product_id: asdict(item) for product_id, item in left_out.items()}
             (unfinished / LEFT_OUT).write_text(json.dumps(rows), encoding="utf-8")
             _write_manifest(unfinished / MANIFEST, position)
-            _flush(unfinished)
+            for path in [*unfinished.rglob("*"), unfinished]:
+                sync(path)
             complete = unfinished.rename(self._folder / f"{COMPLETE}{name}")
-            _flush(self._folder, within=False)
+            sync(self._folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
@@ -142,11 +144,7 @@ class SnapshotFolder:
             OSError: it could not be written; the snapshot stays as it was.
         """
         assert self._present is not None
-        unfinished = self._present / f"{MANIFEST}.new"
-        _write_manifest(unfinished, position)
-        _flush(self._present)
-        unfinished.rename(self._present / MANIFEST)
-        _flush(self._present, within=False)
+        _write_manifest(self._present / MANIFEST, position)
 
     def restore(
         self, fingerprint: str, identity: str, restore: Callable[[Path], None]
@@ -187,7 +185,8 @@ def _write_manifest(path: Path, position: Position) -> None:
         "token": json_util.dumps(position.token),
         "time": position.time.isoformat(),
     }
-    path.write_text(json_with_checksum(facts), encoding="utf-8")
+    with atomic_write(path, durable=True) as stream:
+        stream.write(json_with_checksum(facts).encode())
 
 
 def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:
@@ -219,13 +218,3 @@ def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:
         return Snapshot(position, {key: LeftOut(**row) for key, row in rows.items()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnapshotError(f"it is damaged: {type(error).__name__} {error}") from error
-
-
-def _flush(folder: Path, within: bool = True) -> None:
-    """Bring a folder's names to the disk, and what is within it."""
-    for path in [*(folder.rglob("*") if within else ()), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
