@@ -17,7 +17,6 @@ from builders.engines.metadata import (
     engine_hint,
     fingerprint_of_model,
 )
-from builders.engines.rtx_plan import read_rtx_header, read_rtx_tensors
 from builders.engines.tensorrt_api import Compiler, error_log, kserve_dtype
 
 
@@ -27,11 +26,9 @@ class EngineDescription:
 
     Attributes:
         recipe: what it was built from, by its metadata.
-        inputs: from the engine itself.
-        outputs: from the engine itself.
-        profiles: minimum, optimum and maximum shape by input, one dict a profile. From the
-            engine itself with target ``gpu``. A plan of TensorRT for RTX does not tell them
-            without a GPU, so with ``rtx`` they are the metadata's.
+        inputs: from the engine itself with target ``gpu``, and the metadata's with ``rtx``.
+        outputs: likewise.
+        profiles: likewise; minimum, optimum and maximum shape by input, one dict a profile.
     """
 
     recipe: EngineRecipe
@@ -43,8 +40,8 @@ class EngineDescription:
 def describe_engine(path: Path, compiler: Compiler) -> EngineDescription:
     """Read an engine back.
 
-    With target ``gpu`` the engine is deserialised. With ``rtx`` its plan is read as it lies,
-    because TensorRT for RTX deserialises only where a GPU is.
+    With target ``gpu`` the engine is deserialised. TensorRT for RTX does that only where a GPU is,
+    so with ``rtx`` the metadata tells what TensorRT accepted when it compiled this very plan.
 
     Raises:
         BundleError: the plan or its metadata is missing, they do not belong together, or the
@@ -64,21 +61,9 @@ def describe_engine(path: Path, compiler: Compiler) -> EngineDescription:
     ):
         if found != here:
             raise BundleError(f"{path} is an engine of {kind} {found}, this is {here}. {hint}")
-    names = tuple(tensor.name for tensor in metadata.inputs)
-    outputs = tuple(tensor.name for tensor in metadata.outputs)
     if compiler.target == "rtx":
-        header = read_rtx_header(path)
-        if (header.version, set(header.compute_capabilities)) != (
-            recipe.tensorrt_version,
-            set(recipe.compute_capabilities),
-        ):
-            raise BundleError(
-                f"{path} is of TensorRT for RTX {header.version} for "
-                f"{', '.join(header.compute_capabilities)}; its metadata says otherwise. {hint}"
-            )
-        found_inputs, found_outputs = read_rtx_tensors(path, names, outputs)
         profiles = tuple(profile["shapes"] for profile in recipe.profiles)
-        return EngineDescription(recipe, found_inputs, found_outputs, profiles)
+        return EngineDescription(recipe, metadata.inputs, metadata.outputs, profiles)
     engine = _deserialised(path, compiler)
     return EngineDescription(
         recipe, *_engine_tensors(compiler.api, engine), _engine_profiles(compiler.api, engine)

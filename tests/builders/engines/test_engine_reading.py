@@ -1,22 +1,19 @@
-"""Engines read back: from an RTX plan without a GPU, and from a deserialised engine."""
+"""Engines read back: by their metadata without a GPU, and from a deserialised engine."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_support import BUNDLE, LENGTH, PIXELS, SPEC, SmallEngine, small_engine, small_graph
 
-from bls_models.bundle import file_sha256
 from bls_models.errors import BundleError
 from bls_models.specs import TensorSpec
 from builders.engines.metadata import EngineMetadata, TensorDescription, metadata_path
 from builders.engines.reading import check_engine, describe_engine
-from builders.engines.rtx_plan import read_rtx_header, read_rtx_tensors
 from builders.engines.tensorrt_api import Compiler, compiler_for_target, error_log
 
 IMAGE = TensorDescription("image", "UINT8", (-1, PIXELS))
@@ -47,7 +44,7 @@ def change_recipe(plan: Path, **changes: Any) -> None:
 def test_tensorrt_for_rtx_does_not_deserialise_without_a_gpu(
     plan: Path, compiler: Compiler
 ) -> None:
-    """Why plans are read as they lie. Where a GPU is, this says nothing."""
+    """Why the metadata is asked instead. Where a GPU is, this says nothing."""
     engine = compiler.api.Runtime(error_log(compiler.api)).deserialize_cuda_engine(
         plan.read_bytes()
     )
@@ -61,53 +58,9 @@ def test_an_engine_tells_its_tensors_its_version_and_its_gpus(
     assert found.inputs == (IMAGE,)
     assert found.outputs == (VECTOR,)
     assert found.profiles == ({"image": [[1, PIXELS], [2, PIXELS], [4, PIXELS]]},)
-    header = read_rtx_header(plan)
-    assert (header.version, header.bytes) == (compiler.version, plan.stat().st_size)
-    assert header.compute_capabilities == ("8.6", "12.0")
+    assert found.recipe.tensorrt_version == compiler.version
+    assert found.recipe.compute_capabilities == ("8.6", "12.0")
     check_engine(plan, SPEC, BUNDLE, compiler)
-
-
-@pytest.mark.parametrize("capability", ["8.0", "8.6", "8.9", "12.0", "12.1"])
-def test_a_plan_names_the_compute_capability_that_it_was_compiled_for(
-    tmp_path: Path, capability: str
-) -> None:
-    path = tmp_path / "one.plan"
-    one = compiler_for_target("rtx", [capability])
-    small_engine(small_graph(tmp_path / "small.onnx"), one, path)
-    assert read_rtx_header(path).compute_capabilities == (capability,)
-
-
-def test_a_file_that_is_no_plan_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "odd.plan"
-    path.write_bytes(b"ftrt" + bytes(100))
-    with pytest.raises(BundleError, match="is not a plan of TensorRT for RTX"):
-        read_rtx_header(path)
-
-
-def test_a_plan_that_is_cut_off_is_refused(plan: Path) -> None:
-    plan.write_bytes(plan.read_bytes()[:-10])
-    with pytest.raises(BundleError, match=r"is damaged: \d+ bytes, its header says \d+"):
-        read_rtx_header(plan)
-
-
-def test_a_tensor_that_a_plan_lacks_is_named(plan: Path) -> None:
-    assert read_rtx_tensors(plan, ("image",), ("vector",)) == ((IMAGE,), (VECTOR,))
-    with pytest.raises(BundleError, match="no 'pixels' among the inputs"):
-        read_rtx_tensors(plan, ("pixels",), ())
-    with pytest.raises(BundleError, match="no 'image' among the outputs"):
-        read_rtx_tensors(plan, (), ("image",))
-
-
-def test_a_plan_of_another_version_than_its_metadata_says_is_refused(
-    plan: Path, compiler: Compiler
-) -> None:
-    content = bytearray(plan.read_bytes())
-    content[24:28] = struct.pack("4B", 1, 2, 0, 54)
-    plan.write_bytes(content)
-    metadata = EngineMetadata.read(plan)
-    dataclasses.replace(metadata, plan_sha256=file_sha256(plan)).write(plan)
-    with pytest.raises(BundleError, match=r"is of TensorRT for RTX 1\.2\.0\.54 for 8\.6, 12\.0"):
-        describe_engine(plan, compiler)
 
 
 # --- engines that do not fit ------------------------------------------------------------------
