@@ -18,7 +18,7 @@ from . import scene
 from .families import build
 from .geometry import COLLECTION
 from .look import Product
-from .products import PRODUCTS
+from .products import sample_products
 from .variants import variants
 
 Job = tuple[scene.View, str]
@@ -36,12 +36,12 @@ def jobs(product: Product) -> tuple[list[Job], list[Job]]:
 
 def write_records(products: list[Product], path: Path) -> None:
     """Write products.jsonl, one product a line."""
+    lines = []
+    for product in products:
+        images, queries = ([name for _, name in part] for part in jobs(product))
+        lines.append(json.dumps(product.record(images, queries), ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as out:
-        for product in products:
-            images, queries = ([name for _, name in part] for part in jobs(product))
-            line = json.dumps(product.record(images, queries), ensure_ascii=False)
-            out.write(line + "\n")
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def render(products: list[Product], out: Path, samples: int, seed: int, threads: int) -> int:
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="0 takes every core")
     parser.add_argument("--variants", type=int, metavar="N", help="N random products a family")
     args = parser.parse_args(argv)
-    products = variants(args.variants, args.seed) if args.variants else list(PRODUCTS)
+    products = variants(args.variants, args.seed) if args.variants else sample_products()
     unknown = set(args.only or ()) - {p.product_id for p in products}
     if unknown:
         parser.error(f"no such product: {', '.join(sorted(unknown))}")
