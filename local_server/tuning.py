@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
 from bls_models.errors import SetupError
 from bls_models.settings import Settings, cpu_count
 
-COUNT = re.compile(r"(?<=instance_group \[\{ count: )\d+")
 # What Triton reads for a model on the CPU profile: the first of these that is there.
 CONFIGURATIONS = (Path("configs", "cpu.pbtxt"), Path("config.pbtxt"))
 REMEDY = "run `make tune` to write it anew, or delete it"
@@ -80,7 +81,8 @@ def instance_count(repository: Path, model: str) -> int:
     Raises:
         SetupError: there is no such model, or not one such number in its configuration.
     """
-    return int(_count(repository / model / _configuration(repository, model)).group())
+    _, group = _with_count(repository / model / _configuration(repository, model))
+    return int(group.count)
 
 
 def tuned_repository(repository: Path, folder: Path, instances: Mapping[str, int]) -> None:
@@ -98,8 +100,9 @@ def tuned_repository(repository: Path, folder: Path, instances: Mapping[str, int
     changed: dict[Path, str] = {}
     for model, count in instances.items():
         path = Path(model) / _configuration(repository, model)
-        found = _count(repository / path)
-        changed[path] = found.string[: found.start()] + str(count) + found.string[found.end() :]
+        config, group = _with_count(repository / path)
+        group.count = count
+        changed[path] = text_format.MessageToString(config)
     folder.mkdir(parents=True, exist_ok=True)
     _link(repository.resolve(), folder, changed)
 
@@ -133,14 +136,21 @@ def _configuration(repository: Path, model: str) -> Path:
     )
 
 
-def _count(path: Path) -> re.Match[str]:
-    found = list(COUNT.finditer(path.read_text(encoding="utf-8")))
-    if len(found) != 1:
+def _with_count(
+    path: Path,
+) -> tuple[model_config_pb2.ModelConfig, model_config_pb2.ModelInstanceGroup]:
+    """A configuration, and the group in it that has the number of instances."""
+    try:
+        config = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        raise SetupError(f"{path} is not a configuration of Triton: {error}") from None
+    groups = [group for group in config.instance_group if group.count]
+    if len(groups) != 1:
         raise SetupError(
-            f"{path} has 'instance_group [{{ count: N' {len(found)} times; expected it once, so "
-            "that the number of instances can be changed"
+            f"{path} has an 'instance_group' with a count {len(groups)} times; expected it once, "
+            "so that the number of instances can be changed"
         )
-    return found[0]
+    return config, groups[0]
 
 
 def _check(path: Path, content: object) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import text_format  # type: ignore[import-untyped]
 from serving_support import REPOSITORY, SampleProduct, serving, stubs_of, wait_for
+from tritonclient.grpc import model_config_pb2
 
 from bls_models.bundle import Bundle
 from bls_models.errors import SetupError
@@ -54,14 +56,20 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
+def plain(text: str) -> str:
+    """A configuration as Triton understands it, whatever its layout and comments."""
+    return str(text_format.Parse(text, model_config_pb2.ModelConfig()))
+
+
 def contents(folder: Path) -> dict[str, str]:
-    """Every file's text by its path, links followed."""
+    """Every file's text by its path, links followed; a configuration's without its comments."""
     found: dict[str, str] = {}
     for path in folder.iterdir():
         if path.is_dir():
             found |= {f"{path.name}/{name}": text for name, text in contents(path).items()}
         else:
-            found[path.name] = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
+            found[path.name] = plain(text) if path.suffix == ".pbtxt" else text
     return found
 
 
@@ -138,8 +146,8 @@ def test_a_tuned_repository_differs_in_the_counts_alone(repository: Path, tmp_pa
     before = contents(repository)
     tuned_repository(repository, tmp_path / "tuned", {"plain": 12, "engine": 3})
     assert contents(tmp_path / "tuned") == before | {
-        "plain/config.pbtxt": configuration(12),
-        "engine/configs/cpu.pbtxt": configuration(3),
+        "plain/config.pbtxt": plain(configuration(12)),
+        "engine/configs/cpu.pbtxt": plain(configuration(3)),
     }
     assert contents(repository) == before
     copied = [path for path in (tmp_path / "tuned").rglob("*") if not path.is_symlink()]
@@ -161,6 +169,12 @@ def test_a_configuration_without_just_one_count_is_refused(
     with pytest.raises(SetupError, match=rf"plain/config\.pbtxt has .* {times} times"):
         tuned_repository(repository, tmp_path / "tuned", {"engine": 2, "plain": 1})
     assert not (tmp_path / "tuned").exists()
+
+
+def test_a_file_that_is_no_configuration_is_refused(repository: Path) -> None:
+    (repository / "plain" / "config.pbtxt").write_text("instances: 2")
+    with pytest.raises(SetupError, match=r"plain/config\.pbtxt is not a configuration of Triton"):
+        instance_count(repository, "plain")
 
 
 def test_a_model_that_is_not_there_is_refused(repository: Path, tmp_path: Path) -> None:
