@@ -9,13 +9,28 @@ from serving_support import unit
 
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
+from bls_models.index.search import SCORE_DECIMALS
+from bls_models.vectors import FloatArray
 
 COUNT = 60
 RANDOM = np.random.default_rng(5)
-# Six pictures, each of ten products.
-PICTURES = unit(RANDOM.normal(size=(6, 48)))
 WANTED = unit(RANDOM.normal(size=(1, 48)))
 NO_TEXT = np.zeros((0, 8), np.float32)
+
+
+def clear_pictures() -> FloatArray:
+    """Six vectors whose cosines to the wanted one no rounding takes for another.
+
+    Rows of one vector differ in their last bits, by where they lie and by the processor.
+    """
+    vectors = unit(RANDOM.normal(size=(60, 48)))
+    cosines = vectors.astype(np.float64) @ WANTED[0].astype(np.float64)
+    places = cosines * 10**SCORE_DECIMALS
+    return vectors[np.abs(places - places.round()) < 0.25][:6]
+
+
+# Six pictures, each of ten products.
+PICTURES = clear_pictures()
 
 
 def product(number: int, write_id: str = "w") -> IndexedProduct:
@@ -40,6 +55,7 @@ def test_two_indexes_filled_in_another_order_rank_equal_products_alike_on_every_
         shuffled.remove(f"p{number:02}")
     for number in numbers[::3]:
         shuffled.upsert([product(number, "again")])
+    assert len(PICTURES) == 6
     whole = ranking(forward, COUNT)
     assert ranking(shuffled, COUNT) == whole
     scores = [int(name[1:]) % 6 for name in whole]

@@ -356,7 +356,7 @@ def test_a_pushing_weight_prefers_what_is_far_from_it() -> None:
 @pytest.mark.parametrize("size", [1e38, 1e-44], ids=["huge", "tiny"])
 def test_the_size_of_the_weights_does_not_matter_only_their_ratio(size: float) -> None:
     random, twin = filled(11, 40)
-    asked = query(random, [1.0, 1.0], [1.0])
+    asked = query(random, [1.0, 1.0], [1.0], top_k=100)
     (expected,) = twin.index.search([asked])
     scaled = replace(
         asked,
@@ -364,9 +364,8 @@ def test_the_size_of_the_weights_does_not_matter_only_their_ratio(size: float) -
         text_weights=np.full(1, size, np.float32),
     )
     (found,) = twin.index.search([scaled])
-    assert [match.product_id for match in found] == [match.product_id for match in expected]
-    np.testing.assert_allclose(
-        [match.score for match in found], [match.score for match in expected], atol=1e-5
+    assert {match.product_id: match.score for match in found} == pytest.approx(
+        {match.product_id: match.score for match in expected}, abs=1e-5
     )
 
 
@@ -410,6 +409,10 @@ def test_changes_count_up_the_version_and_removing_nothing_does_not() -> None:
     assert twin.index.write_id("p0") is None
 
 
+def scores_of(matches: list[IndexMatch]) -> list[tuple[float, float, float]]:
+    return [(match.score, match.image_score, match.text_score) for match in matches]
+
+
 def test_several_queries_are_answered_each_with_its_own_filter() -> None:
     random, twin = filled(8, 40)
     queries = [
@@ -418,8 +421,11 @@ def test_several_queries_are_answered_each_with_its_own_filter() -> None:
         query(random, [1.0], [-1.0], filter=b'{"category": "vase"}'),
     ]
     together = twin.index.search(queries)
-    # As text, in which NaN equals NaN.
-    assert str(together) == str([twin.index.search([item])[0] for item in queries])
+    for found, asked in zip(together, queries, strict=True):
+        (alone,) = twin.index.search([asked])
+        assert [match.product_id for match in found] == [match.product_id for match in alone]
+        # Sums of other shapes round differently.
+        np.testing.assert_allclose(scores_of(found), scores_of(alone), atol=TOLERANCE, rtol=0)
     categories = {key: item.fields["category"] for key, item in twin.products.items()}
     assert {categories[match.product_id] for match in together[0]} == {"mug"}
     assert {categories[match.product_id] for match in together[2]} == {"vase"}
