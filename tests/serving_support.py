@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -216,6 +217,64 @@ def serving(
             yield Serving(triton, client[name])
     finally:
         client.close()
+
+
+HANG = """
+
+import time
+from pathlib import Path
+
+_execute = TritonPythonModel.execute
+
+def _hang(self, requests):
+    flag = Path({flag!r})
+    if flag.exists():
+        with open({noted!r}, "a") as stream:
+            stream.write("x" * len(requests))
+    while flag.exists():
+        time.sleep(0.05)
+    return _execute(self, requests)
+
+TritonPythonModel.execute = _hang
+"""
+
+
+class HangingModels:
+    """A copy of the built models, of which some can hang with their processes alive.
+
+    Args:
+        folder: for the copy.
+        models: those that can.
+    """
+
+    def __init__(self, folder: Path, *models: str) -> None:
+        self._folder = folder
+        self.repository = folder / "repository"
+        shutil.copytree(REPOSITORY, self.repository, ignore=shutil.ignore_patterns("__pycache__"))
+        for model in models:
+            path = self.repository / model / "1" / "model.py"
+            hang = HANG.format(flag=str(self._flag(model)), noted=str(self._noted(model)))
+            path.write_text(path.read_text(encoding="utf-8") + hang, encoding="utf-8")
+
+    @contextlib.contextmanager
+    def held(self, model: str) -> Iterator[None]:
+        """Let a model hang until the end of the block."""
+        self._flag(model).touch()
+        try:
+            yield
+        finally:
+            self._flag(model).unlink()
+
+    def taken(self, model: str) -> int:
+        """Requests that the model has taken while it hung."""
+        noted = self._noted(model)
+        return len(noted.read_text(encoding="utf-8")) if noted.exists() else 0
+
+    def _flag(self, model: str) -> Path:
+        return self._folder / f"{model} hangs"
+
+    def _noted(self, model: str) -> Path:
+        return self._folder / f"{model} has taken"
 
 
 def stubs_of(server: Serving, model: str) -> list[int]:

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from serving_support import (
     CALL_SECONDS,
+    HangingModels,
     Serving,
     picture,
     serving,
     stub_of,
-    stubs_of,
     wait_for,
 )
 
 from bls_models.bundle import Bundle
+from local_server.tuning import instance_count
 from product_match_client import MatchResult, ProductMatchClient
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 PRODUCT = {"product_id": "p1", "name": "Pattern", "category": "pattern"}
-# Triton gives up a Python stub that does not move after about a second.
-TIMEOUT_MS = 300
+TIMEOUT_MS = 1500
 
 
 @pytest.fixture
@@ -38,13 +38,20 @@ def bundle_with_captioner(bundle: Bundle) -> Bundle:
 
 
 @pytest.fixture
+def hanging(bundle_with_captioner: Bundle, tmp_path: Path) -> HangingModels:
+    return HangingModels(tmp_path, "product_match", "caption_decoder")
+
+
+@pytest.fixture
 def own_server(
-    bundle_with_captioner: Bundle, database_uri: str, tmp_path: Path, request: pytest.FixtureRequest
+    hanging: HangingModels, database_uri: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[Serving]:
     """A Triton for one test alone, with a product; ``param``: its settings."""
     settings = getattr(request, "param", {})
     name = f"captions_{tmp_path.name}"[:60]
-    with serving(tmp_path / "triton", database_uri, name, **settings) as running:
+    with serving(
+        tmp_path / "triton", database_uri, name, hanging.repository, **settings
+    ) as running:
         with running.client() as client:
             client.upsert(PRODUCT, picture(1))
             wait_for(lambda: client.match(texts="pattern").matches, "the product is found")
@@ -122,93 +129,94 @@ def test_a_dead_model_costs_the_captions_and_loading_it_anew_brings_them_back(
 @pytest.mark.parametrize(
     "own_server", [{"PRODUCT_MATCH_CAPTION_TIMEOUT_MS": str(TIMEOUT_MS)}], indirect=True
 )
-def test_a_stuck_model_costs_the_timeout_and_no_match(own_server: Serving) -> None:
-    pid = stub_of(own_server, "caption_decoder")
+def test_a_stuck_model_costs_the_timeout_and_no_match(
+    own_server: Serving, hanging: HangingModels
+) -> None:
     with own_server.client() as client:
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with hanging.held("caption_decoder"):
             result = client.match(picture(1))
             assert_matched_without_caption(result, "timeout")
             assert result.details["caption"]["milliseconds"] >= TIMEOUT_MS
             never = client.match(picture(1), caption="never")
             assert never.details["caption"]["status"] == "not_asked"
-        finally:
-            os.kill(pid, signal.SIGCONT)
         wait_for(lambda: client.match(picture(1)).caption, "there are captions again")
 
 
-def test_matches_without_captions_overtake_those_that_wait_in_their_own_batch(
-    own_server: Serving,
-) -> None:
-    answered: list[tuple[str, float, MatchResult]] = []
-    decoder = stub_of(own_server, "caption_decoder")
-    own = stubs_of(own_server, "product_match")
-    start = threading.Barrier(13)
+class Asked:
+    """Matches that are asked for at once, each in a thread of its own."""
 
-    def ask(mode: str) -> None:
-        with own_server.client("grpc") as client:
+    def __init__(self, server: Serving, modes: Sequence[str]) -> None:
+        self.answers: list[tuple[str, MatchResult]] = []
+        self._server = server
+        self._start = threading.Barrier(len(modes))
+        self._threads = [threading.Thread(target=self._ask, args=(mode,)) for mode in modes]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, mode: str) -> None:
+        with self._server.client("grpc") as client:
             client.is_ready()
-            start.wait()
-            result = client.match(picture(1), caption=mode)
-            answered.append((mode, time.monotonic(), result))
+            self._start.wait()
+            self.answers.append((mode, client.match(picture(1), caption=mode)))
 
-    modes = ["never", "always"] * 6
-    threads = [threading.Thread(target=ask, args=(mode,)) for mode in modes]
-    for thread in threads:
-        thread.start()
-    # While product_match stands still requests gather, and go on as batches of both kinds.
-    for pid in own:
-        os.kill(pid, signal.SIGSTOP)
-    start.wait()
-    time.sleep(0.3)
-    os.kill(decoder, signal.SIGSTOP)
-    for pid in own:
-        os.kill(pid, signal.SIGCONT)
-    wait_for(
-        lambda: sum(mode == "never" for mode, _, _ in answered) == 6,
-        "those without captions are answered",
+    def all(self) -> list[MatchResult]:
+        """The answers, waited for."""
+        for thread in self._threads:
+            thread.join()
+        assert len(self.answers) == len(self._threads)
+        return [result for _, result in self.answers]
+
+
+def pending(server: Serving, model: str) -> int:
+    """Requests that wait for an instance of a model."""
+    with urllib.request.urlopen(server.triton.metrics_url, timeout=CALL_SECONDS) as answer:
+        text = answer.read().decode()
+    found = re.search(
+        rf'^nv_inference_pending_request_count{{model="{model}".*}} (\d+)', text, re.M
     )
-    os.kill(decoder, signal.SIGCONT)
-    for thread in threads:
-        thread.join()
-    assert len(answered) == len(modes)
-    assert all(result.matches[0].product_id == "p1" for _, _, result in answered)
-    moments = {
-        wanted: [moment for mode, moment, _ in answered if mode == wanted] for wanted in set(modes)
-    }
-    assert max(moments["never"]) < min(moments["always"])
+    assert found is not None
+    return int(found[1])
+
+
+def test_matches_without_captions_overtake_those_that_wait_in_their_own_batch(
+    own_server: Serving, hanging: HangingModels
+) -> None:
+    modes = ["never", "always"] * 6
+    with hanging.held("caption_decoder"):
+        # Requests gather, and go on as batches of both kinds.
+        with hanging.held("product_match"):
+            asked = Asked(own_server, modes)
+            wait_for(
+                lambda: (
+                    hanging.taken("product_match") + pending(own_server, "product_match")
+                    == len(modes)
+                ),
+                "all requests are there",
+            )
+        wait_for(lambda: len(asked.answers) >= 6, "those without captions are answered")
+        assert [mode for mode, _ in asked.answers] == ["never"] * 6
+    for result in asked.all():
+        assert result.matches[0].product_id == "p1"
+        assert result.details["degraded"] == []
 
 
 @pytest.mark.parametrize("own_server", [{"PRODUCT_MATCH_CAPTION_QUEUE": "1"}], indirect=True)
 def test_more_photos_than_the_queue_holds_are_matched_without_captions(
-    own_server: Serving,
+    own_server: Serving, hanging: HangingModels
 ) -> None:
-    results = at_once(own_server, 24, lambda client: client.match(picture(1), caption="always"))
-    statuses = {result.details["caption"]["status"] for result in results}
-    assert statuses <= {"ok", "low_confidence", "busy"}
-    assert "busy" in statuses
+    photos = 24
+    # Of each instance one photo may be with the captioner, and one in the queue.
+    most = 2 * instance_count(hanging.repository, "product_match")
+    with hanging.held("caption_decoder"):
+        asked = Asked(own_server, ["always"] * photos)
+        wait_for(lambda: len(asked.answers) >= photos - most, "all others are answered")
+        statuses = [result.details["caption"]["status"] for _, result in list(asked.answers)]
+        assert set(statuses) == {"busy"}
+    results = asked.all()
+    statuses = [result.details["caption"]["status"] for result in results]
+    assert set(statuses) <= {"ok", "low_confidence", "busy"}
+    assert photos - most <= statuses.count("busy") < photos
     for result in results:
         assert [match.product_id for match in result.matches] == ["p1"]
         busy = result.details["caption"]["status"] == "busy"
         assert result.details["degraded"] == (["caption"] if busy else [])
-
-
-def at_once(
-    server: Serving, count: int, ask: Callable[[ProductMatchClient], MatchResult]
-) -> list[MatchResult]:
-    results: list[MatchResult] = []
-    start = threading.Barrier(count)
-
-    def run() -> None:
-        with server.client("grpc") as client:
-            client.is_ready()
-            start.wait()
-            results.append(ask(client))
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == count
-    return results

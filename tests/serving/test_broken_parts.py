@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from serving_support import (
+    UNSTEADY_MS,
     RestartableDatabase,
     Serving,
     picture,
@@ -22,6 +23,7 @@ from product_match_client import Match, ProductMatchClient, ServiceUnavailableEr
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
+UNSTEADY = {"PRODUCT_MATCH_MONGODB_TIMEOUT_MS": str(UNSTEADY_MS)}
 PRODUCTS = {
     f"p{number}": {
         "product_id": f"p{number}",
@@ -39,7 +41,10 @@ def own_server(
 ) -> Iterator[Serving]:
     """A Triton and a database for one test alone, with four products."""
     state = tmp_path / "triton"
-    with serving(state, restartable.uri, "own") as running, running.client() as client:
+    with (
+        serving(state, restartable.uri, "own", **UNSTEADY) as running,
+        running.client() as client,
+    ):
         for number, product in enumerate(PRODUCTS.values()):
             client.upsert(product, picture(number))
         wait_for(
@@ -124,7 +129,7 @@ def test_a_server_started_without_the_database_serves_when_it_comes(
 ) -> None:
     restartable.stop()
     with (
-        serving(tmp_path / "triton", restartable.uri, "own") as running,
+        serving(tmp_path / "triton", restartable.uri, "own", **UNSTEADY) as running,
         running.client() as client,
     ):
         with pytest.raises(ServiceUnavailableError, match="not loaded yet"):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ingest_support import assert_nothing_left_over
 from pymongo.database import Database
-from serving_support import ROOT, SAMPLE, Serving, serving, wait_for
+from serving_support import ROOT, SAMPLE, WAIT_SECONDS, Serving, serving, wait_for
 
 from bls_models.database.store import Document
 from loadtest.ingest_bench import write_catalogue
@@ -26,8 +26,9 @@ from seed.rows import read_catalog
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 ROWS = 160
-# Short, so that what was cut off is soon settled.
-LEASE = {"PRODUCT_MATCH_WRITE_LEASE_SECONDS": "4"}
+# Short, so that what was cut off is soon settled, and long enough for a write on a busy machine.
+LEASE_SECONDS = 20
+LEASE = {"PRODUCT_MATCH_WRITE_LEASE_SECONDS": str(LEASE_SECONDS)}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,11 @@ def content(database: Database[Document]) -> dict[str, dict[str, Any]]:
 
 def assert_imported_once(database: Database[Document], catalogue: Path) -> None:
     """What is stored is what one clean import stores, and nothing else."""
-    wait_for(lambda: database["writes"].count_documents({}) == 0, "all writes are settled")
+    wait_for(
+        lambda: database["writes"].count_documents({}) == 0,
+        "all writes are settled",
+        WAIT_SECONDS + 2 * LEASE_SECONDS,
+    )
     found = content(database)
     rows = [row for row in read_catalog(catalogue) if isinstance(row, CatalogRow)]
     assert len(found) == len(rows) == ROWS

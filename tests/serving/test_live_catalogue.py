@@ -1,11 +1,12 @@
-"""Real servers while their catalogue changes: soon seen, all alike, and checked."""
+"""Real servers while their catalogue changes: every change is seen, all are alike, and checked.
+
+How soon a change is seen is what `make live-changes` measures.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from pymongo.database import Database
 from rich.console import Console
-from serving_support import WAIT_SECONDS, Serving, picture, send, serving, unit
+from serving_support import WAIT_SECONDS, Serving, picture, send, serving, unit, wait_for
 
 from bls_models.bundle import Bundle
 from bls_models.database.store import Document, Store
@@ -21,7 +22,7 @@ from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.replication.follower import IndexFollower
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX
-from loadtest.catalogue_changes import Catalogue, PacedChanges
+from loadtest.catalogue_changes import KINDS, Catalogue, PacedChanges
 from loadtest.live_changes import index_sees
 from local_server.database import local_database
 from local_server.sync_check import ask_for_check, show_check
@@ -32,7 +33,6 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 RATE = 200.0
 LIVE_PRODUCTS = 500
-SEEN_SECONDS = 1.0
 
 
 def live_catalogue(store: Store, bundle: Bundle) -> Catalogue:
@@ -51,26 +51,10 @@ def database_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield uri
 
 
-@contextlib.contextmanager
-def patient(folder: Path, settings: Settings) -> Iterator[Serving]:
-    """A Triton on the test's own database, with room for a busy machine."""
-    wait = {"PRODUCT_MATCH_MONGODB_TIMEOUT_MS": str(settings.mongodb_timeout_ms)}
-    with serving(folder, settings.mongodb_uri, settings.database, **wait) as running:
-        yield running
-
-
 @pytest.fixture
 def own(bundle: Bundle, settings: Settings, tmp_path: Path) -> Iterator[Serving]:
-    with patient(tmp_path / "own", settings) as running:
+    with serving(tmp_path / "own", settings.mongodb_uri, settings.database) as running:
         yield running
-
-
-def seconds_until(seen: Callable[[], bool]) -> float:
-    start = time.perf_counter()
-    while not seen():
-        assert time.perf_counter() - start < 30
-        time.sleep(0.01)
-    return time.perf_counter() - start
 
 
 def finds(client: ProductMatchClient, product_id: str, **query: Any) -> bool:
@@ -78,14 +62,13 @@ def finds(client: ProductMatchClient, product_id: str, **query: Any) -> bool:
     return bool(matches) and matches[0].product_id == product_id
 
 
-def waits(writer: ProductMatchClient, searcher: ProductMatchClient, seed: int) -> dict[str, float]:
-    """Seconds from the answer of each kind of write to the first match that shows it."""
-    seconds = {}
+def assert_seen(writer: ProductMatchClient, searcher: ProductMatchClient, seed: int) -> None:
+    """Write a product in every way, and wait each time until a match shows it."""
     name = f"Lamp {seed}"
     product = {"product_id": "p", "name": name, "category": "lamp", "price": 9.0}
 
     def wait(kind: str, **query: Any) -> None:
-        seconds[kind] = seconds_until(lambda: finds(searcher, "p", **query))
+        wait_for(lambda: finds(searcher, "p", **query), f"the {kind} is seen")
 
     writer.upsert(product, picture(10 + seed))
     wait("new product", texts=name, filter={"name": name})
@@ -97,11 +80,10 @@ def waits(writer: ProductMatchClient, searcher: ProductMatchClient, seed: int) -
     wait("new picture", images=picture(20 + seed), min_score=0.999)
     writer.delete("p")
     gone = {"category": "lamp"}
-    seconds["delete"] = seconds_until(lambda: not searcher.match(texts="lamp", filter=gone).matches)
-    return seconds
+    wait_for(lambda: not searcher.match(texts="lamp", filter=gone).matches, "the delete is seen")
 
 
-def test_changes_through_ingest_are_seen_by_matches_within_a_second_of_200_others(
+def test_changes_through_ingest_are_seen_by_matches_while_others_are_made(
     own: Serving, store: Store, bundle: Bundle
 ) -> None:
     live = live_catalogue(store, bundle)
@@ -110,16 +92,12 @@ def test_changes_through_ingest_are_seen_by_matches_within_a_second_of_200_other
         wait_for_index(own.triton.http_url, LIVE_PRODUCTS, WAIT_SECONDS)
         sees = index_sees(own.triton.grpc_url, bundle.text_dim, bundle.image_dim)
         changes = PacedChanges(live, RATE, sees)
-        taken = {}
         try:
             for round_ in range(3):
-                taken[round_] = waits(client, searcher, round_)
+                assert_seen(client, searcher, round_)
+            wait_for(lambda: set(changes.seen) == set(KINDS), "every kind of the others is seen")
         finally:
-            result = changes.close()
-    # Not all of them: other work on the machine may hold one of them up.
-    assert np.percentile([s for wait in taken.values() for s in wait.values()], 80) < SEEN_SECONDS
-    seen_ms = [value for values in result.visible_ms.values() for value in values]
-    assert np.percentile(seen_ms, 90) < SEEN_SECONDS * 1000
+            changes.close()
     assert ask_for_check(own.triton.http_url, repair=False)["differences"] == {}
 
 
@@ -133,7 +111,7 @@ def test_two_servers_on_one_database_give_the_same_answers_after_changes_through
 ) -> None:
     live = live_catalogue(store, bundle)
     live.add(LIVE_PRODUCTS)
-    with patient(tmp_path / "second", settings) as second:
+    with serving(tmp_path / "second", settings.mongodb_uri, settings.database) as second:
         servers = (own, second)
         for server in servers:
             wait_for_index(server.triton.http_url, LIVE_PRODUCTS, WAIT_SECONDS)
@@ -163,25 +141,22 @@ def test_two_servers_on_one_database_give_the_same_answers_after_changes_through
             report = ask_for_check(server.triton.http_url, repair=False)
             assert report["differences"] == {}
             assert report["products_in_index"] == report["products_in_database"]
-        assert answers(own) == answers(second)
-
-
-def answers(server: Serving) -> list[list[tuple[str, float, dict[str, Any] | None]]]:
-    """Matches of some photos and words; scores of equals are told apart by nothing."""
-    found = []
-    with server.client() as client:
-        queries: list[dict[str, Any]] = [
-            *({"images": picture(seed), "top_k": 4} for seed in (20, 23, 122, 123)),
-            {"texts": "thing", "filter": {"category": "thing"}, "top_k": 4},
-        ]
-        for query in queries:
-            found.append(
-                [
-                    (item.product_id, round(item.score, 4), item.product)
-                    for item in client.match(**query).matches
-                ]
+        for query in QUERIES:
+            with own.client() as here, second.client() as there:
+                mine, theirs = here.match(**query).matches, there.match(**query).matches
+            assert [(item.product_id, item.product) for item in mine] == [
+                (item.product_id, item.product) for item in theirs
+            ]
+            assert [item.score for item in mine] == pytest.approx(
+                [item.score for item in theirs], abs=1e-4
             )
-    return found
+
+
+# Photos that were written last, and words; scores of equals are told apart by nothing.
+QUERIES: list[dict[str, Any]] = [
+    *({"images": picture(seed), "top_k": 4} for seed in (20, 23, 122, 123)),
+    {"texts": "thing", "filter": {"category": "thing"}, "top_k": 4},
+]
 
 
 def test_a_damaged_index_is_found_out_and_repaired_through_the_running_server(
