@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from serving_support import WAIT_SECONDS, wait_for
 
 from bls_models.errors import SetupError
 from loadtest.addresses import address_from_url, grpc_address_from_url
-from loadtest.http_load import Address, PacedLoad, answer_from_bytes, run_load
+from loadtest.http_load import Address, LoadResult, PacedLoad, answer_from_bytes, run_load
 from loadtest.match_wire import HEADER_LENGTH, request_from_photo
 from loadtest.measurements import LoadError
 from loadtest.photos import FIRST_SERIAL
@@ -52,26 +53,41 @@ def http_server(status: int, body: bytes) -> Iterator[tuple[Address, list[str]]]
         server.server_close()
 
 
+def loaded(
+    address: Address, asked: list[str], least: int, requests: Sequence[bytes], **options: int
+) -> LoadResult:
+    """A load, begun anew and longer until it has at least so many requests."""
+    seconds = 0.1
+    while True:
+        asked.clear()
+        result = run_load(address, requests, seconds=seconds, **options)
+        assert result.seconds >= seconds
+        if len(asked) >= least:
+            return result
+        seconds *= 2
+        assert seconds < WAIT_SECONDS, f"{len(asked)} requests"
+
+
 def test_every_client_sends_every_request_in_turn_over_its_connection() -> None:
     body = b"x" * 200_000  # more than one read
     with http_server(200, body) as (address, asked):
-        result = run_load(address, [GET % 1, GET % 2], clients=2, seconds=0.2)
+        result = loaded(address, asked, 20, [GET % 1, GET % 2], clients=2)
     assert len(result.latencies_ms) == len(asked)
     assert {item.split()[0] for item in asked} == {"/1", "/2"}
-    assert result.seconds >= 0.2
     assert [answer.body for answer in result.kept[:2]] == [body, body]
 
 
 def test_no_photo_is_sent_twice() -> None:
     with http_server(200, b"") as (address, asked):
-        for _ in range(2):
-            run_load(address, [GET % 1, GET % 2], clients=2, seconds=0.1)
-    assert len(set(asked)) == len(asked)
+        loaded(address, asked, 8, [GET % 1, GET % 2], clients=2)
+        first = list(asked)
+        loaded(address, asked, 8, [GET % 1, GET % 2], clients=2)
+    assert len({*first, *asked}) == len(first) + len(asked)
 
 
 def test_photos_repeat_as_often_as_is_asked_for() -> None:
     with http_server(200, b"") as (address, asked):
-        run_load(address, [GET % 1], clients=1, seconds=0.2, repeat_every=4)
+        loaded(address, asked, 8, [GET % 1], clients=1, repeat_every=4)
     repeated = [item.endswith(FIRST_SERIAL.decode()) for item in asked]
     assert repeated[:8] == [True, False, False, False] * 2
 
@@ -126,19 +142,22 @@ def test_a_url_of_another_form_is_refused(url: str) -> None:
         address_from_url(url)
 
 
-def test_a_paced_load_keeps_its_rate_beside_others() -> None:
+def test_a_paced_load_sends_no_more_than_its_rate() -> None:
     with http_server(200, b"") as (address, asked):
+        start = time.perf_counter()
         paced = PacedLoad(address, [GET % 1], rate=50)
-        time.sleep(0.5)
+        wait_for(lambda: len(asked) >= 20, "so many requests are sent")
         answered = paced.close()
+        seconds = time.perf_counter() - start
     assert answered == len(asked)
-    assert 15 <= answered <= 27
+    # One at once, and the others each in its turn.
+    assert answered <= 1 + 50 * seconds
     assert len(set(asked)) == len(asked)
 
 
 def test_a_paced_load_whose_requests_fail_says_so() -> None:
-    with http_server(503, b"too busy") as (address, _):
+    with http_server(503, b"too busy") as (address, asked):
         paced = PacedLoad(address, [GET % 1], rate=50)
-        time.sleep(0.1)
+        wait_for(lambda: asked, "a request is sent")
         with pytest.raises(LoadError, match="too busy"):
             paced.close()
