@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow lint format bench ingest-bench scale live-changes plots tune loadtest perf alerts faults soak docs clean
+.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes plots tune loadtest perf alerts faults soak docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,15 +123,18 @@ down: ## Stop the containers; their data stay
 CHART_TESTS := tests/helm
 
 test: $(VENV)/.test-installed $(TOOLS) models ## Run all tests but the slow ones, against real servers
-	$(BIN)/python -m pytest -m "not slow" --ignore $(CHART_TESTS)
-	$(BIN)/python -m pytest -m "not slow" $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not slow and not nightly" --ignore $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not slow and not nightly" $(CHART_TESTS)
 
 test-fast: $(VENV)/.test-installed $(TOOLS) models ## Run the tests that need no server
-	$(BIN)/python -m pytest -m "not server and not slow" --ignore $(CHART_TESTS)
-	$(BIN)/python -m pytest -m "not server and not slow" $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not server and not slow and not nightly" --ignore $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not server and not slow and not nightly" $(CHART_TESTS)
 
-test-slow: $(VENV)/.test-installed $(TOOLS) models ## Run the slow tests
-	$(BIN)/python -m pytest -m slow --ignore $(CHART_TESTS)
+test-slow: $(VENV)/.test-installed $(TOOLS) models ## Run the slow tests, most of which kill parts of a server
+	$(BIN)/python -m pytest -m slow
+
+test-nightly: $(VENV)/.test-installed $(TOOLS) models ## Run what only takes long: true-size engines, every fault, load tools, many random inputs
+	$(BIN)/python -m pytest -m nightly
 	$(BIN)/python -m pytest -m fuzz --hypothesis-profile=many tests/fuzz
 
 lint: $(VENV)/.test-installed ## Check style, types and layers

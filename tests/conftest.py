@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from local_server.database import local_database
 from local_server.temporary_stack import wait_for_index
 from product_match_client import ProductMatchClient
+from reporting.reports import machine
 
 pytest_plugins = ("skip_rule",)
 
@@ -36,11 +38,28 @@ pytest_plugins = ("skip_rule",)
 add_to_path()
 
 # Fuzz tests leave the number of examples to the profile: `make test` takes
-# the first, `make test-slow` the second. In CI too they are others each time, which is not
+# the first, `make test-nightly` the second. In CI too they are others each time, which is not
 # Hypothesis' default there.
 hypothesis.settings.register_profile("few", max_examples=200, deadline=None, derandomize=False)
 hypothesis.settings.register_profile("many", max_examples=5000, deadline=None, derandomize=False)
 hypothesis.settings.load_profile("few")
+
+
+def pytest_report_header() -> str:
+    """What the results belong to; numbers depend on the CPU."""
+    about = machine()
+    return f"cpu: {about['cpu']}, {about['cores']} cores; {about['int8']}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs real photos where there are none: the project has none to bring."""
+    if os.environ.get("QUALITY_DATASET"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("photos")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
 
 # --- the database -----------------------------------------------------------------------------
 

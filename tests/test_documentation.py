@@ -146,7 +146,7 @@ def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> 
     assert server.log_entry("order-9")["status"] == "ok"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.server
 def test_the_perf_analyzer_command_of_the_api_measures(
     server: Serving, catalogue: list[SampleProduct], tmp_path: Path

@@ -282,7 +282,7 @@ def test_two_servers_may_stop_each_other_at_some_steps(
     _check_interleavings(name, servers, database, share=0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @case
 def test_two_servers_may_stop_each_other_at_many_steps(
     name: str, servers: tuple[Server, Server], database: Database[Document]

@@ -18,7 +18,6 @@ from evaluation.__main__ import main
 from evaluation.ranking import DirectRanker, Ranking, served_ranker
 from evaluation.sets import EvaluationSet, evaluation_set
 
-DATASET = os.environ.get("QUALITY_DATASET")
 PRODUCTS = 12
 
 
@@ -113,11 +112,11 @@ def test_products_that_are_left_out_of_the_catalogue_find_less_like_photos(
     assert min(right) > sorted(strange)[round(0.9 * len(strange))]
 
 
-@pytest.mark.skipif(not DATASET, reason="QUALITY_DATASET names no folder of real photos")
+@pytest.mark.photos
 def test_real_photos_find_their_products_as_often_as_the_documentation_says(
     tmp_path: Path,
 ) -> None:
-    report = run(tmp_path, "--dataset", str(DATASET))
+    report = run(tmp_path, "--dataset", os.environ["QUALITY_DATASET"])
     assert report["queries"] == 296
     assert report["top1"] >= 0.60
     assert report["top5"] >= 0.90

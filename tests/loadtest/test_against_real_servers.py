@@ -84,7 +84,7 @@ def test_a_baseline_refuses_what_is_no_photo(baseline_address: Address) -> None:
 # --- the benchmark ----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_benchmark_measures_all_contestants(tmp_path: Path) -> None:
     report = tmp_path / "bench.json"
     status = bench.main(
@@ -177,7 +177,7 @@ def test_a_mix_that_cannot_be_read_fails_the_load_test(server: Serving, tmp_path
 # --- perf_analyzer ----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_perf_analyzer_sweeps_both_ways_and_breaks_the_time_down(tmp_path: Path) -> None:
     # With a server of its own, which does not keep the vectors of photos.
     status = perf_command.main(
@@ -205,7 +205,7 @@ def test_perf_analyzer_sweeps_both_ways_and_breaks_the_time_down(tmp_path: Path)
     assert (tmp_path / "perf.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_server_that_knows_all_photos_is_told_from_a_slow_one(
     server: Serving, catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +215,7 @@ def test_a_server_that_knows_all_photos_is_told_from_a_slow_one(
     assert "PRODUCT_MATCH_VECTOR_CACHE=1" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_request_that_fails_under_perf_analyzer_is_an_error(
     server: Serving, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from bls_models.bundle import Bundle
 from loadtest.catalogue_changes import KINDS
 from loadtest.live_changes import main
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server, pytest.mark.nightly]
 
 
 def test_a_short_run_reports_each_rate_and_that_index_and_database_are_the_same(

@@ -94,7 +94,7 @@ def test_a_choice_says_every_count_so_that_the_environment_of_the_tuner_does_not
 
 
 @pytest.mark.server
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_tuner_writes_what_a_start_reads(
     bundle: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

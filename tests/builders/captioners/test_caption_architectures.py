@@ -350,7 +350,7 @@ def test_tensorrt_takes_both_graphs(captioner: Built, precision: str, tmp_path: 
     compiled(captioner, precision, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_tensorrt_takes_both_graphs_at_true_size(tmp_path: Path) -> None:
     smolvlm = built(SMOLVLM_256M, tmp_path)
     assert smolvlm.bundle.visual_tokens == 64

@@ -144,7 +144,7 @@ class Built:
     scope="module",
     params=[
         *(pytest.param(TINY[name], id=f"tiny {name}") for name in TINY),
-        *(pytest.param(TRUE_SIZE[name], id=name, marks=pytest.mark.slow) for name in TRUE_SIZE),
+        *(pytest.param(TRUE_SIZE[name], id=name, marks=pytest.mark.nightly) for name in TRUE_SIZE),
     ],
 )
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:

@@ -1,13 +1,11 @@
 """The mini bundle's encoders: torch, FP32, FP16 and INT8 graphs find the same products.
 
-A folder of real photos is measured too where ``QUALITY_DATASET`` names one.
+``make quality DATASET=folder`` compares them on real photos, too.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,12 +29,10 @@ from builders.quality.congruence import EncoderQuality, measure_encoder, shortfa
 from builders.quality.runners import Runner, TorchRunner, graph_runner
 from builders.quality.sets import (
     photo_set_from_catalogue,
-    photo_set_from_dataset,
     text_set_from_catalogue,
 )
 
 CONFIG = read_bundle_config("mini")
-DATASET = os.environ.get("QUALITY_DATASET")
 
 # Cosine to torch, mean and least, over all pictures and texts of the sample catalogue.
 COSINES = {
@@ -152,15 +148,3 @@ def test_fp16_holds_where_every_operator_rounds_to_fp16(
         near: FloatArray = (vectors * original.encode(feed)).sum(axis=1)
         assert np.isfinite(vectors).all()
         assert near.min() > 0.999
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not DATASET, reason="QUALITY_DATASET names no folder of real photos")
-def test_accuracy_on_real_photos_is_that_of_fp32(
-    bundle: Bundle, image_runners: list[Runner]
-) -> None:
-    photos = photo_set_from_catalogue(read_catalogue(SAMPLE_CATALOGUE), bundle.preprocess)
-    dataset = photo_set_from_dataset(Path(str(DATASET)), bundle.preprocess)
-    measured = measure_encoder(IMAGE_ENCODER, image_runners, photos, [dataset], [], 1, print)
-    int8 = [row for row in measured if row.precision in ("fp32", "int8")]
-    assert shortfalls(int8) == []

@@ -26,14 +26,14 @@ FILES = (
 @pytest.mark.parametrize(
     "instruction_set",
     [
-        "AVX2",
-        pytest.param("AVX2_VNNI", marks=pytest.mark.slow),
-        pytest.param("AVX512_CORE", marks=pytest.mark.slow),
+        pytest.param("AVX2", marks=pytest.mark.slow),
+        pytest.param("AVX2_VNNI", marks=pytest.mark.nightly),
+        pytest.param("AVX512_CORE", marks=pytest.mark.nightly),
     ],
 )
 def test_the_graphs_keep_their_bounds(instruction_set: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "not slow", *FILES],
+        [sys.executable, "-m", "pytest", "-q", "-m", "not slow and not nightly", *FILES],
         cwd=ROOT,
         env=os.environ | {"ONEDNN_MAX_CPU_ISA": instruction_set},
         stdout=subprocess.PIPE,

@@ -195,7 +195,7 @@ def test_the_command_refuses_what_it_cannot_measure(
     assert not output.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_command_builds_measures_and_writes_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
