@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from bls_models.specs import QUERY_KINDS
 from builders.graphs.calibration import pictures_of_folder
 from evaluation.contact_sheet import contact_sheet
 from evaluation.figures import Outcome
-from evaluation.ranking import DirectRanker, Ranker, Report, asked_with, served_ranker
+from evaluation.ranking import DirectRanker, Ranker, asked_with, served_ranker
 from evaluation.report import KindResult, report_from_results, show_results
 from evaluation.sets import (
     LAYOUTS,
@@ -32,12 +31,12 @@ from evaluation.sets import (
     is_evaluation_set,
 )
 from product_match_client import ClientError
+from reporting.progress import Report, counted_lines, timed_lines
 from reporting.reports import machine, write_report
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Where output goes to a file, lines need not fit a window.
 REPORT_WIDTH = 120
-SECONDS_BETWEEN_LINES = 5.0
 MOST_STRANGERS = 300
 
 
@@ -57,11 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--output", type=Path, default=PROJECT / "reports" / "eval.json", help="JSON to write; "
         "the contact sheet gets the same name with .png")  # fmt: skip
     options = parser.parse_args(argv)
-    start = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - start:6.1f} s] {line}", flush=True)
-
+    report = timed_lines()
     try:
         evaluate(options, report)
     except (ProductMatchError, ClientError) as error:
@@ -140,12 +135,10 @@ def _asked(
     """The outcomes of those queries that have what the kind needs."""
     asked = [(query, inputs) for query in queries if (inputs := asked_with(query, kind))]
     outcomes = []
-    last = time.monotonic()
+    count = counted_lines(lambda line: report(f"{name}: {line}"), "queries")
     for number, (query, inputs) in enumerate(asked, start=1):
         outcomes.append(Outcome(query, ranker(*inputs)))
-        if time.monotonic() - last > SECONDS_BETWEEN_LINES or number == len(asked):
-            last = time.monotonic()
-            report(f"{name}: {number} of {len(asked)} queries")
+        count(number, len(asked))
     return outcomes
 
 

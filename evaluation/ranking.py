@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,7 @@ from local_server.database import local_database
 from local_server.temporary_stack import wait_for_index
 from local_server.triton import Ports, running_triton
 from product_match_client import AsyncProductMatchClient, ProductMatchClient
+from reporting.progress import Report, counted_lines
 from seed.importer import import_catalog
 from seed.progress import show_progress
 
@@ -38,8 +39,6 @@ EVERY_SCORE = -1.0
 DATABASE = "evaluation"
 IMPORT_TIMEOUT_S = 120.0
 INDEX_SECONDS = 120.0
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -147,15 +146,13 @@ class DirectRanker:
         self._preprocess = bundle.preprocess
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
-        last = time.monotonic()
+        count = counted_lines(report, "products encoded")
         for number, row in enumerate(content.rows, start=1):
             texts = self._encoders.encode_texts([embedding_text({"attributes": {}} | row.product)])
             product_id = str(row.product["product_id"])
             vectors = self._image_vectors(row.images)
             self._index.upsert([IndexedProduct(product_id, "w", {}, vectors, texts)])
-            if time.monotonic() - last > 5 or number == len(content.rows):
-                last = time.monotonic()
-                report(f"{number} of {len(content.rows)} products encoded")
+            count(number, len(content.rows))
 
     def __call__(self, image: Path | None, text: str) -> Ranking:
         """Decode, encode and search, as ``product_match`` does."""

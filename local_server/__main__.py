@@ -10,9 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pymongo import MongoClient
@@ -24,10 +22,11 @@ from local_server.feedback_tables import show_feedback
 from local_server.first_match import match_photo, query_photo, show_match
 from local_server.options import Options, add_flags, read_options
 from local_server.running import read_running
-from local_server.stack import IMPORT_ERRORS, Report, database_name, running_stack
+from local_server.stack import IMPORT_ERRORS, database_name, running_stack
 from local_server.supervisor import Supervisor
 from local_server.sync_check import show_check
 from product_match_client import ClientError
+from reporting.progress import Report, timed_lines
 from seed.__main__ import main as seed_main
 from seed.reembed import reembed_stale
 
@@ -58,11 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     feedback.add_argument("--photos", type=Path, help="folder with the photos that were sent; the "
         "log knows them by their sha256")  # fmt: skip
     arguments = parser.parse_args(argv)
-    start = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - start:6.1f} s] {line}", flush=True)
-
+    report = timed_lines()
     # A plain `kill` stops everything in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
@@ -134,9 +129,8 @@ def smoke(options: Options, report: Report) -> int:
     """
     options.state_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.state_folder, prefix="smoke-") as state:
-        options = replace(
-            options, http_port=0, grpc_port=0, metrics_port=0, mongodb_port=0, state=state
-        )
+        ports = dict.fromkeys(("http_port", "grpc_port", "metrics_port", "mongodb_port"), 0)
+        options = options.model_copy(update={**ports, "state": state})
         suffix = f"smoke_{secrets.token_hex(4)}" if options.mongodb_uri else ""
         try:
             with running_stack(options, report, suffix) as stack:

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,11 @@ from local_server.running import Running, announced, state_lock
 from local_server.triton import Ports, TritonServer, running_triton
 from local_server.tuning import Tuning, read_tuning, tuned_repository
 from product_match_client import AsyncProductMatchClient
+from reporting.progress import Report
 from seed.importer import ImportCounts, import_catalog
 from seed.progress import show_progress
 from seed.reembed import reembed_stale
 from seed.rows import catalog_file, count_rows, read_catalog
-
-Report = Callable[[str], None]
 
 TUNED_REPOSITORY = "tuned_repository"
 # In the state folder, a folder for each catalogue's database.

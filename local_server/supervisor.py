@@ -10,14 +10,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 
 from bls_models.errors import SetupError
 from local_server.model_processes import model_processes
 from local_server.probe import LIVE, problem
 from local_server.triton import TritonServer
-
-Report = Callable[[str], None]
+from reporting.progress import Report
 
 CHECK_SECONDS = 0.5
 # A match is asked for this often, and waited for so long. After so many failures in a row Triton

@@ -1,4 +1,5 @@
-"""What all measurements have in common: the machine they were made on, and reports as JSON files.
+"""What commands tell: lines on their progress, and reports of measurements with their machine.
 
-Builders, evaluation and loadtest import it. It measures nothing itself and knows none of them.
+Builders, evaluation, loadtest, local_server and seed import it. It measures nothing itself and
+knows none of them.
 """

@@ -7,20 +7,18 @@ before are not found until their vectors are computed anew, from their stored pi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from pymongo.database import Database
 
 from bls_models.database.store import PRODUCTS, Document, database_errors
 from product_match_client import AsyncProductMatchClient, ClientError
+from reporting.progress import Report
 
 CONCURRENCY = 8
 TIMEOUT_S = 120.0
 
 
-async def reembed_stale(
-    url: str, database: Database[Document], report: Callable[[str], None]
-) -> int:
+async def reembed_stale(url: str, database: Database[Document], report: Report) -> int:
     """Reembed every product whose fingerprint is not the server's.
 
     Args:

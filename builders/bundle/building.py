@@ -33,6 +33,7 @@ from builders.graphs.precisions import (
     publish_graph,
     recipe_of,
 )
+from reporting.progress import Report
 
 CHECK_TEXTS = [
     "red mug",
@@ -87,7 +88,7 @@ def precisions_of(config: BundleConfig) -> dict[str, list[str]]:
 def build_bundle(
     config: BundleConfig,
     repository: Path,
-    report: Callable[[str], None],
+    report: Report,
     calibration_data: Callable[[], CalibrationData] = calibration_from_catalogue,
 ) -> Bundle:
     """Build everything that a bundle describes.

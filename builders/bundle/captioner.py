@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,7 @@ from builders.captioners.graphs import (
 from builders.config import CaptionerConfig
 from builders.engines.metadata import metadata_path
 from builders.graphs.calibration import example_images
-
-Report = Callable[[str], None]
+from reporting.progress import Report
 
 
 class CaptionerBuild:

@@ -24,6 +24,7 @@ from builders.graphs.precisions import (
     graph_path,
     recipe_of,
 )
+from reporting.progress import Report
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class BundleGraphs:
         folder: Path,
         config: BundleConfig,
         inputs: GraphInputs,
-        report: Callable[[str], None],
+        report: Report,
         calibration_data: Callable[[], CalibrationData] = calibration_from_catalogue,
     ) -> None:
         self._folder = folder

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,24 +34,18 @@ from builders.caption_training.training import TrainingSettings, new_head, setti
 from builders.captioners.efficientnet import CaptionerCheckpoint, read_captioner_checkpoint
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from builders.graphs.calibration import pictures_of_folder
+from reporting.progress import Report, counted_lines, timed_lines
 from seed.render.palette import HEX
 
 METRICS_FILE = "metrics.json"
 FOREIGN_PICTURES = 300
-SECONDS_BETWEEN_LINES = 5.0
-
-Report = Callable[[str], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and measure, or only measure; returns the exit status."""
     arguments = _parser().parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    start = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - start:6.1f} s] {line}", flush=True)
-
+    report = timed_lines()
     try:
         if not arguments.evaluate:
             metrics = {"training": _train(arguments, report)}
@@ -118,9 +111,9 @@ def _train(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     settings = settings_for(tokenizer)
     training = TrainingSettings(steps=arguments.steps, seed=arguments.seed)
     cache = FeatureCache(settings, arguments.cache, arguments.seed)
-    copies = cache.copies(samples, arguments.copies, _every(report, "pictures read"))
+    copies = cache.copies(samples, arguments.copies, counted_lines(report, "pictures read"))
     head = new_head(settings, training.seed)
-    lines = _every(report, "steps")
+    lines = counted_lines(report, "steps")
     train(
         head,
         copies,
@@ -179,7 +172,7 @@ def _judged(
     samples: Sequence[Sample],
     report: Report,
 ) -> list[Judgement]:
-    features = cache.features(samples, _every(report, "pictures read"))
+    features = cache.features(samples, counted_lines(report, "pictures read"))
     captions = captions_of_features(checkpoint, features)
     return [judge(*pair) for pair in zip(samples, captions, strict=True)]
 
@@ -188,20 +181,6 @@ def _balanced(samples: Sequence[Sample]) -> list[float]:
     """Weights that draw every noun equally often; their sum is 1."""
     counts = Counter(sample.noun for sample in samples)
     return [1 / (counts[sample.noun] * len(counts)) for sample in samples]
-
-
-def _every(report: Report, what: str) -> Callable[..., None]:
-    """A function that reports progress, but no more than once in a few seconds."""
-    last = time.monotonic()
-
-    def lines(done: int, total: int, more: str = "") -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES or done == total:
-            last = now
-            report(f"{done} of {total} {what}{more}")
-
-    return lines
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from builders.captioners.modules import CaptionerModules
 from builders.graphs.calibration import Feed
 from builders.graphs.export import MIN_COSINE, onnx_from_torch
 from builders.graphs.onnx_runtime import literal_session
+from reporting.progress import Report
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -112,7 +112,7 @@ def export_captioner(
     images: npt.NDArray[np.uint8],
     vision: Path,
     decoder: Path,
-    report: Callable[[str], None],
+    report: Report,
 ) -> CaptionChecks:
     """Write both FP32 graphs.
 
@@ -154,7 +154,7 @@ def export_captioner(
     return checks
 
 
-def check_served(path: Path, cosine: float, report: Callable[[str], None]) -> None:
+def check_served(path: Path, cosine: float, report: Report) -> None:
     """Check that a graph in the precision that is served still does what the original does.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from bls_models.errors import ProductMatchError
 from builders.bundle.building import build_bundle, is_built
 from builders.config import read_bundle_config
 from builders.graphs.calibration import add_calibration_flags, calibration_from_flags
+from reporting.progress import timed_lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,11 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="build even if it is built already")
     add_calibration_flags(parser)
     arguments = parser.parse_args(argv)
-    start = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
-
+    report = timed_lines()
     try:
         config = read_bundle_config(arguments.bundle)
         # What was built may have been calibrated with something else than what is asked for.

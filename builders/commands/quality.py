@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from builders.quality.sets import (
     photo_set_from_dataset,
     text_set_from_catalogue,
 )
+from reporting.progress import Report, timed_lines
 from reporting.reports import machine, write_report
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 BATCH_SIZES = (1, 8)
 # Where output goes to a file, lines need not fit a window.
 REPORT_WIDTH = 132
-Report = Callable[[str], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,11 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="turns of each runner when timed")
     parser.add_argument("--output", type=Path, default=Path("reports/quality.json"))
     arguments = parser.parse_args(argv)
-    start = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
-
+    report = timed_lines()
     try:
         config = read_bundle_config(arguments.bundle)
         folder = graphs_folder(arguments.repository)

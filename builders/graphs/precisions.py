@@ -19,6 +19,7 @@ from builders.graphs.quantize import (
     int8_weights_onnx_from_onnx,
     nodes_of_layers,
 )
+from reporting.progress import Report
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -97,7 +98,7 @@ def graph_from_fp32(
     precision: str,
     recipe: PrecisionRecipe,
     calibration: Callable[[], Calibration],
-    report: Callable[[str], None],
+    report: Report,
 ) -> Path:
     """The graph of ``source`` in a precision, built unless it lies there, made from the same.
 

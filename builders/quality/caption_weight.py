@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from bls_models.specs import ENGINE_SPECS
 from bls_models.vectors import FloatArray
 from builders.catalogue import CatalogueProduct
 from builders.graphs.calibration import image_feeds
+from reporting.progress import Report
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class CaptionedSearch:
     """
 
     def __init__(
-        self, repository: Path, products: Sequence[CatalogueProduct], report: Callable[[str], None]
+        self, repository: Path, products: Sequence[CatalogueProduct], report: Report
     ) -> None:
         bundle = Bundle.read(repository)
         captioner = bundle.require_captioner()

@@ -6,7 +6,7 @@ the sample catalogue and, where a folder is given, on a data set of real photos.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from builders.graphs.calibration import Feed
 from builders.quality.metrics import Retrieval, Vectors, cosines, retrieval
 from builders.quality.runners import LITERAL_BACKEND, Latency, Runner, alternating_latencies
 from builders.quality.sets import RetrievalSet
+from reporting.progress import Report
 
 REFERENCE = "fp32"
 ORIGINAL = "torch"
@@ -59,7 +60,7 @@ def measure_encoder(
     datasets: Sequence[RetrievalSet],
     timed: Sequence[Feed],
     rounds: int,
-    report: Callable[[str], None],
+    report: Report,
 ) -> list[EncoderQuality]:
     """Measure every runner of an encoder.
 

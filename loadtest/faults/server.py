@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pymongo import MongoClient
@@ -23,8 +23,8 @@ from local_server.processes import free_port
 from local_server.supervisor import Supervisor
 from local_server.temporary_stack import fill, started
 from local_server.triton import Ports, TritonServer, running_triton
+from reporting.progress import Report
 
-Report = Callable[[str], None]
 SAMPLE = PROJECT / "seed" / "sample"
 
 
