@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import csv
 import http.client
+import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_support import REPOSITORY, ROOT, SampleProduct, Serving
+from serving_support import REPOSITORY, ROOT, SampleProduct, Serving, wait_for
 
 from loadtest import bench
 from loadtest.baselines.running import BASELINES, running_baseline
 from loadtest.http_load import Address
 from loadtest.perf import __main__ as perf_command
+from loadtest.traffic.mix import DEFAULT_MIX
 from local_server.processes import free_port
 
 pytestmark = pytest.mark.server
@@ -128,22 +131,42 @@ def loadtest(*arguments: str, report: Path) -> subprocess.CompletedProcess[str]:
 def test_locust_users_send_every_kind_of_request_at_the_same_time(
     server: Serving, catalogue: Catalogue, protocol: str, tmp_path: Path
 ) -> None:
-    before = server.database["match_log"].count_documents({})
+    begun = datetime.now(UTC)
     report = tmp_path / "loadtest.html"
-    result = loadtest(
+    arguments = (
         *("--url", server.url(protocol), "--mix", "image=2,text=2,both=1,filtered=1"),
-        *("--users", "6", "--rate", "6", "--time", "4s", "--think-ms", "0", "--photo-side", "0"),
-        report=report,
+        *("--users", "6", "--rate", "6", "--think-ms", "0", "--photo-side", "0"),
     )
+
+    def every_kind() -> bool:
+        page = report.read_text(encoding="utf-8")
+        return all(f'"name": "{kind}"' in page for kind in ("image", "text", "both", "filtered"))
+
+    result = longer_until(every_kind, *arguments, report=report)
     assert result.returncode == 0, result.stderr
-    page = report.read_text(encoding="utf-8")
-    for kind in ("image", "text", "both", "filtered"):
-        assert f'"name": "{kind}"' in page
-    assert server.database["match_log"].count_documents({}) > before
-    # Six users wait for six answers at a time; if one stopped the others, it would be one.
-    total = next(line for line in result.stderr.splitlines() if "Aggregated" in line)
-    count, mean_ms = int(total.split()[1]), float(total.split("|")[1].split()[0])
-    assert count * mean_ms / 4000 > 3
+    # If one user stopped the others, no request would begin before the last one is answered.
+    wait_for(lambda: overlaps(server, begun), "two requests were there at the same time")
+
+
+def longer_until(
+    enough: Callable[[], bool], *arguments: str, report: Path
+) -> subprocess.CompletedProcess[str]:
+    """A load test, run anew and longer while it was too short for a busy machine."""
+    for seconds in (4, 8, 16, 32):
+        result = loadtest(*arguments, "--time", f"{seconds}s", report=report)
+        if enough():
+            return result
+    pytest.fail(f"too few requests in {seconds} s: {result.stderr}")
+
+
+def overlaps(server: Serving, since: datetime) -> bool:
+    """Whether requests that were logged since then were under way together."""
+    margin = timedelta(milliseconds=2)  # of the log's clock
+    spans = sorted(
+        (entry["time"] - timedelta(milliseconds=entry["milliseconds"]["total"]), entry["time"])
+        for entry in server.database["match_log"].find({"time": {"$gte": since}})
+    )
+    return any(later < end - margin for (_, end), (later, _) in itertools.pairwise(spans))
 
 
 def test_a_failed_request_fails_the_load_test(tmp_path: Path) -> None:
@@ -158,9 +181,12 @@ def test_a_failed_request_fails_the_load_test(tmp_path: Path) -> None:
 def test_a_p99_over_its_budget_fails_the_load_test(
     server: Serving, catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    result = loadtest(
-        *("--url", server.url("http"), "--users", "1", "--time", "1s", "--p99-ms", "0.1"),
-        report=tmp_path / "loadtest.html",
+    report = tmp_path / "loadtest.html"
+    arguments = ("--url", server.url("http"), "--users", "1", "--p99-ms", "0.1")
+    result = longer_until(
+        lambda: any(f'"name": "{kind}"' in report.read_text("utf-8") for kind in DEFAULT_MIX),
+        *arguments,
+        report=report,
     )
     assert result.returncode == 1
     assert "more than the budget of 0.1 ms" in result.stderr
@@ -200,7 +226,8 @@ def test_perf_analyzer_sweeps_both_ways_and_breaks_the_time_down(tmp_path: Path)
     for row in rows:
         assert float(row["infer_ms"]) > 0
     for row in own:
-        assert float(row["p50_ms"]) > float(row["infer_ms"]) * 0.2
+        # Of one unit: microseconds would be a thousand times as many.
+        assert 0.02 < float(row["p50_ms"]) / float(row["infer_ms"]) < 50
         assert float(row["requests_per_s"]) > 0
     assert (tmp_path / "perf.png").read_bytes().startswith(b"\x89PNG")
 
