@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from bls_models.errors import BundleError, ProductMatchError, SetupError
 from bls_models.specs import ENCODER_SPECS, ENGINE_SPECS, ModelSpec
 from builders.bundle.graphs import BundleGraphs, GraphInputs
 from builders.config import BundleConfig, read_bundle_config
-from builders.engines.building import BuiltEngine, Report, engine_from_onnx
+from builders.engines.building import BuiltEngine, engine_from_onnx
 from builders.engines.gpu_config import write_gpu_config
 from builders.engines.profiles import profiles_for
 from builders.engines.reading import check_engine
@@ -27,6 +26,7 @@ from builders.engines.tensorrt_api import (
 )
 from builders.graphs.inventory import graphs_by_precision
 from builders.graphs.precisions import PRECISIONS, graph_path, graphs_folder
+from reporting.progress import Report, timed_lines
 
 
 def build_engines(
@@ -163,11 +163,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     arguments = parser.parse_args(argv)
-    start = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - start:5.1f} s] {line}", flush=True)
-
+    report = timed_lines()
     try:
         # First, so that no graph is made for a compiler that is not there.
         compiler_for_target(arguments.target)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bls_models.bundle import Bundle, file_sha256
 from bls_models.errors import BundleError
+from bls_models.files import atomic_write
 from bls_models.specs import ModelSpec
 from builders.engines.metadata import (
     EngineMetadata,
     EngineRecipe,
     TensorDescription,
-    atomic_write,
     check_tensors,
     fingerprint_of_model,
     metadata_path,
@@ -32,13 +32,12 @@ from builders.engines.tensorrt_api import (
 )
 from builders.graphs.checks import check_graph_for_tensorrt
 from builders.graphs.inventory import graph_precision
+from reporting.progress import Report
 
 # Raise when this module builds other engines from the same inputs.
 BUILDER_REVISION = 1
 
 HEARTBEAT_SECONDS = 10.0
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

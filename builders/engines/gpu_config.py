@@ -10,8 +10,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from bls_models.bundle import Bundle
+from bls_models.files import atomic_write
 from bls_models.specs import CAPTION_DECODER, ModelSpec, TensorSpec
-from builders.engines.metadata import atomic_write
 from builders.engines.profiles import OptimizationProfile, bundle_dims, profiles_for
 
 

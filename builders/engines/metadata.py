@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
+from bls_models.files import atomic_write
 from bls_models.specs import CAPTION_ENGINE_SPECS, ModelSpec, TensorSpec
 from builders.engines.profiles import bundle_dims
 
@@ -130,19 +130,6 @@ def metadata_path(plan: Path) -> Path:
 def engine_hint(target: str = "gpu") -> str:
     """How to build engines of a target."""
     return f"Build the engines with `make engines{' TARGET=rtx' if target == 'rtx' else ''}`."
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name when it is complete, and not at all otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            yield stream
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_tensors(

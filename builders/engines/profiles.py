@@ -8,7 +8,7 @@ those axes, so the shapes that TensorRT gets for several inputs always agree wit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from bls_models.bundle import Bundle
@@ -80,19 +80,17 @@ class OptimizationProfile:
             BundleError: an input uses an axis that has no range.
         """
         return {
-            name: ShapeRange(
-                tuple(self._size(dim, lambda axis: axis.minimum) for dim in dims),
-                tuple(self._size(dim, lambda axis: axis.optimum) for dim in dims),
-                tuple(self._size(dim, lambda axis: axis.maximum) for dim in dims),
-            )
+            name: ShapeRange(*zip(*map(self._sizes, dims), strict=True))
             for name, dims in self.inputs.items()
         }
 
-    def _size(self, dim: Dim, bound: Callable[[AxisRange], int]) -> int:
+    def _sizes(self, dim: Dim) -> tuple[int, ...]:
+        """Minimum, optimum and maximum."""
         if isinstance(dim, int):
-            return dim
+            return (dim, dim, dim)
         try:
-            return sum(bound(self.axes[axis]) for axis in dim.split("+"))
+            axes = [astuple(self.axes[axis]) for axis in dim.split("+")]
+            return tuple(map(sum, zip(*axes, strict=True)))
         except KeyError as error:
             raise BundleError(
                 f"profile {self.name!r} has no range for axis {error}; "
@@ -104,7 +102,7 @@ class OptimizationProfile:
         return {
             "name": self.name,
             "shapes": {
-                name: [list(shape.minimum), list(shape.optimum), list(shape.maximum)]
+                name: [list(sizes) for sizes in astuple(shape)]
                 for name, shape in self.shapes().items()
             },
         }

@@ -64,10 +64,7 @@ def describe_engine(path: Path, compiler: Compiler) -> EngineDescription:
     if compiler.target == "rtx":
         profiles = tuple(profile["shapes"] for profile in recipe.profiles)
         return EngineDescription(recipe, metadata.inputs, metadata.outputs, profiles)
-    engine = _deserialised(path, compiler)
-    return EngineDescription(
-        recipe, *_engine_tensors(compiler.api, engine), _engine_profiles(compiler.api, engine)
-    )
+    return _description(recipe, compiler.api, _deserialised(path, compiler))
 
 
 def check_engine(path: Path, spec: ModelSpec, bundle: Bundle, compiler: Compiler) -> None:
@@ -102,29 +99,26 @@ def _deserialised(path: Path, compiler: Compiler) -> Any:
     return engine
 
 
-def _names(engine: Any) -> list[str]:
-    return [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-
-
-def _engine_tensors(
-    api: Any, engine: Any
-) -> tuple[tuple[TensorDescription, ...], tuple[TensorDescription, ...]]:
-    inputs: list[TensorDescription] = []
-    outputs: list[TensorDescription] = []
-    for name in _names(engine):
-        dtype = kserve_dtype(engine.get_tensor_dtype(name))
-        tensor = TensorDescription(name, dtype, tuple(engine.get_tensor_shape(name)))
-        is_input = engine.get_tensor_mode(name) == api.TensorIOMode.INPUT
-        (inputs if is_input else outputs).append(tensor)
-    return tuple(inputs), tuple(outputs)
-
-
-def _engine_profiles(api: Any, engine: Any) -> tuple[dict[str, list[list[int]]], ...]:
-    return tuple(
-        {
-            name: [list(shape) for shape in engine.get_tensor_profile_shape(name, index)]
-            for name in _names(engine)
-            if engine.get_tensor_mode(name) == api.TensorIOMode.INPUT
-        }
-        for index in range(engine.num_optimization_profiles)
+def _description(recipe: EngineRecipe, api: Any, engine: Any) -> EngineDescription:
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == api.TensorIOMode.INPUT]
+    tensors = {
+        name: TensorDescription(
+            name,
+            kserve_dtype(engine.get_tensor_dtype(name)),
+            tuple(engine.get_tensor_shape(name)),
+        )
+        for name in names
+    }
+    return EngineDescription(
+        recipe,
+        inputs=tuple(tensors[name] for name in inputs),
+        outputs=tuple(tensors[name] for name in names if name not in inputs),
+        profiles=tuple(
+            {
+                name: [list(shape) for shape in engine.get_tensor_profile_shape(name, index)]
+                for name in inputs
+            }
+            for index in range(engine.num_optimization_profiles)
+        ),
     )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bls_models.files import atomic_write
 from builders.engines.building import BuiltEngine
-from builders.engines.metadata import atomic_write
 
 _KEY = ("bundle", "model", "precision", "target")
 

@@ -26,15 +26,8 @@ _REMEDIES = {
     "gpu": "Install it with pip install -e '.[tensorrt]'.",
     "rtx": "Install it: pip install -e '.[rtx]'.",
 }
-_KSERVE_DTYPES = {
-    "BOOL": "BOOL",
-    "FLOAT": "FP32",
-    "HALF": "FP16",
-    "INT32": "INT32",
-    "INT64": "INT64",
-    "INT8": "INT8",
-    "UINT8": "UINT8",
-}
+# The others have the same name there.
+_KSERVE_DTYPES = {"FLOAT": "FP32", "HALF": "FP16"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +117,7 @@ def network_flags(compiler: Compiler) -> int:
 
 
 def kserve_dtype(dtype: Any) -> str:
-    """The KServe name of TensorRT's dtype; one without such a name keeps TensorRT's."""
+    """The KServe name of TensorRT's dtype."""
     name = str(dtype.name)
     return _KSERVE_DTYPES.get(name, name)
 
