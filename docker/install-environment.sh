@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Python environment with the project's dependencies, without the project's own code and
-# without pip: docker/install-environment.sh <folder> <extra>...
+# without pip: docker/install-environment.sh <folder> <extra>... or <folder> --only <package>...
 # The image builds and a test run it. PIP_ARGS may hold further arguments for pip.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

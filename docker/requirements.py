@@ -3,6 +3,7 @@
 An image layer of dependencies then depends on pyproject.toml alone, not on the code.
 
     python docker/requirements.py cpu triton
+    python docker/requirements.py --only pydantic-settings
 """
 
 import sys
@@ -26,5 +27,18 @@ def requirements(extras: list[str]) -> list[str]:
     return sorted(set(wanted))
 
 
+def only(packages: list[str]) -> list[str]:
+    """Some of the base dependencies.
+
+    Raises:
+        SystemExit: one is none.
+    """
+    pins = {line.partition("==")[0]: line for line in requirements([])}
+    if unknown := [name for name in packages if name not in pins]:
+        raise SystemExit(f"no such dependency: {', '.join(unknown)}; known: {', '.join(pins)}")
+    return [pins[name] for name in packages]
+
+
 if __name__ == "__main__":
-    print("\n".join(requirements(sys.argv[1:])))
+    names = sys.argv[1:]
+    print("\n".join(only(names[1:]) if names[:1] == ["--only"] else requirements(names)))

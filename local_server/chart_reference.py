@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from bls_models.settings import Settings
+from bls_models.settings import EnvironmentSettings, Settings
 from gateway.options import GatewayOptions
 from local_server.options import PROJECT
 
@@ -78,14 +77,14 @@ def schema_text(written: str) -> str:
         written: the file as it is.
     """
     schema = json.loads(written)
-    for properties, options in (
+    kinds: tuple[tuple[Any, type[EnvironmentSettings]], ...] = (
         (schema["properties"], Settings),
         (schema["properties"]["gateway"]["properties"], GatewayOptions),
-    ):
-        names = [item.metadata["env"] for item in fields(options)]
+    )
+    for properties, options in kinds:
         properties["settings"]["properties"] = {
             name: {"type": ["string", "number", "boolean"]}
-            for name in names
+            for name in options.variables().values()
             if name not in CHART_VARIABLES
         }
     return json.dumps(schema, indent=2) + "\n"

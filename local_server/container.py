@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import secrets
 import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
 from bls_models.bundle import Bundle
 from bls_models.engines.precisions import described_precisions
 from bls_models.errors import ProductMatchError, SetupError
-from bls_models.settings import GPU, SNAPSHOT_FOLDER, Settings, setting, values_from_environment
+from bls_models.settings import GPU, SNAPSHOT_FOLDER, Settings, matching, setting
 from local_server.options import PROJECT
 from local_server.tracing import TraceOptions
 from local_server.triton import (
@@ -39,11 +38,12 @@ from local_server.triton import (
 RESTRICTED = "model-repository,model-config,shared-memory,statistics,trace,logging"
 ADMIN_HEADER = "triton-admin-key"
 ADMIN_SECRET = "PRODUCT_MATCH_ADMIN_SECRET"
-_SECRET = re.compile(r"[A-Za-z0-9_-]{16,}")
+AdminSecret = Annotated[
+    str, matching(r"([A-Za-z0-9_-]{16,})?", "at least 16 letters, digits, - and _")
+]
 FILE_SUFFIX = "_FILE"
 
 
-@dataclass(frozen=True)
 class ContainerOptions(TraceOptions):
     """Options of ``python -m local_server.container``, all by environment variables."""
 
@@ -60,11 +60,12 @@ class ContainerOptions(TraceOptions):
         "Folder for Triton's backend, with the GPU profile for the engines, and for snapshots of "
         "the index where `PRODUCT_MATCH_SNAPSHOT_FOLDER` names no other.",
     )
-    admin_secret: str = setting(
+    admin_secret: AdminSecret = setting(
         "",
         ADMIN_SECRET,
         f"What the header `{ADMIN_HEADER}` must hold for Triton's repository, configuration, "
         "shared-memory, statistics, trace and logging APIs; unset: nobody can use them.",
+        secret=True,
     )
     exit_timeout_s: int = setting(
         30, "TRITON_EXIT_TIMEOUT_S", "Seconds that requests under way get when the server stops."
@@ -73,31 +74,10 @@ class ContainerOptions(TraceOptions):
         "", "TRITON_FLAGS", "Further flags of tritonserver, as on a command line."
     )
 
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            SetupError: one cannot be used.
-        """
-        super().__post_init__()
-        if self.admin_secret and not _SECRET.fullmatch(self.admin_secret):
-            raise SetupError(
-                f"{ADMIN_SECRET} cannot be used; set at least 16 letters, digits, - and _"
-            )
-
     @property
     def ports(self) -> Ports:
         """The three ports."""
         return Ports(self.http_port, self.grpc_port, self.metrics_port)
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> ContainerOptions:
-        """Options from the environment; unset variables keep their defaults.
-
-        Raises:
-            SetupError: a variable cannot be used.
-        """
-        return cls(**values_from_environment(cls, environ))
 
 
 def values_from_files(environ: Mapping[str, str]) -> dict[str, str]:
@@ -106,7 +86,7 @@ def values_from_files(environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         SetupError: a file cannot be read, or a setting is given both ways.
     """
-    names = {item.metadata["env"] for kind in (Settings, ContainerOptions) for item in fields(kind)}
+    names = {*Settings.variables().values(), *ContainerOptions.variables().values()}
     values = {}
     for name in sorted(names):
         path = environ.get(name + FILE_SUFFIX, "")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from bls_models.settings import parse_value, setting
+from bls_models.settings import setting
 from local_server.tracing import TraceOptions
 
 PROJECT = Path(__file__).resolve().parent.parent
 TUNING_FILE = "tuning.json"
 
 
-@dataclass(frozen=True)
 class Options(TraceOptions):
     """Options of ``python -m local_server``; each is also a flag (``--http-port`` and so on)."""
+
+    told_by: ClassVar[str] = "flag or environment variable"
 
     http_port: int = setting(8000, "HTTP_PORT", "Triton's HTTP port; 0: any free one.")
     grpc_port: int = setting(8001, "GRPC_PORT", "Triton's gRPC port; 0: any free one.")
@@ -27,6 +26,7 @@ class Options(TraceOptions):
         "",
         "MONGODB_URI",
         "A MongoDB replica set to use; without it a local database is started.",
+        secret=True,
     )
     mongodb_port: int = setting(0, "MONGODB_PORT", "The local database's port; 0: any free one.")
     state: str = setting(
@@ -74,11 +74,12 @@ class Options(TraceOptions):
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """One flag for each option."""
-    for item in fields(Options):
+    for name, field in Options.model_fields.items():
+        variable = Options.variables()[name]
         parser.add_argument(
-            f"--{item.name.replace('_', '-')}",
-            type=type(item.default),
-            help=f"{item.metadata['doc']} [{item.metadata['env']}; {item.default or 'unset'}]",
+            f"--{name.replace('_', '-')}",
+            type=type(field.default),
+            help=f"{field.description} [{variable}; {field.default or 'unset'}]",
         )
 
 
@@ -88,15 +89,9 @@ def read_options(
     """Options from flags, then the environment, then defaults.
 
     Raises:
-        SetupError: an environment variable does not parse.
+        SetupError: a value cannot be used.
     """
-    environ = os.environ if environ is None else environ
-    values: dict[str, Any] = {}
-    for item in fields(Options):
-        flag = getattr(arguments, item.name, None)
-        text = environ.get(item.metadata["env"], "")
-        if flag is not None:
-            values[item.name] = flag
-        elif text:
-            values[item.name] = parse_value(item.metadata["env"], text, type(item.default))
-    return Options(**values)
+    flags = {name: getattr(arguments, name, None) for name in Options.model_fields}
+    return Options.from_environment(
+        environ, **{name: flag for name, flag in flags.items() if flag is not None}
+    )

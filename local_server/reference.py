@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
 
-from bls_models.settings import Settings
+from bls_models.settings import EnvironmentSettings, Settings
 from gateway.options import GatewayOptions
 from local_server.container import ContainerOptions
 from local_server.options import PROJECT, Options
@@ -55,20 +53,18 @@ def _shown(default: object) -> str:
     return f"`{default}`"
 
 
-def _row(item: Field[Any], flag: bool) -> str:
-    cells = [f"`{item.metadata['env']}`"]
-    if flag:
-        cells.append(f"`--{item.name.replace('_', '-')}`")
-    cells += [_shown(item.default), item.metadata["doc"]]
-    return f"| {' | '.join(cells)} |"
-
-
-def _table(kind: Any, flag: bool = False) -> str:
+def _table(kind: type[EnvironmentSettings], flag: bool = False) -> str:
     names = ["variable", *(["flag"] if flag else []), "default", "meaning"]
     lines = [f"| {' | '.join(names)} |", f"| {' | '.join(['---'] * len(names))} |"]
     # What is shared with others comes last.
-    rows = sorted(fields(kind), key=lambda item: item.name not in kind.__annotations__)
-    return "\n".join([*lines, *(_row(item, flag) for item in rows)]) + "\n"
+    for name in sorted(kind.model_fields, key=lambda name: name not in kind.__annotations__):
+        field = kind.model_fields[name]
+        cells = [
+            f"`{field.validation_alias}`",
+            *([f"`--{name.replace('_', '-')}`"] if flag else []),
+        ]
+        lines.append(f"| {' | '.join([*cells, _shown(field.default), str(field.description)])} |")
+    return "\n".join(lines) + "\n"
 
 
 def configuration_reference() -> str:

@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from typing import Annotated
 
-from bls_models.errors import SetupError
-from bls_models.settings import setting
+from pydantic import NonNegativeInt
+
+from bls_models.settings import EnvironmentSettings, matching, setting
 
 SERVICE_NAME = "product-match"
 # It ends up among comma-separated settings on a command line.
-_URL = re.compile(r"https?://[A-Za-z0-9.:_\[\]-]+(/[A-Za-z0-9._/-]*)?")
+TraceUrl = Annotated[
+    str,
+    matching(
+        r"(https?://[A-Za-z0-9.:_\[\]-]+(/[A-Za-z0-9._/-]*)?)?",
+        "an address as http://collector:4318/v1/traces",
+    ),
+]
 
 
-@dataclass(frozen=True)
-class TraceOptions:
+class TraceOptions(EnvironmentSettings):
     """Options of whatever starts a tritonserver."""
 
-    trace_url: str = setting(
+    trace_url: TraceUrl = setting(
         "",
         "TRACE_URL",
         "OTLP/HTTP endpoint of an OpenTelemetry collector, such as "
         "`http://collector:4318/v1/traces`; unset: no traces.",
     )
-    trace_rate: int = setting(
+    trace_rate: NonNegativeInt = setting(
         100,
         "TRACE_RATE",
         "Of so many requests one is traced; 0: only those whose caller traces them, with a "
         "`traceparent` header. Those are traced in any case.",
     )
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            SetupError: one cannot be used.
-        """
-        if self.trace_url and not _URL.fullmatch(self.trace_url):
-            raise SetupError(
-                f"TRACE_URL={self.trace_url!r} cannot be used; "
-                "set an address as http://collector:4318/v1/traces"
-            )
-        if self.trace_rate < 0:
-            raise SetupError(f"TRACE_RATE={self.trace_rate} is too small; the least is 0")
 
     def trace_flags(self) -> list[str]:
         """The flags of tritonserver for them."""

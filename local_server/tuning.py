@@ -167,7 +167,7 @@ def _check(path: Path, content: object) -> None:
         type(count) is int and count > 0 for count in instances.values()
     ):
         return refuse("positive whole numbers by model in 'instances'")
-    variables = {item.metadata["env"] for item in fields(Settings)}
+    variables = set(Settings.variables().values())
     if not isinstance(settings, dict) or not settings.keys() <= variables:
         return refuse("variables of the serving models (docs/configuration.md) in 'settings'")
     if not all(isinstance(text, str) for text in settings.values()):

@@ -35,7 +35,7 @@ class Shop:
         self.database = connect(settings)
         self.store = Store(self.database, log_days=30)
         self._queue = tempfile.TemporaryDirectory()
-        own = replace(settings, log_queue_folder=self._queue.name)
+        own = settings.model_copy(update={"log_queue_folder": self._queue.name})
         self._log = LogWriter(self.database[INGEST_LOG], own)
         self._ingester = ProductIngester(
             journal_of(self.store, settings),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from bls_models.settings import Settings
 
+_DEFAULTS = Settings()
+
 
 @dataclass(frozen=True)
 class IndexOptions:
@@ -18,10 +20,10 @@ class IndexOptions:
         device: ``cpu`` or ``gpu``.
     """
 
-    flat_rows: int = Settings.index_flat_rows
-    exact_rows: int = Settings.index_exact_rows
-    probed_share: float = Settings.index_probed_share
-    device: str = Settings.index_device
+    flat_rows: int = _DEFAULTS.index_flat_rows
+    exact_rows: int = _DEFAULTS.index_exact_rows
+    probed_share: float = _DEFAULTS.index_probed_share
+    device: str = _DEFAULTS.index_device
 
     @classmethod
     def of(cls, settings: Settings) -> IndexOptions:

@@ -297,7 +297,8 @@ def test_a_failed_captioner_loses_nothing_and_the_next_try_mends_it(
 
 
 def test_a_captioner_that_hangs_delays_a_batch_once(store: Store, settings: Settings) -> None:
-    shop = Shop(store, replace(settings, ingest_caption_timeout_ms=50), CAPTIONED_BUNDLE)
+    hasty = settings.model_copy(update={"ingest_caption_timeout_ms": 50})
+    shop = Shop(store, hasty, CAPTIONED_BUNDLE)
     shop.captioner.hold()
     # The queue takes all pictures of the batch, however long it takes to hand them in.
     outcomes = shop.run(upsert(MUG, picture(1)), upsert({**MUG, "product_id": "two"}, picture(2)))

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(settings: Settings, folder: Path) -> Settings:
-    return replace(settings, snapshot_folder=str(folder), snapshot_seconds=3600)
+    return settings.model_copy(update={"snapshot_folder": str(folder), "snapshot_seconds": 3600})
 
 
 @contextmanager
@@ -95,7 +94,7 @@ def counted_vector_reads() -> Iterator[list[str]]:
 
 def test_without_a_folder_nothing_is_written(settings: Settings, shop: Shop, folder: Path) -> None:
     shop.put(1)
-    with following(replace(settings, snapshot_folder="")):
+    with following(settings.model_copy(update={"snapshot_folder": ""})):
         pass
     assert not folder.exists()
 
@@ -153,7 +152,7 @@ def test_a_product_keeps_no_version_across_a_restart(settings: Settings, shop: S
 def test_a_snapshot_is_written_after_the_first_load_and_after_enough_changes(
     settings: Settings, shop: Shop, folder: Path
 ) -> None:
-    with following(replace(settings, snapshot_changes=5)):
+    with following(settings.model_copy(update={"snapshot_changes": 5})):
         first = wait_for(lambda: complete(folder), "there is a first snapshot")
         for number in range(3):
             shop.put(number)
@@ -166,7 +165,7 @@ def test_a_snapshot_is_written_after_the_first_load_and_after_enough_changes(
 def test_a_snapshot_is_written_after_its_time_and_only_moved_on_where_nothing_changed(
     settings: Settings, shop: Shop, folder: Path
 ) -> None:
-    with following(replace(settings, snapshot_seconds=1)):
+    with following(settings.model_copy(update={"snapshot_seconds": 1})):
         first = wait_for(lambda: complete(folder), "there is a first snapshot")
         shop.put(1)
         wait_for(
@@ -275,7 +274,7 @@ def test_a_snapshot_taken_while_changes_apply_is_no_older_than_its_token(
     settings: Settings, shop: Shop, folder: Path
 ) -> None:
     # Each round the index is saved while products change, and a server starts from that.
-    settings = replace(settings, snapshot_changes=1)
+    settings = settings.model_copy(update={"snapshot_changes": 1})
     done = threading.Event()
 
     def change() -> None:
@@ -398,6 +397,8 @@ def test_a_folder_that_cannot_be_made_is_said_and_stops_nothing(
 ) -> None:
     (tmp_path / "file").write_text("")
     shop.put(1)
-    with following(replace(settings, snapshot_folder=str(tmp_path / "file" / "x"))) as followed:
+    with following(
+        settings.model_copy(update={"snapshot_folder": str(tmp_path / "file" / "x")})
+    ) as followed:
         assert followed.finds(1)
     assert "writes no snapshots" in caplog.text

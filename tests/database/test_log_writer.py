@@ -10,7 +10,6 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def written(unsteady_settings: Settings) -> Iterator[Collection[Document]]:
 @pytest.fixture
 def unsteady(unsteady_settings: Settings) -> Iterator[Collection[Document]]:
     """The same collection for the test to read, which a busy machine may keep waiting."""
-    database = connect(replace(unsteady_settings, mongodb_timeout_ms=20_000))
+    database = connect(unsteady_settings.model_copy(update={"mongodb_timeout_ms": 20_000}))
     yield database[ENTRIES]
     database.client.close()
 
@@ -177,7 +176,8 @@ def test_what_a_full_queue_does_not_take_is_counted_and_the_rest_arrives(
 ) -> None:
     metrics = Counts()
     restartable.stop()
-    log = LogWriter(written, replace(unsteady_settings, log_queue_bytes=SMALL), metrics)
+    small = unsteady_settings.model_copy(update={"log_queue_bytes": SMALL})
+    log = LogWriter(written, small, metrics)
     with caplog.at_level(logging.ERROR, "bls_models.telemetry.request_log"):
         refused = sum(log.write([{"number": n, "text": "x" * 1000}]) for n in range(200))
         wait_for(lambda: "entries of match_log were dropped" in caplog.text, "the loss is said")
@@ -383,7 +383,8 @@ def test_without_a_folder_entries_are_dropped_until_there_is_one(
     folder = tmp_path / "queue"
     folder.write_text("a file is in the way")
     metrics = Counts()
-    log = LogWriter(collection, replace(settings, log_queue_folder=str(folder)), metrics)
+    elsewhere = settings.model_copy(update={"log_queue_folder": str(folder)})
+    log = LogWriter(collection, elsewhere, metrics)
     log.write(entries(1))
     assert metrics.values[LOG_DROPPED, (ENTRIES, "full")] == 1
     assert "PRODUCT_MATCH_LOG_QUEUE_FOLDER" in caplog.text

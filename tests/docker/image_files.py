@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,3 +65,15 @@ def assemble(stage: Stage, folder: Path) -> None:
             else:
                 place.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / source, place)
+
+
+def install(stage: Stage, environment: Path) -> None:
+    """Make the environment that a stage makes, by the same script."""
+    (command,) = stage.values("RUN")
+    words = command.split()
+    assert words[:2] == ["docker/install-environment.sh", "/opt/venv"]
+    subprocess.run(
+        [str(DOCKER / "install-environment.sh"), str(environment), *words[2:]],
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        check=True,
+    )

@@ -14,7 +14,7 @@ import yaml
 from image_files import DOCKER, IMAGES
 from serving_support import ROOT
 
-from bls_models.settings import Settings
+from bls_models.settings import EnvironmentSettings, Settings
 from gateway.options import GatewayOptions
 from local_server.container import ContainerOptions, values_from_files
 
@@ -115,10 +115,8 @@ def test_secrets_are_files_that_the_script_makes(tmp_path: Path, profile: str) -
 def test_the_settings_are_ones_that_the_programs_know(
     tmp_path: Path, profile: str, services: dict[str, Any]
 ) -> None:
-    def known(*kinds: type) -> set[str]:
-        from dataclasses import fields
-
-        names = {item.metadata["env"] for kind in kinds for item in fields(kind)}
+    def known(*kinds: type[EnvironmentSettings]) -> set[str]:
+        names = {name for kind in kinds for name in kind.variables().values()}
         return names | {f"{name}_FILE" for name in names}
 
     server = services[SERVERS[profile]]["environment"]

@@ -21,7 +21,7 @@ import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
 from collector_support import running_collector
-from image_files import DOCKER, assemble, stages
+from image_files import assemble, install, stages
 from serving_support import REPOSITORY, ROOT, SAMPLE, wait_for
 
 from bls_models.bundle import Bundle
@@ -31,6 +31,7 @@ from builders.engines.tensorrt_api import compiler_for_target
 from local_server import probe
 from local_server.container import (
     ADMIN_HEADER,
+    ADMIN_SECRET,
     ContainerOptions,
     main,
     plain_path,
@@ -70,8 +71,13 @@ def test_settings_may_come_from_files(tmp_path: Path) -> None:
     ],
 )
 def test_an_unusable_setting_is_named(variable: str, value: str, message: str) -> None:
-    with pytest.raises(SetupError, match=message):
+    with pytest.raises(SetupError, match=rf"{variable}.*{message}") as failure:
         ContainerOptions.from_environment({variable: value})
+    assert (value in str(failure.value)) is (variable != ADMIN_SECRET)
+
+
+def test_the_admin_secret_is_not_shown() -> None:
+    assert SECRET not in repr(ContainerOptions(admin_secret=SECRET))
 
 
 def test_a_folder_with_a_space_is_served_through_a_link(tmp_path: Path) -> None:
@@ -423,14 +429,7 @@ def test_a_container_sends_traces_and_logs_json(
 def test_what_the_cpu_image_holds_serves(bundle: Bundle, database_uri: str, tmp_path: Path) -> None:
     """The image without Docker: its environment by its script, its files, its settings."""
     stage, folder, environment = stages()["cpu"], tmp_path / "opt", tmp_path / "venv"
-    (install,) = stages()["cpu-environment"].values("RUN")
-    words = install.split()
-    assert words[:2] == ["docker/install-environment.sh", "/opt/venv"]
-    subprocess.run(
-        [str(DOCKER / "install-environment.sh"), str(environment), *words[2:]],
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
-        check=True,
-    )
+    install(stages()["cpu-environment"], environment)
     assemble(stage, folder)
     (folder / "model_repository").symlink_to(REPOSITORY)
     settings = {

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from image_files import DOCKER, DOCKERFILE, IMAGES, Stage, stages
+from image_files import DOCKER, DOCKERFILE, IMAGES, Stage, assemble, install, stages
 from pymongo.uri_parser import parse_uri
 from serving_support import ROOT
 
@@ -71,7 +71,7 @@ def test_requirements_are_pinned_and_of_the_extras_asked_for() -> None:
     def printed(*extras: str) -> list[str]:
         command = [sys.executable, str(DOCKER / "requirements.py"), *extras]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == (1 if "none" in extras else 0)
+        assert done.returncode == (1 if "none" in extras else 0), done.stderr
         return done.stdout.split()
 
     cpu, ngc = printed("cpu", "triton"), printed("ngc")
@@ -82,6 +82,9 @@ def test_requirements_are_pinned_and_of_the_extras_asked_for() -> None:
     assert "SecantusDB" not in names, "the local database is no part of the images"
     assert "nvidia-pytriton" not in {line.partition("==")[0] for line in ngc}
     assert printed("none") == []
+    (settings,) = printed("--only", "pydantic-settings")
+    assert settings in cpu
+    assert printed("--only", "none") == []
 
 
 def test_secrets_are_made_once_and_fit_what_reads_them(tmp_path: Path) -> None:
@@ -104,6 +107,28 @@ def test_secrets_are_made_once_and_fit_what_reads_them(tmp_path: Path) -> None:
     assert uri["options"]["replicaSet"] == "rs0"
     # MongoDB takes 6 to 1024 characters of base64.
     assert re.fullmatch(r"[A-Za-z0-9+/=]{6,1024}", made["mongodb-keyfile"].strip())
+
+
+@pytest.mark.slow
+def test_what_the_gateways_image_holds_is_all_that_it_needs(tmp_path: Path) -> None:
+    stage, folder, environment = stages()["gateway"], tmp_path / "opt", tmp_path / "venv"
+    assert "--from=gateway-environment /opt/venv /opt/venv" in stage.values("COPY")
+    assert stage.environment()["PATH"].startswith("/opt/venv/bin:")
+    install(stages()["gateway-environment"], environment)
+    assemble(stage, folder)
+    for arguments, variables, status, said in (
+        (["new-key", "shop", "match"], {}, 0, "shop match "),
+        (["show"], {"GATEWAY_HTTP_PORT": "web"}, 1, "GATEWAY_HTTP_PORT='web' is not a valid int"),
+    ):
+        done = subprocess.run(
+            [str(environment / "bin" / "python"), "-m", "gateway", *arguments],
+            cwd=folder,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import helm_python
@@ -28,7 +27,7 @@ from chart_support import (
     values_of,
 )
 
-from bls_models.settings import Settings
+from bls_models.settings import EnvironmentSettings, Settings
 from gateway.options import GatewayOptions
 from local_server.container import FILE_SUFFIX, ContainerOptions
 
@@ -235,8 +234,8 @@ def test_shared_memory_lies_in_memory() -> None:
 
 
 def test_containers_get_only_variables_that_their_programs_read() -> None:
-    def names(kind: type[Any]) -> set[str]:
-        return {item.metadata["env"] for item in fields(kind)}
+    def names(kind: type[EnvironmentSettings]) -> set[str]:
+        return set(kind.variables().values())
 
     server = names(ContainerOptions) | names(Settings)
     server |= {f"{name}{FILE_SUFFIX}" for name in server}
@@ -259,6 +258,15 @@ def test_a_setting_that_the_chart_has_a_value_for_is_set_once() -> None:
         assert len(names) == len(set(names))
         given = {item["name"]: item.get("value") for item in variables}
         assert settings.items() <= given.items()
+
+
+@pytest.mark.parametrize("given", [False, "no", "off"])
+def test_what_the_chart_switches_off_is_off_for_the_models(given: bool | str) -> None:
+    variables = ("PRODUCT_MATCH_DEFAULT_MIN_SCORES", "PRODUCT_MATCH_CAPTION_PAST_ON_GPU")
+    manifests = render(merged(MINIMAL, {"settings": dict.fromkeys(variables, given)}))
+    told = environment(container(manifests, "triton"))
+    settings = Settings.from_environment({name: told[name] for name in variables})
+    assert (settings.default_min_scores, settings.caption_past_on_gpu) == (False, False)
 
 
 # --- logs and traces --------------------------------------------------------------------------

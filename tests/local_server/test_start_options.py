@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -22,19 +21,19 @@ def test_without_flags_and_environment_all_options_have_their_defaults() -> None
     assert options([], {}) == Options()
 
 
-@pytest.mark.parametrize("name", [item.name for item in fields(Options)])
+@pytest.mark.parametrize("name", Options.model_fields)
 def test_the_flag_beats_the_environment_which_beats_the_default(name: str) -> None:
-    (item,) = (item for item in fields(Options) if item.name == name)
-    is_number = isinstance(item.default, int)
+    default = Options.model_fields[name].default
+    is_number = isinstance(default, int)
     start = "http://collector" if name.endswith("_url") else ""
     from_environment, from_flag = ("7", "9") if is_number else (f"{start}/seven", f"{start}/nine")
-    variable = item.metadata["env"]
+    variable = Options.variables()[name]
     flag = [f"--{name.replace('_', '-')}", from_flag]
 
     def value(text: str) -> object:
         return int(text) if is_number else text
 
-    assert item.default not in (value(from_environment), value(from_flag))
+    assert default not in (value(from_environment), value(from_flag))
     assert getattr(options([], {variable: from_environment}), name) == value(from_environment)
     assert getattr(options(flag, {variable: from_environment}), name) == value(from_flag)
     assert getattr(options(flag, {}), name) == value(from_flag)
@@ -60,6 +59,16 @@ def test_a_port_that_is_no_number_is_refused_with_the_variable() -> None:
         options([], {"HTTP_PORT": "http"})
 
 
+def test_a_trace_address_that_cannot_be_used_may_come_from_either() -> None:
+    message = "flag or environment variable TRACE_URL='collector' cannot be used; set an address"
+    for arguments, environ in (
+        (["--trace-url", "collector"], {}),
+        ([], {"TRACE_URL": "collector"}),
+    ):
+        with pytest.raises(SetupError, match=message):
+            options(arguments, environ)
+
+
 def test_a_flag_that_is_no_number_ends_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         options(["--http-port", "http"], {})
@@ -70,8 +79,9 @@ def test_each_flag_says_its_variable_and_default() -> None:
     parser = argparse.ArgumentParser()
     add_flags(parser)
     words = " ".join(parser.format_help().split())
-    for item in fields(Options):
-        assert f"[{item.metadata['env']}; {item.default or 'unset'}]" in words.replace("- ", "-")
+    for name, variable in Options.variables().items():
+        default = Options.model_fields[name].default
+        assert f"[{variable}; {default or 'unset'}]" in words.replace("- ", "-")
 
 
 def test_folders_are_resolved_to_absolute_paths() -> None:

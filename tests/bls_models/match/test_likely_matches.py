@@ -24,7 +24,7 @@ class Shop:
     """A matcher over one product, with the bundle's least scores applied or not."""
 
     def __init__(self, applied: bool) -> None:
-        self.settings = replace(Settings(), default_min_scores=applied)
+        self.settings = Settings(default_min_scores=applied)
         index = ProductIndex(BUNDLE.image_dim, BUNDLE.text_dim, 1000)
         vector = image_vector(np.asarray(blocks(1).resize((BUNDLE.image_size,) * 2)))
         no_text = np.zeros((0, BUNDLE.text_dim), np.float32)
