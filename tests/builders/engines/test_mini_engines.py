@@ -99,7 +99,7 @@ def test_an_engine_of_a_smaller_precision_is_smaller(engines: list[BuiltEngine])
     for spec in ENGINE_SPECS:
         for precision in ("fp16", "int8"):
             # The rest is code, and embedding tables that stay FP32 in INT8.
-            assert sizes[spec.name, precision] < 0.75 * sizes[spec.name, "fp32"]
+            assert sizes[spec.name, precision] < 0.8 * sizes[spec.name, "fp32"]
 
 
 def test_a_second_build_uses_every_engine_again(engines: list[BuiltEngine], build: Path) -> None:
