@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import logging
-import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bls_models.background import Background
 from bls_models.engines.encoders import Caller
 from bls_models.errors import CaptionerBusyError, CaptionerError
 from bls_models.specs import IMAGE_CAPTIONER
@@ -56,10 +56,9 @@ class CaptionQueue:
             collections.deque()
         )
         self._called_at: float | None = None
-        self._closing = False
-        self._changed = threading.Condition()
         # Started with the first picture.
-        self._thread = threading.Thread(target=self._run, name="caption-queue", daemon=True)
+        self._thread = Background("caption-queue", self._run)
+        self._changed = self._thread.changed
 
     def submit(self, pixels: Pixels) -> Future[GeneratedCaption]:
         """Ask for a caption; returns at once.
@@ -93,25 +92,20 @@ class CaptionQueue:
                     "PRODUCT_MATCH_CAPTION_QUEUE"
                 )
             self._waiting.append((pixels, future))
-            if not self._thread.is_alive():
-                self._thread.start()
+            self._thread.start()
             self._changed.notify()
         return future
 
     def close(self) -> None:
         """Stop; pictures that still wait get no caption."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_SECONDS)
+        self._thread.close(CLOSE_SECONDS)
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._called_at = None
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if self._closing:
+                self._changed.wait_for(lambda: self._waiting or self._thread.stopping)
+                if self._thread.stopping:
                     for _, future in self._waiting:
                         future.cancel()
                     return

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from bls_models.background import Background
 from bls_models.captions.queue import CaptionQueue, GeneratedCaption, Pixels
 from bls_models.errors import CaptionerBusyError, CaptionerError
 from bls_models.specs import CAPTION_MODES
@@ -132,37 +132,27 @@ class CaptionWaiter(Generic[T]):
     def __init__(self, finish: Callable[[list[T]], None]) -> None:
         self._finish = finish
         self._pending: list[tuple[PendingCaption, T]] = []
-        self._closing = False
-        self._changed = threading.Condition()
         # Started with the first item.
-        self._thread = threading.Thread(target=self._run, name="caption-waiter", daemon=True)
+        self._thread = Background("caption-waiter", self._run)
+        self._changed = self._thread.changed
 
     def add(self, pending: PendingCaption, item: T) -> None:
         """Hand on ``item`` when its caption has an outcome."""
         with self._changed:
             self._pending.append((pending, item))
-            if not self._thread.is_alive():
-                self._thread.start()
-        pending.future.add_done_callback(self._wake)
-        self._wake()
+            self._thread.start()
+        pending.future.add_done_callback(self._thread.wake)
+        self._thread.wake()
 
     def close(self) -> None:
         """Hand on what still waits, and stop."""
-        with self._changed:
-            self._closing = True
-        self._wake()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_SECONDS)
-
-    def _wake(self, _: object = None) -> None:
-        with self._changed:
-            self._changed.notify()
+        self._thread.close(CLOSE_SECONDS)
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 while not (ready := self._take_ready()):
-                    if self._closing and not self._pending:
+                    if self._thread.stopping and not self._pending:
                         return
                     self._changed.wait(self._seconds_left())
             self._finish(ready)
@@ -172,8 +162,7 @@ class CaptionWaiter(Generic[T]):
         ready: list[T] = []
         rest: list[tuple[PendingCaption, T]] = []
         for pending, item in self._pending:
-            done = pending.future.done() or pending.deadline <= now or self._closing
-            if done:
+            if pending.future.done() or pending.deadline <= now or self._thread.stopping:
                 ready.append(item)
             else:
                 rest.append((pending, item))

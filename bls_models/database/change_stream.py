@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any
 
 from pymongo.collection import Collection
 
+from bls_models.background import Background
 from bls_models.database.store import Document
 
 # What MongoDB calls a resume token: a small document that only the server understands.
@@ -65,30 +64,21 @@ class ChangeReader:
         self._stream = collection.watch(
             resume_after=token, max_await_time_ms=MAX_AWAIT_MS, batch_size=MAX_EVENTS
         )
-        self._arrived = threading.Condition()
         self._waiting: deque[Document] = deque()
         self._token: Token | None = self._stream.resume_token
         self._was_idle = False
-        self._stopped = False
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._read, name="change-stream", daemon=True)
+        self._thread = Background("change-stream", self._read)
+        self._arrived = self._thread.changed
 
     def __enter__(self) -> ChangeReader:
         """Start reading."""
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop reading and close the stream."""
-        with self._arrived:
-            self._stopped = True
-            self._arrived.notify_all()
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.close(CLOSE_SECONDS)
 
     def take(self, seconds: float) -> Changes:
         """All changes that have arrived, after waiting for the first one of them if need be.
@@ -119,9 +109,9 @@ class ChangeReader:
                     event = stream.try_next()
                     with self._arrived:
                         self._arrived.wait_for(
-                            lambda: self._stopped or len(self._waiting) < MAX_WAITING
+                            lambda: self._thread.stopping or len(self._waiting) < MAX_WAITING
                         )
-                        if self._stopped:
+                        if self._thread.stopping:
                             return
                         if event is None:
                             self._was_idle = True

@@ -10,7 +10,6 @@ intents that are older than the lease.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 
 from bson import ObjectId
 
+from bls_models.background import Background
 from bls_models.database.pictures import Pictures, stored_hashes
 from bls_models.database.store import Document, Store, database_errors
 from bls_models.errors import DatabaseError
@@ -201,17 +201,15 @@ class WriteRecovery:
     def __init__(self, journal: WriteJournal, seconds: float) -> None:
         self._journal = journal
         self._seconds = seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="write-recovery", daemon=True)
+        self._thread = Background("write-recovery", self._run)
         self._thread.start()
 
     def close(self) -> None:
         """Stop, after what is under way."""
-        self._stop.set()
-        self._thread.join()
+        self._thread.close()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
+        while not self._thread.wait(self._seconds):
             try:
                 recovered = self._journal.recover()
             except DatabaseError as error:

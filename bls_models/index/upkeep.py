@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from bls_models.background import Background
 from bls_models.index.lists.candidates import TRAINING_ROWS_PER_LIST, CandidateIndex, list_count
 from bls_models.index.lists.device import FaissDevice
 from bls_models.index.storage.frozen_rows import FrozenRows, IntArray
@@ -57,11 +58,9 @@ class IndexUpkeep:
         self._flat_rows = flat_rows
         self._device = device
         self._kinds: dict[str, VectorRows] = {}
-        self._wake = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = Background("index-upkeep", self._run)
 
     def look_after(self, kinds: Mapping[str, VectorRows]) -> None:
         """Take over these rows, in place of earlier ones; the caller holds the lock."""
@@ -69,13 +68,11 @@ class IndexUpkeep:
 
     def changed(self) -> None:
         """Rows came or went; the caller holds the lock."""
-        if self._stop.is_set() or not any(map(self._has_work, self._kinds.values())):
+        if self._thread.stopping or not any(map(self._has_work, self._kinds.values())):
             return
         self._idle.clear()
-        self._wake.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="index-upkeep", daemon=True)
-            self._thread.start()
+        self._thread.start()
+        self._thread.wake()
 
     def wait_for_lists(self, seconds: float) -> bool:
         """Wait until there is nothing left to do.
@@ -87,27 +84,26 @@ class IndexUpkeep:
 
     def stop(self) -> None:
         """End the thread after the step that it is at; a training is not waited for."""
-        self._stop.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(STOP_SECONDS)
+        self._thread.close(STOP_SECONDS)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait()
-            self._wake.clear()
+        while True:
+            with self._thread.changed:
+                self._thread.changed.wait_for(
+                    lambda: self._thread.stopping or not self._idle.is_set()
+                )
+            if self._thread.stopping:
+                return
             try:
                 for kind, rows in list(self._kinds.items()):
                     self._keep(kind, rows)
             except Exception:
                 # Searches go on as they are; the next change tries again.
                 logger.exception("product_index could not renew its lists")
-                self._stop.wait(PROGRESS_SECONDS)
+                self._thread.wait(PROGRESS_SECONDS)
             with self._lock:
                 if not any(map(self._has_work, self._kinds.values())):
                     self._idle.set()
-                else:
-                    self._wake.set()
 
     def _has_work(self, rows: VectorRows) -> bool:
         return self._wants_other_lists(rows) or (
@@ -133,7 +129,7 @@ class IndexUpkeep:
         if renew:
             self._renew(kind, rows, count)
         main = rows.main
-        if main is None or self._stop.is_set():
+        if main is None or self._thread.stopping:
             return
         if rows.delta_count > MAX_DELTA:
             self._move(rows, main)
@@ -172,7 +168,7 @@ class IndexUpkeep:
         self._move(rows, index, kind)
         with self._lock:
             rows.building = None
-            if self._stop.is_set():
+            if self._thread.stopping:
                 return
             rows.set_main(index)
         logger.info(
@@ -186,14 +182,14 @@ class IndexUpkeep:
     def _move(self, rows: VectorRows, index: CandidateIndex, kind: str = "") -> None:
         """Give rows places in the lists until hardly any are left."""
         told = time.monotonic()
-        while not self._stop.is_set():
+        while not self._thread.stopping:
             with self._reading(rows) as frozen:
                 missing = frozen.delta if index is frozen.main else self._missing(frozen, index)
                 for at in range(0, min(len(missing), READER_STEPS * STEP_ROWS), STEP_ROWS):
                     step = missing[at : at + STEP_ROWS]
                     vectors = frozen.take(step)
                     index.add(step, vectors, index.assign(vectors))
-                    if self._stop.is_set():
+                    if self._thread.stopping:
                         break
             with self._lock:
                 rows.main_grew()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
+from bls_models.background import Background
 from bls_models.database.store import Store
 from bls_models.errors import DatabaseError
 from bls_models.index.query import IndexMatch
@@ -96,7 +97,7 @@ class ClientDocuments:
             if self._away:
                 return
             self._away = True
-        threading.Thread(target=self._ask_again, name="database-watch", daemon=True).start()
+        Background("database-watch", self._ask_again).start()
 
     def _ask_again(self) -> None:
         while True:

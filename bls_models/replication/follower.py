@@ -11,6 +11,7 @@ from typing import Any
 
 from pymongo.errors import ConnectionFailure, PyMongoError
 
+from bls_models.background import Background
 from bls_models.bundle import Bundle
 from bls_models.database.change_stream import (
     CLOSE_SECONDS,
@@ -73,14 +74,13 @@ class IndexFollower:
         self._restored = False
         self._followed_at = time.monotonic()
         self._lag_seconds = 0.0
-        self._stop = threading.Event()
         self._loaded = threading.Event()
         self._following = False
         self._token: Token | None = None
         self._changes = 0
         self._tasks: list[Callable[[], None]] = []
         self._tasks_lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="index-follower", daemon=True)
+        self._thread = Background("index-follower", self._run)
 
     @property
     def loaded(self) -> bool:
@@ -113,9 +113,7 @@ class IndexFollower:
 
     def stop(self) -> None:
         """Stop following and write a last snapshot."""
-        self._stop.set()
-        self._thread.join(CLOSE_SECONDS + 1)
-        ended = self._loaded.is_set() and not self._thread.is_alive()
+        ended = self._thread.close(CLOSE_SECONDS + 1)
         self._snapshots.close(self._progress() if ended else None)
 
     def reread(self, product_ids: list[str], seconds: float) -> None:
@@ -152,7 +150,7 @@ class IndexFollower:
     # --- the follower's thread ------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._thread.stopping:
             try:
                 if not self._restored:
                     self._restore()
@@ -173,7 +171,7 @@ class IndexFollower:
                 logger.exception("product_index could not apply changes, reading all again")
             self._following = False
             self._report()
-            self._stop.wait(RETRY_SECONDS)
+            self._thread.wait(RETRY_SECONDS)
 
     def _restore(self) -> None:
         snapshot = self._snapshots.restore()
@@ -195,7 +193,7 @@ class IndexFollower:
         self._loaded.set()
 
     def _follow(self, reader: ChangeReader) -> None:
-        while not self._stop.is_set():
+        while not self._thread.stopping:
             start = time.monotonic()
             changes = reader.take(WAIT_SECONDS)
             self._loader.apply(changes.events)
@@ -207,7 +205,7 @@ class IndexFollower:
             if progress is not None:
                 self._snapshots.offer(progress)
             if changes.events:
-                self._stop.wait(start + APPLY_SECONDS - time.monotonic())
+                self._thread.wait(start + APPLY_SECONDS - time.monotonic())
 
     def _note(self, changes: Changes) -> None:
         self._token = changes.token

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bls_models.background import Background
 from bls_models.database.change_stream import Token
 from bls_models.errors import DatabaseError
 from bls_models.index.product_index import ProductIndex
@@ -67,7 +67,7 @@ class SnapshotSchedule:
         path = settings.snapshot_folder
         self._folder = SnapshotFolder(Path(path)) if path else None
         self._writes = self._folder is not None and _acquired(self._folder)
-        self._thread: threading.Thread | None = None
+        self._thread: Background | None = None
         # Changes and time of the newest snapshot; None: there is none of this catalogue.
         self._saved: tuple[int, datetime] | None = None
         self._tried_at = float("-inf")
@@ -102,16 +102,14 @@ class SnapshotSchedule:
         Raises:
             DatabaseError: the database does not answer.
         """
-        if not self._writes or (self._thread is not None and self._thread.is_alive()):
+        if not self._writes or (self._thread is not None and self._thread.running):
             return
         waited = time.monotonic() - self._tried_at
         many = self._saved is not None and progress.changes - self._saved[0] >= self._changes
         if waited < (PAUSE_SHARE * self._took_seconds if many else self._seconds):
             return
         self._tried_at = time.monotonic()
-        self._thread = threading.Thread(
-            target=self._prepared(progress), name="index-snapshot", daemon=True
-        )
+        self._thread = Background("index-snapshot", self._prepared(progress))
         self._thread.start()
 
     def close(self, progress: Progress | None) -> None:
@@ -121,7 +119,7 @@ class SnapshotSchedule:
             progress: None where the index does not hold the whole catalogue.
         """
         if self._thread is not None:
-            self._thread.join()
+            self._thread.close()
         if self._writes and progress is not None:
             try:
                 self._prepared(progress)()

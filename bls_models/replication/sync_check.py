@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bls_models.background import Background
 from bls_models.database.store import INDEX_FIELDS, Document, Store
 from bls_models.errors import ConflictError, IndexUnavailableError, ProductError
 from bls_models.index.filters.columns import declared_values
@@ -102,7 +103,7 @@ class SyncCheck:
         self._lasting_seconds = lasting_seconds
         self._running = threading.Lock()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: Background | None = None
 
     def start(self, repair: bool, reply: Callable[[dict[str, Any] | Exception], None]) -> None:
         """Check without waiting for it.
@@ -125,14 +126,14 @@ class SyncCheck:
                 self._running.release()
             reply(outcome)
 
-        self._thread = threading.Thread(target=work, name="sync-check", daemon=True)
+        self._thread = Background("sync-check", work)
         self._thread.start()
 
     def close(self) -> None:
         """Break off a check that is under way."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(CLOSE_SECONDS)
+            self._thread.close(CLOSE_SECONDS)
 
     def run(self, repair: bool) -> dict[str, Any]:
         """Check, and repair if wanted.

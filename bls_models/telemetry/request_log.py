@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from bls_models.background import Background
 from bls_models.database.store import DUPLICATE_KEY, Document
 from bls_models.settings import Settings
 from bls_models.telemetry.log_queue import LogQueue, abandoned_queues, open_queue
@@ -66,13 +66,12 @@ class LogWriter:
         self._adopt_at = self._checkpoint_at = self._open_at = 0.0
         self._dropped = 0
         self._waiting = False
-        self._closing = False
-        self._changed = threading.Condition()
+        self._thread = Background("log-writer", self._run)
+        self._changed = self._thread.changed
         for reason in (FULL, REFUSED):
             # Known from the start: of a counter that begins with a loss no alert sees the rise.
             metrics.add(LOG_DROPPED, 0, collection.name, reason)
         self._open()
-        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def write(self, entries: list[Document]) -> int:
@@ -117,10 +116,7 @@ class LogWriter:
 
     def close(self) -> None:
         """Write what is queued, as far as the database answers; the rest stays in the queue."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(CLOSE_SECONDS)
+        ended = self._thread.close(CLOSE_SECONDS)
         left = sum(queue.count for queue in self._queues())
         if left:
             logger.warning(
@@ -129,7 +125,7 @@ class LogWriter:
                 self._collection.name,
                 self._folder,
             )
-        if not self._thread.is_alive():
+        if ended:
             for queue in self._queues():
                 queue.close()
 
@@ -162,12 +158,12 @@ class LogWriter:
         closing = False
         while not closing:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing, CHECKPOINT_SECONDS)
-                if not self._closing:
-                    # Let a few more requests share the round trip.
-                    self._changed.wait_for(lambda: self._closing, FLUSH_SECONDS)
+                self._changed.wait_for(
+                    lambda: self._waiting or self._thread.stopping, CHECKPOINT_SECONDS
+                )
+                # Let a few more requests share the round trip.
+                closing = self._thread.wait(FLUSH_SECONDS)
                 self._waiting = False
-                closing = self._closing
             self._pass()
 
     def _pass(self) -> None:
@@ -184,12 +180,10 @@ class LogWriter:
         except PyMongoError as error:
             entries = sum(queue.count for queue in self._queues())
             logger.warning("%d log entries wait for the database: %s", entries, str(error)[:200])
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing, RETRY_SECONDS)
+            self._thread.wait(RETRY_SECONDS)
         except Exception:
             logger.exception("the log queue failed, trying again")
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing, RETRY_SECONDS)
+            self._thread.wait(RETRY_SECONDS)
         self._tell()
 
     def _tell(self) -> None:

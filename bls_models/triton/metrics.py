@@ -12,6 +12,7 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 
+from bls_models.background import Background
 from bls_models.telemetry.metrics import HISTOGRAM_BUCKETS, MetricSpec
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,7 @@ class TritonMetrics:
         self._observed: collections.deque[tuple[Key, float]] = collections.deque(
             maxlen=MAX_OBSERVATIONS
         )
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread = Background("metrics", self._run)
         self._thread.start()
 
     def add(self, spec: MetricSpec, amount: float = 1.0, *labels: str) -> None:
@@ -61,13 +61,12 @@ class TritonMetrics:
 
     def close(self) -> None:
         """Hand over what is left and stop."""
-        self._stop.set()
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.close(CLOSE_SECONDS)
 
     def _run(self) -> None:
         stopped = False
         while not stopped:
-            stopped = self._stop.wait(FLUSH_SECONDS)
+            stopped = self._thread.wait(FLUSH_SECONDS)
             self._flush()
 
     def _flush(self) -> None:

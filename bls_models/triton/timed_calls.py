@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
+from bls_models.background import Background
 from bls_models.errors import ServiceError
 
 T = TypeVar("T")
@@ -102,5 +103,5 @@ class TimedCalls:
                 work.get()()
 
         # Not waited for at the end: it may hang.
-        threading.Thread(target=serve, name="timed-calls", daemon=True).start()
+        Background("timed-calls", serve).start()
         return work

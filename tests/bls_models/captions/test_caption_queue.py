@@ -127,7 +127,7 @@ def test_closing_lets_the_waiting_ones_go(captioner: PixelCaptioner) -> None:
     second = queue.submit(picture(1))
     closer = threading.Thread(target=queue.close)
     closer.start()
-    wait_for(lambda: queue._closing, "the queue is told to close")
+    wait_for(lambda: queue._thread.stopping, "the queue is told to close")
     captioner.go_on()
     closer.join()
     assert first.result(PATIENT).text
