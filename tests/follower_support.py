@@ -20,6 +20,7 @@ from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.ingest.ingester import IngestRequest, IngestResult, ProductIngester
 from bls_models.product import embedding_text
 from bls_models.replication.follower import IndexFollower
+from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
 
@@ -38,13 +39,15 @@ class Shop:
         own = settings.model_copy(update={"log_queue_folder": self._queue.name})
         self._log = LogWriter(self.database[INGEST_LOG], own)
         self._ingester = ProductIngester(
+            Services(
+                bundle,
+                settings,
+                ContentEncoders(bundle),
+                CaptionQueue(PixelCaptioner(), 32, 1.0),
+                nothing_found,
+                self._log,
+            ),
             journal_of(self.store, settings),
-            ContentEncoders(bundle),
-            CaptionQueue(PixelCaptioner(), 32, 1.0),
-            nothing_found,
-            self._log,
-            bundle,
-            settings,
         )
 
     def close(self) -> None:

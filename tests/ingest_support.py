@@ -20,6 +20,7 @@ from bls_models.database.write_journal import WriteJournal
 from bls_models.index.query import IndexMatch, IndexQuery, Search
 from bls_models.ingest.ingester import IngestRequest, IngestResult, Outcome, ProductIngester
 from bls_models.product import embedding_text
+from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
 from bls_models.vectors import vector_from_binary
@@ -68,7 +69,7 @@ class Ingest:
         self.captioner = PixelCaptioner()
         self.captions = CaptionQueue(self.captioner, 32, settings.ingest_caption_timeout_ms / 1e3)
         self.ingester = ProductIngester(
-            journal, self.encoders, self.captions, search, log, bundle, settings
+            Services(bundle, settings, self.encoders, self.captions, search, log), journal
         )
 
     def run(self, *requests: IngestRequest) -> list[Outcome]:

@@ -10,16 +10,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from bls_models.bundle import Bundle
-from bls_models.captions.queue import CaptionQueue
 from bls_models.database.pictures import stored_hashes
 from bls_models.database.store import Document
 from bls_models.database.write_journal import WriteJournal
-from bls_models.engines.encoders import Encoders
 from bls_models.errors import ProductError, RequestError
 from bls_models.images.decoding import ImageLimits, encoded_bytes
-from bls_models.index.query import Search
-from bls_models.ingest.descriptions import Describer
 from bls_models.ingest.duplicates import DuplicateFinder, duplicate_details
 from bls_models.ingest.upsert_item import Upsert
 from bls_models.ingest.upserter import WRITE_ATTEMPTS, Upserter, changed_by_others
@@ -30,11 +25,10 @@ from bls_models.product import (
     parse_product_json,
 )
 from bls_models.request_tensors import choice, without_batch_dimension
-from bls_models.settings import Settings
+from bls_models.services import Services
 from bls_models.specs import DESCRIPTION_MODES, DUPLICATE_MODES, PRODUCT_INGEST
-from bls_models.telemetry.metrics import INGESTS, NO_METRICS, Metrics
+from bls_models.telemetry.metrics import INGESTS
 from bls_models.telemetry.request_ids import RequestId
-from bls_models.telemetry.request_log import LogWriter
 
 OPERATIONS = ("upsert", "delete", "get", "reembed")
 NEVER, _ = DESCRIPTION_MODES
@@ -116,32 +110,27 @@ Outcome = IngestResult | Exception
 
 
 class ProductIngester:
-    """Carries out ingest requests, a batch at a time; a bad one fails alone."""
+    """Carries out ingest requests, a batch at a time; a bad one fails alone.
 
-    def __init__(
-        self,
-        journal: WriteJournal,
-        encoders: Encoders,
-        captions: CaptionQueue,
-        search: Search,
-        log: LogWriter,
-        bundle: Bundle,
-        settings: Settings,
-        metrics: Metrics = NO_METRICS,
-    ) -> None:
-        self._metrics = metrics
+    Args:
+        services: what it calls; the log takes ``ingest_log`` entries.
+        journal: the intents of writes, with the database.
+    """
+
+    def __init__(self, services: Services, journal: WriteJournal) -> None:
+        settings = services.settings
+        self._metrics = services.metrics
+        self._log = services.log
         self._journal = journal
         self._store = journal.store
-        self._log = log
         self._indexes_ready = False
         self._max_product_bytes = settings.max_product_bytes
         self._max_images = settings.max_product_images
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-        describer = Describer(captions, bundle, settings.ingest_caption_timeout_ms / 1e3)
         self._duplicates = DuplicateFinder(
-            self._store, search, settings.duplicate_cosine, bundle.text_dim
+            self._store, services.search, settings.duplicate_cosine, services.bundle.text_dim
         )
-        self._upserter = Upserter(journal, encoders, describer, bundle, settings)
+        self._upserter = Upserter(services, journal)
 
     def run(self, requests: Sequence[IngestRequest]) -> list[Outcome]:
         """Carry out a batch, in order where requests concern the same product.

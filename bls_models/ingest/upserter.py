@@ -13,13 +13,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from bls_models.bundle import Bundle
 from bls_models.captions.queue import Pixels
 from bls_models.captions.waiting import failed_outcome
 from bls_models.database.pictures import stored_hashes
 from bls_models.database.store import Document, Replacement
 from bls_models.database.write_journal import WriteJournal
-from bls_models.engines.encoders import Encoders
 from bls_models.errors import (
     CaptionerError,
     ConflictError,
@@ -32,7 +30,8 @@ from bls_models.images.preprocessing import Preprocess, prepare_pixels
 from bls_models.ingest.descriptions import Describer
 from bls_models.ingest.upsert_item import CREATED, UNCHANGED, UPDATED, Upsert
 from bls_models.product import embedding_text, stored_images, stored_revision
-from bls_models.settings import Settings, cpu_count
+from bls_models.services import Services
+from bls_models.settings import cpu_count
 from bls_models.vectors import binary_from_vector, vector_from_binary
 
 # Attempts to write a product that others change at the same time.
@@ -48,21 +47,22 @@ def changed_by_others(product_id: str) -> ConflictError:
 
 
 class Upserter:
-    """Writes batches of upserts."""
+    """Writes batches of upserts.
 
-    def __init__(
-        self,
-        journal: WriteJournal,
-        encoders: Encoders,
-        describer: Describer,
-        bundle: Bundle,
-        settings: Settings,
-    ) -> None:
+    Args:
+        services: what computes vectors and descriptions.
+        journal: the intents of writes, with the database.
+    """
+
+    def __init__(self, services: Services, journal: WriteJournal) -> None:
+        bundle, settings = services.bundle, services.settings
         self._journal = journal
         self._store = journal.store
         self._pictures = journal.pictures
-        self._encoders = encoders
-        self._describer = describer
+        self._encoders = services.encoders
+        self._describer = Describer(
+            services.captions, bundle, settings.ingest_caption_timeout_ms / 1e3
+        )
         self._fingerprint = bundle.fingerprint
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = bundle.preprocess

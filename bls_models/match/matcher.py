@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from bls_models.bundle import Bundle
-from bls_models.captions.queue import CaptionQueue
 from bls_models.captions.waiting import (
     ALWAYS,
     NO_IMAGE,
@@ -22,12 +20,11 @@ from bls_models.captions.waiting import (
     failed_outcome,
 )
 from bls_models.database.store import Store
-from bls_models.engines.encoders import Encoders
 from bls_models.engines.vector_cache import VectorCache
 from bls_models.errors import CaptionerError, RequestError
 from bls_models.images.decoding import ImageLimits, decode_image, encoded_bytes
 from bls_models.images.preprocessing import finest_preprocess, prepare_pixels
-from bls_models.index.query import IndexQuery, Search
+from bls_models.index.query import IndexQuery
 from bls_models.match.documents import ClientDocuments
 from bls_models.match.record import (
     MatchRequest,
@@ -40,9 +37,8 @@ from bls_models.match.record import (
 from bls_models.match.request import MatchQuery
 from bls_models.match.variants import Variants
 from bls_models.product import json_bytes
-from bls_models.settings import Settings, cpu_count
-from bls_models.telemetry.metrics import NO_METRICS, Metrics
-from bls_models.telemetry.request_log import LogWriter
+from bls_models.services import Services
+from bls_models.settings import cpu_count
 from bls_models.vectors import FloatArray
 
 logger = logging.getLogger(__name__)
@@ -54,41 +50,24 @@ class ProductMatcher:
     """Answers match requests; a bad one in a batch fails alone.
 
     Args:
+        services: what it calls; the log takes ``match_log`` entries.
         store: the documents of products.
-        encoders: pictures and texts to vectors.
-        captions: where captions come from.
-        search: the index.
-        log: takes ``match_log`` entries.
-        bundle: sizes and whether it has a captioner.
-        settings: limits, weights and waits.
-        metrics: get outcomes and times.
         precisions: in which each engine computes, by model, for the details.
     """
 
     def __init__(
-        self,
-        store: Store,
-        encoders: Encoders,
-        captions: CaptionQueue,
-        search: Search,
-        log: LogWriter,
-        bundle: Bundle,
-        settings: Settings,
-        metrics: Metrics = NO_METRICS,
-        precisions: Mapping[str, str] | None = None,
+        self, services: Services, store: Store, precisions: Mapping[str, str] | None = None
     ) -> None:
-        self._metrics = metrics
+        bundle, settings = services.bundle, services.settings
+        self._services = services
+        self._metrics = services.metrics
         self._about_bundle = {
             "name": bundle.name,
             "fingerprint": bundle.fingerprint,
             "precisions": dict(precisions or {}),
         }
-        self._documents = ClientDocuments(store, settings.document_cache_bytes, metrics)
-        self._vectors = VectorCache(settings.vector_cache, metrics)
-        self._encoders = encoders
-        self._captions = captions
-        self._search = search
-        self._log = log
+        self._documents = ClientDocuments(store, settings.document_cache_bytes, services.metrics)
+        self._vectors = VectorCache(settings.vector_cache, services.metrics)
         self._bundle = bundle
         self._variants = Variants.from_settings(settings)
         self._default_min_scores = settings.default_min_scores
@@ -206,7 +185,7 @@ class ProductMatcher:
             confidence = self._bundle.require_captioner().min_confidence
             assert request.caption_pixels is not None
             request.pending = PendingCaption(
-                self._captions, request.caption_pixels, confidence, self._caption_seconds
+                self._services.captions, request.caption_pixels, confidence, self._caption_seconds
             )
         except CaptionerError as error:
             request.caption = failed_outcome(error)
@@ -220,7 +199,7 @@ class ProductMatcher:
         try:
             queries = self._encode(good)
             clock.lap("encode")
-            found, index_info = self._search(queries)
+            found, index_info = self._services.search(queries)
             for request, matches in zip(good, found, strict=True):
                 request.matches, request.index_info = matches, index_info
             clock.lap("search")
@@ -258,7 +237,7 @@ class ProductMatcher:
     ) -> tuple[FloatArray, FloatArray]:
         """Vectors of pictures (n, image_dim), each encoded once, and of texts (m, text_dim)."""
         new = {image.key: image.pixels for image in images if image.pixels is not None}
-        encoded, words = self._encoders.encode(list(new.values()), texts)
+        encoded, words = self._services.encoders.encode(list(new.values()), texts)
         fresh = dict(zip(new, encoded, strict=True))
         for key, vector in fresh.items():
             # A copy: the row would keep its whole batch in memory.
@@ -379,7 +358,7 @@ class ProductMatcher:
         now = datetime.now(UTC)
         # Answered probes would soon be most of the log.
         noted = [item for item in requests if not item.is_probe or item.error is not None]
-        self._log.write([match_log_entry(request, now) for request in noted])
+        self._services.log.write([match_log_entry(request, now) for request in noted])
 
     def _lacks_caption(self, request: MatchRequest) -> bool:
         """Whether a caption was wanted and failed; ``auto`` wants one where the bundle can."""

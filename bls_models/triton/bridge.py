@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,11 +66,6 @@ def set_up_logging(args: Mapping[str, str], settings: Settings) -> None:
     logging.getLogger().addHandler(handler)
     logging.getLogger("bls_models").setLevel(logging.INFO)
     log_uncaught()
-
-
-def repository_of(args: Mapping[str, str]) -> Path:
-    """The model repository, from the arguments of ``initialize``."""
-    return Path(args["model_repository"]).parent
 
 
 def parameters_of(request: Any) -> dict[str, Any]:

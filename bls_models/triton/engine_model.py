@@ -9,20 +9,14 @@ import numpy as np
 
 from bls_models.engines.cpu import CpuEngine
 from bls_models.engines.precisions import graph_on_cpu
-from bls_models.settings import Settings
 from bls_models.specs import ModelSpec
-from bls_models.triton.bridge import (
-    error_response,
-    repository_of,
-    response,
-    set_up_logging,
-    tensors_of,
-)
+from bls_models.triton.bridge import error_response, response, tensors_of
+from bls_models.triton.served_model import ServedModel
 
 logger = logging.getLogger(__name__)
 
 
-class EngineModel:
+class EngineModel(ServedModel):
     """Runs the requests that Triton batched as one batch of the graph.
 
     Attributes:
@@ -38,10 +32,9 @@ class EngineModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the graph."""
-        settings = Settings.from_environment()
-        set_up_logging(args, settings)
-        graph = graph_on_cpu(repository_of(args), self.spec.name, settings.cpu_precision)
-        threads = settings.engine_threads
+        super().initialize(args)
+        graph = graph_on_cpu(self.repository, self.spec.name, self.settings.cpu_precision)
+        threads = self.settings.engine_threads
         if not threads and graph.is_file():
             threads = int(graph.stat().st_size < self.one_thread_below)
         self._engine = CpuEngine(graph, self.spec, threads, self.split_rows)

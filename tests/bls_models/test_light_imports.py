@@ -11,9 +11,12 @@ from serving_support import ROOT
 # Only inside the backend's stub: they import what Triton alone provides.
 INSIDE_TRITON = (
     "bls_models.triton.bridge",
+    "bls_models.triton.client_services",
+    "bls_models.triton.database_model",
     "bls_models.triton.gpu_calls",
     "bls_models.triton.metrics",
     "bls_models.triton.engine_model",
+    "bls_models.triton.served_model",
 )
 
 SCRIPT = """

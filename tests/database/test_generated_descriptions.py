@@ -30,6 +30,7 @@ from bls_models.errors import CaptionerError, ImageError, RequestError
 from bls_models.images.preprocessing import Preprocess, prepare_pixels
 from bls_models.ingest.ingester import IngestRequest, IngestResult, Outcome, ProductIngester
 from bls_models.product import embedding_text
+from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
 from bls_models.vectors import vector_from_binary
@@ -57,13 +58,10 @@ class Shop:
         self.log = LogWriter(store.database[INGEST_LOG], settings)
         self.queue = CaptionQueue(self.captioner, 32, WAIT_SECONDS)
         self.ingester = ProductIngester(
+            Services(
+                bundle, settings, ContentEncoders(bundle), self.queue, nothing_found, self.log
+            ),
             journal_of(store, settings),
-            ContentEncoders(bundle),
-            self.queue,
-            nothing_found,
-            self.log,
-            bundle,
-            settings,
         )
 
     def run(self, *requests: IngestRequest) -> list[Outcome]:

@@ -48,10 +48,10 @@ from bls_models.errors import (
     RequestError,
 )
 from bls_models.images.preprocessing import Preprocess, prepare_pixels
-from bls_models.ingest.descriptions import Describer
 from bls_models.ingest.ingester import IngestRequest, IngestResult, Outcome, ProductIngester
 from bls_models.ingest.upsert_item import Upsert
 from bls_models.ingest.upserter import Upserter
+from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
 from bls_models.vectors import FloatArray, vector_from_binary
@@ -339,8 +339,10 @@ class LyingStore(Store):
 
 
 def upserter_of(store: Store, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> Upserter:
-    describer = Describer(CaptionQueue(PixelCaptioner(), 32, 1.0), bundle, 1.0)
-    return Upserter(journal_of(store, settings), ContentEncoders(), describer, bundle, settings)
+    captions = CaptionQueue(PixelCaptioner(), 32, 1.0)
+    no_log: Any = None
+    services = Services(bundle, settings, ContentEncoders(), captions, nothing_found, no_log)
+    return Upserter(services, journal_of(store, settings))
 
 
 def test_a_product_changed_in_between_is_read_again_and_then_written(
@@ -439,13 +441,8 @@ def test_where_an_engine_fails_nothing_is_stored_and_all_are_told(
 ) -> None:
     captions = CaptionQueue(PixelCaptioner(), 32, 1.0)
     ingester = ProductIngester(
+        Services(SMALL_BUNDLE, settings, FailingEncoders(), captions, nothing_found, log),
         journal_of(store, settings),
-        FailingEncoders(),
-        captions,
-        nothing_found,
-        log,
-        SMALL_BUNDLE,
-        settings,
     )
     outcomes = ingester.run(
         [upsert(RED, picture(1)), upsert({**RED, "product_id": "cup"}), request("get")]

@@ -6,43 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from bls_models.bundle import Bundle
 from bls_models.captions.captioner import Caption, Captioner
 from bls_models.engines.gpu_arrays import cupy_for
 from bls_models.errors import CaptionerError
-from bls_models.settings import Settings
 from bls_models.specs import IMAGE_CAPTIONER
-from bls_models.triton.bridge import (
-    call_captioner,
-    error_response,
-    repository_of,
-    response,
-    set_up_logging,
-    tensors_of,
-)
+from bls_models.triton.bridge import call_captioner, error_response, response, tensors_of
 from bls_models.triton.gpu_calls import GpuCaptionEngines
+from bls_models.triton.served_model import ServedModel
 from bls_models.triton.timed_calls import TimedCalls
 from bls_models.triton.traces import traced
 
 
-class TritonPythonModel:
+class TritonPythonModel(ServedModel):
     """Served through the Python backend."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the tokenizer and the embedding table."""
-        settings = Settings.from_environment()
-        set_up_logging(args, settings)
-        repository = repository_of(args)
-        bundle = Bundle.read(repository)
-        if settings.caption_past_on_gpu:
+        super().initialize(args)
+        if self.settings.caption_past_on_gpu:
             cupy = cupy_for("PRODUCT_MATCH_CAPTION_PAST_ON_GPU")
             self._captioner = Captioner.from_repository(
-                GpuCaptionEngines(cupy), bundle, repository, cupy
+                GpuCaptionEngines(cupy), self.bundle, self.repository, cupy
             )
         else:
-            self._captioner = Captioner.from_repository(call_captioner, bundle, repository)
+            self._captioner = Captioner.from_repository(
+                call_captioner, self.bundle, self.repository
+            )
         # Nobody waits longer for a caption than an ingest does.
-        self._calls = TimedCalls(settings.ingest_caption_timeout_ms / 1e3)
+        self._calls = TimedCalls(self.settings.ingest_caption_timeout_ms / 1e3)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Caption the pictures of all requests together."""

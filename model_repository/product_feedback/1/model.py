@@ -7,32 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from bls_models.database.store import FEEDBACK, Document, connect
+from bls_models.database.store import FEEDBACK, Document
 from bls_models.errors import LogQueueError
 from bls_models.feedback.entries import RECORDED, feedback_entry, feedback_from_tensors
-from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_FEEDBACK
 from bls_models.telemetry.request_ids import request_id_from
-from bls_models.telemetry.request_log import LogWriter
-from bls_models.triton.bridge import (
-    error_response,
-    parameters_of,
-    response,
-    set_up_logging,
-    tensors_of,
-)
-from bls_models.triton.metrics import TritonMetrics
+from bls_models.triton.bridge import error_response, parameters_of, response, tensors_of
+from bls_models.triton.database_model import DatabaseModel
 
 
-class TritonPythonModel:
+class TritonPythonModel(DatabaseModel):
     """Served through the Python backend, one instance."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect to the log."""
-        settings = Settings.from_environment()
-        set_up_logging(args, settings)
-        self._metrics = TritonMetrics()
-        self._log = LogWriter(connect(settings)[FEEDBACK], settings, self._metrics)
+        super().initialize(args)
+        self._log = self.log_writer(FEEDBACK)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Record a batch; a bad request fails alone."""
@@ -49,11 +39,6 @@ class TritonPythonModel:
             _answer(item, request_id_from(request.request_id(), parameters_of(request)).value)
             for item, request in zip(read, requests, strict=True)
         ]
-
-    def finalize(self) -> None:
-        """Write what still waits."""
-        self._log.close()
-        self._metrics.close()
 
 
 def _read(request: Any, now: datetime) -> Document | Exception:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bls_models.bundle import Bundle
-from bls_models.database.store import Store, connect
+from bls_models.database.store import Store
 from bls_models.errors import IndexUnavailableError
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import ProductIndex
@@ -16,40 +15,31 @@ from bls_models.index.wire import operation_from_tensors, queries_from_tensors, 
 from bls_models.product import json_bytes
 from bls_models.replication.follower import IndexFollower
 from bls_models.replication.sync_check import SyncCheck
-from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX, REPAIR
-from bls_models.triton.bridge import (
-    error_response,
-    late_reply,
-    repository_of,
-    response,
-    set_up_logging,
-    tensors_of,
-)
-from bls_models.triton.metrics import TritonMetrics
+from bls_models.triton.bridge import error_response, late_reply, response, tensors_of
+from bls_models.triton.database_model import DatabaseModel
 
 # A large catalogue goes on loading after this, and searches answer 503 until it is there.
 LOAD_WAIT_SECONDS = 30.0
 
 
-class TritonPythonModel:
+class TritonPythonModel(DatabaseModel):
     """Served through the Python backend, one instance."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the index from the database and start following it."""
-        settings = Settings.from_environment()
-        set_up_logging(args, settings)
-        bundle = Bundle.read(repository_of(args))
-        store = Store(connect(settings), settings.log_days)
+        super().initialize(args)
+        store = Store(self.database, self.settings.log_days)
         self._index = ProductIndex(
-            bundle.image_dim,
-            bundle.text_dim,
-            settings.max_filter_bytes,
-            IndexOptions.of(settings),
+            self.bundle.image_dim,
+            self.bundle.text_dim,
+            self.settings.max_filter_bytes,
+            IndexOptions.of(self.settings),
         )
-        self._metrics = TritonMetrics()
-        self._follower = IndexFollower(self._index, store, bundle, settings, self._metrics)
+        self._follower = IndexFollower(self._index, store, self.bundle, self.settings, self.metrics)
         self._check = SyncCheck(self._index, store, self._follower)
+        for close in (self._index.close, self._follower.stop, self._check.close):
+            self.closing.callback(close)
         self._follower.start(LOAD_WAIT_SECONDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -85,13 +75,6 @@ class TritonPythonModel:
                 send(_response([], self._follower.info() | {"sync_check": outcome}))
 
         self._check.start(operation == REPAIR, reply)
-
-    def finalize(self) -> None:
-        """Stop following the database."""
-        self._check.close()
-        self._follower.stop()
-        self._index.close()
-        self._metrics.close()
 
 
 def _response(matches: list[list[IndexMatch]], about: dict[str, Any]) -> Any:

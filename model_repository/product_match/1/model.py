@@ -6,68 +6,43 @@ from typing import Any
 
 import numpy as np
 
-from bls_models.bundle import Bundle
-from bls_models.captions.queue import CaptionQueue
-from bls_models.database.store import MATCH_LOG, Store, connect
-from bls_models.engines.encoders import Encoders
+from bls_models.database.store import MATCH_LOG, Store
 from bls_models.engines.precisions import served_precisions
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.probes import is_probe
 from bls_models.match.record import MatchRequest, Reply
 from bls_models.match.request import match_query_from_tensors
 from bls_models.product import json_bytes
-from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_MATCH
 from bls_models.telemetry.metrics import ENGINE_PRECISION
 from bls_models.telemetry.request_ids import request_id_from
-from bls_models.telemetry.request_log import LogWriter
 from bls_models.triton.bridge import (
-    ModelCalls,
-    call_captioner,
     error_response,
     late_reply,
     parameters_of,
-    repository_of,
     response,
-    set_up_logging,
     tensors_of,
 )
-from bls_models.triton.metrics import TritonMetrics
+from bls_models.triton.client_services import client_services
+from bls_models.triton.database_model import DatabaseModel
 from bls_models.triton.traces import traced
 
 
-class TritonPythonModel:
+class TritonPythonModel(DatabaseModel):
     """Served through the Python backend."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the parts."""
-        self._settings = Settings.from_environment()
-        set_up_logging(args, self._settings)
-        repository = repository_of(args)
-        bundle = Bundle.read(repository)
-        database = connect(self._settings)
-        self._metrics = TritonMetrics()
-        precisions = served_precisions(bundle, repository, self._settings)
+        super().initialize(args)
+        precisions = served_precisions(self.bundle, self.repository, self.settings)
         for engine, precision in precisions.items():
-            self._metrics.set(ENGINE_PRECISION, 1, engine, precision)
-        self._log = LogWriter(database[MATCH_LOG], self._settings, self._metrics)
-        self._captions = CaptionQueue(
-            call_captioner,
-            self._settings.caption_queue_size,
-            self._settings.caption_timeout_ms / 1e3,
+            self.metrics.set(ENGINE_PRECISION, 1, engine, precision)
+        services = client_services(
+            self, MATCH_LOG, self.settings.caption_queue_size, self.settings.caption_timeout_ms
         )
-        calls = ModelCalls(self._settings.call_timeout_ms / 1e3)
-        self._matcher = ProductMatcher(
-            Store(database, self._settings.log_days),
-            Encoders.from_repository(calls.engine, bundle, repository),
-            self._captions,
-            calls.search,
-            self._log,
-            bundle,
-            self._settings,
-            self._metrics,
-            precisions,
-        )
+        store = Store(self.database, self.settings.log_days)
+        self._matcher = ProductMatcher(services, store, precisions)
+        self.closing.callback(self._matcher.close)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer a batch of requests; those that wait for captions are answered later."""
@@ -83,18 +58,11 @@ class TritonPythonModel:
             name.value, defer=lambda: _deferred(request), header_request_id=name.header
         )
         try:
-            item.query = match_query_from_tensors(tensors_of(request), self._settings)
+            item.query = match_query_from_tensors(tensors_of(request), self.settings)
             item.is_probe = is_probe(parameters, item.query)
         except Exception as error:
             item.error = error
         return item
-
-    def finalize(self) -> None:
-        """Answer what still waits and write the log entries."""
-        self._matcher.close()
-        self._captions.close()
-        self._log.close()
-        self._metrics.close()
 
 
 def _deferred(request: Any) -> Reply:

@@ -32,6 +32,7 @@ from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
+from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 
@@ -97,13 +98,15 @@ class Matching:
             self.settings.caption_timeout_ms / 1e3,
         )
         self.matcher = ProductMatcher(
+            Services(
+                bundle,
+                self.settings,
+                self.encoders,
+                self.queue,
+                self.search,
+                self.log,  # type: ignore[arg-type]
+            ),
             NoStore(),  # type: ignore[arg-type]
-            self.encoders,
-            self.queue,
-            self.search,
-            self.log,  # type: ignore[arg-type]
-            bundle,
-            self.settings,
         )
 
     def search(

@@ -20,6 +20,7 @@ from bls_models.index.view_scores import view_scores
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
+from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 
@@ -85,13 +86,15 @@ class Matching:
         self.settings = Settings(**settings)
         self.queries: list[IndexQuery] = []
         self.matcher = ProductMatcher(
+            Services(
+                bundle,
+                self.settings,
+                SharedEncoders(bundle),
+                CaptionQueue(no_caption_wanted, 1, 1.0),
+                self.search,
+                NoLog(),  # type: ignore[arg-type]
+            ),
             NoStore(),  # type: ignore[arg-type]
-            SharedEncoders(bundle),
-            CaptionQueue(no_caption_wanted, 1, 1.0),
-            self.search,
-            NoLog(),  # type: ignore[arg-type]
-            bundle,
-            self.settings,
         )
 
     def search(

@@ -14,6 +14,7 @@ from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
+from bls_models.services import Services
 from bls_models.settings import Settings
 
 BUNDLE = replace(SMALL_BUNDLE, min_scores={"image": 0.8, "both": 0.3})
@@ -30,13 +31,15 @@ class Shop:
         no_text = np.zeros((0, BUNDLE.text_dim), np.float32)
         index.upsert([IndexedProduct("mug", "w", {}, vector[None], no_text)])
         self.matcher = ProductMatcher(
+            Services(
+                BUNDLE,
+                self.settings,
+                ContentEncoders(BUNDLE),
+                CaptionQueue(lambda *_: pytest.fail("no caption was asked for"), 1, 1.0),
+                lambda queries: (index.search(queries), {"following": True}),
+                self,  # type: ignore[arg-type]
+            ),
             self,  # type: ignore[arg-type]
-            ContentEncoders(BUNDLE),
-            CaptionQueue(lambda *_: pytest.fail("no caption was asked for"), 1, 1.0),
-            lambda queries: (index.search(queries), {"following": True}),
-            self,  # type: ignore[arg-type]
-            BUNDLE,
-            self.settings,
         )
 
     def find_products(self, ids: list[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
+from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.telemetry.metrics import METRICS, MetricSpec
 
@@ -51,14 +52,16 @@ class Shop:
         index.upsert([IndexedProduct("mug", "w", {"category": "mug"}, vector[None], no_text)])
         self.settings = Settings()
         self.matcher = ProductMatcher(
+            Services(
+                SMALL_BUNDLE,
+                self.settings,
+                self.encoders,
+                CaptionQueue(no_caption_wanted, 1, 1.0),
+                lambda queries: (index.search(queries), {"following": True}),
+                self,  # type: ignore[arg-type]
+                self.metrics,
+            ),
             self,  # type: ignore[arg-type]
-            self.encoders,
-            CaptionQueue(no_caption_wanted, 1, 1.0),
-            lambda queries: (index.search(queries), {"following": True}),
-            self,  # type: ignore[arg-type]
-            SMALL_BUNDLE,
-            self.settings,
-            self.metrics,
         )
 
     def find_products(self, ids: list[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from bls_models.index.query import IndexQuery
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
+from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 
@@ -44,13 +45,15 @@ class Matching:
         self.index = ProductIndex(SMALL_BUNDLE.image_dim, SMALL_BUNDLE.text_dim, 1000)
         self.settings = Settings(vector_cache=cache)
         self.matcher = ProductMatcher(
+            Services(
+                SMALL_BUNDLE,
+                self.settings,
+                self.encoders,
+                CaptionQueue(no_caption_wanted, 1, 1.0),
+                self.search,
+                self,  # type: ignore[arg-type]
+            ),
             self,  # type: ignore[arg-type]
-            self.encoders,
-            CaptionQueue(no_caption_wanted, 1, 1.0),
-            self.search,
-            self,  # type: ignore[arg-type]
-            SMALL_BUNDLE,
-            self.settings,
         )
 
     def find_products(self, ids: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""What every ``model_repository/*/1/model.py`` begins and ends with."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+
+from bls_models.bundle import Bundle
+from bls_models.settings import Settings
+from bls_models.triton.bridge import set_up_logging
+
+
+class ServedModel:
+    """A model of the Python backend, with its settings and its log.
+
+    Attributes:
+        settings: from the environment.
+        repository: the model repository.
+        closing: what ``finalize`` closes, the last entry first.
+    """
+
+    settings: Settings
+    repository: Path
+    closing: ExitStack
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the settings and set up the log.
+
+        Args:
+            args: Triton's.
+
+        Raises:
+            SetupError: a setting cannot be used.
+        """
+        self.settings = Settings.from_environment()
+        set_up_logging(args, self.settings)
+        self.repository = Path(args["model_repository"]).parent
+        self.closing = ExitStack()
+
+    def finalize(self) -> None:
+        """Close what was opened."""
+        self.closing.close()
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """The bundle that the repository was built with.
+
+        Raises:
+            BundleError: none is built.
+        """
+        return Bundle.read(self.repository)
