@@ -1,6 +1,6 @@
 """The MongoDB collections: connection, indexes, and the operations that ingest and match need.
 
-Queries for people and reports are in ``bls_models.database.queries``.
+Questions to the request logs are in ``bls_models.database.queries``.
 """
 
 from __future__ import annotations
