@@ -22,7 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from bls_models.errors import ImageError
 from bls_models.images.part_limits import excess_of_parts
-from bls_models.images.preprocessing import Crop, Preprocess, check_crop, prepare_pixels
+from bls_models.images.preprocessing import Crop, Preprocess, prepare_pixels
 
 # The readers are called directly and not through ``Image.open``: that one would hand a JPEG with
 # a picture index to the MPO plugin, and warn at a process-wide pixel limit of its own.
@@ -155,18 +155,7 @@ def decode_image(
         )
     try:
         image = _open(kind, data)
-        width, height = image.size
-        if width * height > limits.max_pixels:
-            raise ImageError(
-                tensor,
-                f"{width} x {height} pixels",
-                f"at most {limits.max_pixels} pixels",
-                "Send a smaller picture.",
-            )
-        if max(width, height) > MAX_SIDE:
-            raise ImageError(
-                tensor, f"{width} x {height} pixels", f"at most {MAX_SIDE} pixels on a side"
-            )
+        _check_size(image.size, tensor, limits)
         if kind == "PNG":
             # Pillow's decoder skips the checksums of the pixel data, and a missing end.
             _open(kind, data).verify()
@@ -195,27 +184,23 @@ def decode_pixels(
     tensor: str,
     limits: ImageLimits,
     preprocess: Preprocess,
-    crop: Crop | None = None,
 ) -> tuple[npt.NDArray[np.uint8], bytes]:
     """All steps from a request's bytes to an engine's pixels.
 
     Args:
         value: see ``encoded_bytes``.
-        tensor: the input's name for messages; a crop at fault is ``crop of <tensor>``.
+        tensor: the input's name for messages.
         limits: the largest file and picture.
         preprocess: the square's side S and how to reach it.
-        crop: see ``prepare_pixels``.
 
     Returns:
         The pixels, (S, S, 3) uint8, and the encoded file's bytes.
 
     Raises:
-        ImageError: the image or the crop is not valid.
+        ImageError: the image is not valid.
     """
-    box = None if crop is None else check_crop(crop, f"crop of {tensor}")
     data = encoded_bytes(value, tensor, limits)
-    image = decode_image(data, tensor, limits, preprocess, box)
-    return prepare_pixels(image, preprocess, box), data
+    return prepare_pixels(decode_image(data, tensor, limits, preprocess), preprocess), data
 
 
 def _open(kind: str, data: bytes) -> ImageFile.ImageFile:
@@ -281,6 +266,15 @@ def _check_bytes(count: int, tensor: str, limits: ImageLimits) -> None:
             f"at most {limits.max_bytes} bytes",
             "Send a smaller or more strongly compressed file.",
         )
+
+
+def _check_size(size: tuple[int, int], tensor: str, limits: ImageLimits) -> None:
+    got = f"{size[0]} x {size[1]} pixels"
+    if size[0] * size[1] > limits.max_pixels:
+        expected = f"at most {limits.max_pixels} pixels"
+        raise ImageError(tensor, got, expected, "Send a smaller picture.")
+    if max(size) > MAX_SIDE:
+        raise ImageError(tensor, got, f"at most {MAX_SIDE} pixels on a side")
 
 
 def _unreadable(got: str, tensor: str) -> ImageError:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from bls_models.errors import BundleError, ImageError
 
-Crop = Sequence[float] | npt.NDArray[Any]
+# x0, y0, x1, y1, relative to the upright picture, as ``check_crop`` gives them.
+Crop = tuple[float, float, float, float]
 RESIZE_MODES = ("stretch", "pad", "center_crop")
 CROP_TOLERANCE = 1e-6
 
@@ -55,7 +56,7 @@ class Preprocess:
             )
 
     @property
-    def centre(self) -> tuple[float, float, float, float] | None:
+    def centre(self) -> Crop | None:
         """The part that is kept, as a crop; None: all."""
         if self.keep == 1:
             return None
@@ -72,7 +73,7 @@ def finest_preprocess(first: Preprocess, second: Preprocess | None) -> Preproces
     return Preprocess(size, "pad" if both_pad else "stretch", keep)
 
 
-def check_crop(crop: Crop, tensor: str) -> tuple[float, float, float, float]:
+def check_crop(crop: Sequence[float] | npt.NDArray[Any], tensor: str) -> Crop:
     """Validate a crop rectangle.
 
     Args:
@@ -101,30 +102,25 @@ def check_crop(crop: Crop, tensor: str) -> tuple[float, float, float, float]:
 
 
 def prepare_pixels(
-    image: Image.Image,
-    preprocess: Preprocess,
-    crop: Crop | None = None,
-    tensor: str = "crop",
+    image: Image.Image, preprocess: Preprocess, crop: Crop | None = None
 ) -> npt.NDArray[np.uint8]:
     """Crop and resize an image to what an engine takes.
 
     Args:
         image: an upright RGB image.
         preprocess: the square's side S and how to reach it.
-        crop: see ``check_crop``; None for the whole image. It is as if the picture had been
+        crop: from ``check_crop``; None for the whole image. It is as if the picture had been
             cropped before. At least one pixel is kept.
-        tensor: the crop's name for messages.
 
     Returns:
         (S, S, 3) uint8, RGB, C-contiguous.
 
     Raises:
-        ImageError: the crop is not valid.
+        ImageError: the crop has more pixels than Pillow takes.
     """
-    if crop is not None:
-        image = _cut(image, check_crop(crop, tensor), tensor)
-    if preprocess.centre is not None:
-        image = _cut(image, preprocess.centre, tensor)
+    for part in (crop, preprocess.centre):
+        if part is not None:
+            image = _cut(image, part)
     side = preprocess.size
     width, height = image.size
     if preprocess.resize == "pad":
@@ -144,7 +140,7 @@ def prepare_pixels(
     return np.array(square, np.uint8)  # (S, S, 3)
 
 
-def _cut(image: Image.Image, crop: tuple[float, ...], tensor: str) -> Image.Image:
+def _cut(image: Image.Image, crop: Crop) -> Image.Image:
     """The part of ``image`` within a checked crop, at least one pixel each way."""
     width, height = image.size
     left, top = min(round(crop[0] * width), width - 1), min(round(crop[1] * height), height - 1)
@@ -153,7 +149,7 @@ def _cut(image: Image.Image, crop: tuple[float, ...], tensor: str) -> Image.Imag
         return image.crop((left, top, right, bottom))
     # Pillow holds crops to its own limit, which only a very high ``max_pixels`` lets one reach.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _bad_crop(f"{right - left} x {bottom - top} pixels ({error})", tensor) from error
+        raise _bad_crop(f"{right - left} x {bottom - top} pixels ({error})", "crop") from error
 
 
 def _resize(
