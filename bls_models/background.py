@@ -55,7 +55,7 @@ class Background:
             seconds: longest wait; None: as long as it takes.
 
         Returns:
-            Whether it has ended, or never begun.
+            Whether it is not running any more, or never was.
         """
         with self.changed:
             self.stopping = True

@@ -13,6 +13,7 @@ from bls_models.errors import ProductError
 
 PRODUCT_ID = re.compile(r"[^\s\x00-\x1f\x7f/]{1,128}")
 ATTRIBUTE_KEY = re.compile(r"[A-Za-z0-9_]{1,64}")
+ATTRIBUTE_KEY_RULE = "keys of 1 to 64 letters, digits and underscores"
 CURRENCY = re.compile(r"[A-Z]{3}")
 
 # Longest value of each text field, in characters.
@@ -20,6 +21,8 @@ TEXT_FIELDS = {"name": 512, "description": 8192, "category": 128}
 REQUIRED_TEXT_FIELDS = ("name", "category")
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE_CHARACTERS = 512
+# Up to here every integer has a 64-bit float of its own, which filters compare.
+MAX_INTEGER = 2**53
 
 # Written by the server: accepted and ignored on input, so that a document that was read can be
 # edited and sent back.
@@ -130,12 +133,10 @@ def _check_attributes(value: object) -> dict[str, str | float | bool]:
         )
     for key, item in value.items():
         if not ATTRIBUTE_KEY.fullmatch(key):
-            raise ProductError(
-                "product.attributes", f"key {key[:80]!r}", "keys of 1 to 64 of A-Z a-z 0-9 _"
-            )
+            raise ProductError("product.attributes", f"key {key[:80]!r}", ATTRIBUTE_KEY_RULE)
         good = (
             isinstance(item, bool)
-            or (isinstance(item, int | float) and abs(item) < 2**53)
+            or (isinstance(item, int | float) and abs(item) < MAX_INTEGER)
             or (isinstance(item, str) and len(item) <= MAX_ATTRIBUTE_CHARACTERS)
         )
         if not good:

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
 
 from bls_models.errors import RequestError
+from bls_models.specs import ModelSpec
+from bls_models.vectors import Arrays
 
 
-def without_batch_dimension(
-    name: str, array: npt.NDArray[Any], dims: Sequence[int]
-) -> npt.NDArray[Any]:
-    """A tensor of one query, (1, ...) as Triton hands it over, without the leading 1.
+def inputs_from_tensors(model: ModelSpec, tensors: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of one query by name, those that were sent.
+
+    Args:
+        model: whose inputs they are.
+        tensors: (1, ...) each, as Triton hands them over.
+
+    Returns:
+        The tensors without the leading 1.
 
     Raises:
         RequestError: several queries in one request, or a wrong shape.
     """
+    return {
+        spec.name: _without_batch_dimension(spec.name, tensors[spec.name], spec.config_dims)
+        for spec in model.inputs
+        if spec.name in tensors
+    }
+
+
+def _without_batch_dimension(
+    name: str, array: npt.NDArray[Any], dims: Sequence[int]
+) -> npt.NDArray[Any]:
     expected = f"[1, {', '.join('n' if dim == -1 else str(dim) for dim in dims)}]"
     good = array.ndim == len(dims) + 1 and all(
         wanted in (-1, size) for wanted, size in zip(dims, array.shape[1:], strict=True)
@@ -32,9 +49,7 @@ def without_batch_dimension(
     return array.reshape(array.shape[1:])
 
 
-def choice(
-    inputs: Mapping[str, npt.NDArray[Any]], name: str, default: str, allowed: Sequence[str]
-) -> str:
+def choice(inputs: Arrays, name: str, default: str, allowed: Sequence[str]) -> str:
     """One of some words, in a tensor of one element without a batch dimension.
 
     Raises:

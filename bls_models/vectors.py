@@ -1,12 +1,25 @@
-"""Vectors as BSON: the binary vector subtype, float32."""
+"""The types of arrays that packages hand to each other, and vectors as BSON.
+
+A vector is stored in BSON's binary vector subtype, float32.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from bson.binary import Binary, BinaryVectorDtype
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+LongArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+# Of pictures: (..., S, S, 3), RGB.
+Pixels = npt.NDArray[np.uint8]
+# Tensors by name.
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 # dtype and padding stand before the numbers (BSON binary vector specification).
 HEADER_BYTES = 2

@@ -19,12 +19,10 @@ from bls_models.bundle import (
 from bls_models.engines.encoders import Caller
 from bls_models.errors import CaptionerError, RequestError
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION
+from bls_models.vectors import BoolArray, FloatArray, LongArray, Pixels
 
 # The past grows by this many slots at a time.
 PAST_BLOCK = 32
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Captioner:
             arrays,
         )
 
-    def caption(self, pixels: npt.NDArray[np.uint8]) -> list[Caption]:
+    def caption(self, pixels: Pixels) -> list[Caption]:
         """Caption pictures.
 
         Args:
@@ -112,7 +110,7 @@ class Captioner:
             captions += self._caption_batch(pixels[start : start + CAPTION_VISION.max_batch_size])
         return captions
 
-    def _caption_batch(self, pixels: npt.NDArray[np.uint8]) -> list[Caption]:
+    def _caption_batch(self, pixels: Pixels) -> list[Caption]:
         bundle = self._bundle
         visual = self._call(CAPTION_VISION, {"image": pixels})["visual_tokens"]
         prompt = np.repeat(self._embeddings_of(self._prompt)[None], len(pixels), axis=0)
@@ -142,7 +140,7 @@ class Captioner:
             for ids, values in zip(tokens, log_probabilities, strict=True)
         ]
 
-    def _embeddings_of(self, tokens: IntArray) -> FloatArray:
+    def _embeddings_of(self, tokens: LongArray) -> FloatArray:
         """Rows of the table, (len(tokens), H)."""
         return self._embeddings[tokens].astype(np.float32)
 
@@ -204,12 +202,12 @@ class _DecoderState:
         self._past[:, :, :, self._length : end, :] = new_kv
         self._length = end
 
-    def keep(self, rows: npt.NDArray[np.bool_]) -> None:
+    def keep(self, rows: BoolArray) -> None:
         """Drop the rows that have ended."""
         self._past = self._past[self._arrays.asarray(rows)]
 
 
-def _log_softmax_at(logits: FloatArray, chosen: IntArray) -> npt.NDArray[np.float64]:
+def _log_softmax_at(logits: FloatArray, chosen: LongArray) -> npt.NDArray[np.float64]:
     """Log-probability of the chosen token of each row (B,)."""
     values = logits.astype(np.float64)
     values -= values.max(axis=1, keepdims=True)

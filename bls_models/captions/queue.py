@@ -9,18 +9,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bls_models.background import Background
 from bls_models.engines.encoders import Caller
 from bls_models.errors import CaptionerBusyError, CaptionerError
 from bls_models.specs import IMAGE_CAPTIONER
+from bls_models.vectors import Pixels
 
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class CaptionQueue:
     """Pictures that wait for captions, and a thread that asks for all of them at once.
 
     There is one call at a time. While it runs others gather, and Triton batches the calls of
-    several queues. A call that never returns costs nothing but this thread.
+    several queues. A call that never returns holds up this thread only.
 
     Args:
         call: runs ``image_captioner``.

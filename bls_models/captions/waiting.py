@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from bls_models.background import Background
-from bls_models.captions.queue import CaptionQueue, GeneratedCaption, Pixels
+from bls_models.captions.queue import CaptionQueue, GeneratedCaption
 from bls_models.errors import CaptionerBusyError, CaptionerError
 from bls_models.specs import CAPTION_MODES
+from bls_models.vectors import Pixels
 
 _, AUTO, ALWAYS = CAPTION_MODES
 
@@ -111,7 +112,7 @@ class PendingCaption:
             caption = self.future.result()
         except CaptionerError as error:
             return failed_outcome(error, milliseconds)
-        # No words are no caption, however sure of it the model is.
+        # An empty text is no caption, whatever its confidence.
         sure = bool(caption.text) and caption.confidence >= self._min_confidence
         return CaptionOutcome(
             OK if sure else LOW_CONFIDENCE,

@@ -123,7 +123,7 @@ class WriteJournal:
                 has passed.
         """
         if intent.pictures:
-            # First: whoever replaces a product from here on sees to its pictures itself.
+            # First, because a write that replaces a product from here on holds its pictures itself.
             self.pictures.release(intent.intent_id, intent.pictures)
         current = self.store.find_products(
             intent.product_ids, ("write_id", "images.sha256")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +13,7 @@ from bls_models.engines.precisions import graph_on_cpu, int8_support
 from bls_models.errors import BundleError
 from bls_models.settings import cpu_count
 from bls_models.specs import ModelSpec
-
-Arrays = Mapping[str, npt.NDArray[Any]]
+from bls_models.vectors import Arrays
 
 
 class CpuEngine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
@@ -15,9 +15,7 @@ from tokenizers import Tokenizer
 from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.errors import EncoderError
 from bls_models.specs import IMAGE_ENCODER, TEXT_ENCODER, ModelSpec
-from bls_models.vectors import FloatArray
-
-Arrays = Mapping[str, npt.NDArray[Any]]
+from bls_models.vectors import Arrays, FloatArray, Pixels
 
 
 class Caller(Protocol):
@@ -48,7 +46,7 @@ class Encoders:
         return cls(call, bundle, Tokenizer.from_file(str(repository / TOKENIZER_FILE)))
 
     def encode(
-        self, pixels: Sequence[npt.NDArray[np.uint8]], texts: Sequence[str]
+        self, pixels: Sequence[Pixels], texts: Sequence[str]
     ) -> tuple[FloatArray, FloatArray]:
         """Encode pictures and texts, both engines at the same time.
 
@@ -69,7 +67,7 @@ class Encoders:
             return self.encode_images(pixels), text_side.result()
         return self.encode_images(pixels), self.encode_texts(texts)
 
-    def encode_images(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> FloatArray:
+    def encode_images(self, pixels: Sequence[Pixels]) -> FloatArray:
         """Pictures (S, S, 3) UINT8 to vectors (n, image_dim)."""
         vectors = [np.zeros((0, self._bundle.image_dim), np.float32)]
         for start in range(0, len(pixels), IMAGE_ENCODER.max_batch_size):

@@ -5,19 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-import numpy.typing as npt
 
 from bls_models.database.store import Document
 from bls_models.errors import RequestError
 from bls_models.product import PRODUCT_ID
-from bls_models.request_tensors import choice, without_batch_dimension
+from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.specs import FEEDBACK_EVENTS, PRODUCT_FEEDBACK
 from bls_models.telemetry.request_ids import REQUEST_ID
+from bls_models.vectors import Arrays
 
 RECORDED = "recorded"
 
@@ -37,16 +34,13 @@ class Feedback:
     event: str
 
 
-def feedback_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> Feedback:
+def feedback_from_tensors(tensors: Arrays) -> Feedback:
     """Read a request's tensors, which carry a batch dimension of 1.
 
     Raises:
         RequestError: an input cannot be used; the message names it.
     """
-    inputs = {
-        spec.name: without_batch_dimension(spec.name, tensors[spec.name], spec.config_dims)
-        for spec in PRODUCT_FEEDBACK.inputs
-    }
+    inputs = inputs_from_tensors(PRODUCT_FEEDBACK, tensors)
     return Feedback(
         request_id=_matching(
             inputs,
@@ -73,9 +67,7 @@ def feedback_entry(feedback: Feedback, now: datetime) -> Document:
     }
 
 
-def _matching(
-    inputs: Mapping[str, npt.NDArray[Any]], name: str, pattern: re.Pattern[str], expected: str
-) -> str:
+def _matching(inputs: Arrays, name: str, pattern: re.Pattern[str], expected: str) -> str:
     value = bytes(inputs[name][0]).decode(errors="replace")
     if not pattern.fullmatch(value):
         raise RequestError(name, repr(value)[:80], expected)

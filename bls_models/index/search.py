@@ -1,8 +1,8 @@
 """Searches the product index as it was at one moment, without a lock.
 
-Products are scored exactly, always. Which ones are scored depends on the catalogue: all of them
-(or all that a filter leaves) where that is quick enough, and those that approximate lists propose
-where it is not.
+Scores are always exact. Which products are scored depends on the catalogue: all of them (or all
+that a filter leaves) where that is quick enough, and those that approximate lists propose where it
+is not.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bls_models.index.query import IndexMatch, IndexQuery
-from bls_models.index.storage.frozen_rows import NONE, BoolArray, FrozenRows, IntArray
-from bls_models.vectors import FloatArray
+from bls_models.index.storage.frozen_rows import NONE, FrozenRows
+from bls_models.vectors import BoolArray, FloatArray, IntArray, LongArray
 
 # Cosines that differ by less are equal: they round differently in different sums.
 SCORE_DECIMALS = 6
@@ -56,7 +56,7 @@ class FrozenIndex:
     images: FrozenRows
     texts: FrozenRows
     ids: Sequence[str]
-    versions: npt.NDArray[np.int64]
+    versions: LongArray
     slot_count: int
     exact_rows: int
 

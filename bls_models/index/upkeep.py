@@ -18,9 +18,10 @@ import numpy as np
 from bls_models.background import Background
 from bls_models.index.lists.candidates import TRAINING_ROWS_PER_LIST, CandidateIndex, list_count
 from bls_models.index.lists.device import FaissDevice
-from bls_models.index.storage.frozen_rows import FrozenRows, IntArray
+from bls_models.index.storage.frozen_rows import FrozenRows
 from bls_models.index.storage.readers import Readers
 from bls_models.index.storage.rows import VectorRows
+from bls_models.vectors import IntArray
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,8 @@
 """A product's score from the cosines of its views.
 
-The best view alone is easily a chance likeness; a product whose other views agree should win. So
-the distances ``1 - cos`` of all views are averaged by a power mean that the least dominates:
+The best view alone may be similar by chance, so a product whose other views agree should rank
+higher. The distances ``1 - cos`` of all views are averaged by a power mean, in which the least
+dominates:
 ``1 - mean((1 - cos) ** -power) ** (-1 / power)``. It can be read as a cosine: it lies between the
 mean of the views and the best of them, one view gives its own cosine, and a picture that is one of
 the views gives 1. As no product scores above its best view, what lists of single views promise
@@ -15,7 +16,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from bls_models.vectors import FloatArray
+from bls_models.vectors import FloatArray, IntArray
 
 # docs/quality.md compares others.
 POWER = 8.0
@@ -31,7 +32,7 @@ LEAST_DISTANCE = 1e-9
 
 def view_scores(
     cosines: FloatArray,
-    owners: npt.NDArray[np.int32],
+    owners: IntArray,
     count: int,
     powers: Powers = POWER,
 ) -> FloatArray:

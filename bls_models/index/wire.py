@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,14 @@ import numpy.typing as npt
 from bls_models.errors import RequestError
 from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
-
-Arrays = dict[str, npt.NDArray[Any]]
+from bls_models.vectors import Arrays
 
 SEARCH_TENSORS = tuple(spec.name for spec in PRODUCT_INDEX.inputs if spec.name != "operation")
 
 
-def tensors_from_queries(queries: Sequence[IndexQuery]) -> Arrays:
+def tensors_from_queries(queries: Sequence[IndexQuery]) -> dict[str, npt.NDArray[Any]]:
     """Queries as the inputs of ``product_index``; ``*_owner`` names each vector's query."""
-    tensors: Arrays = {}
+    tensors: dict[str, npt.NDArray[Any]] = {}
     for kind, vectors, weights in (
         ("image", [q.image_vectors for q in queries], [q.image_weights for q in queries]),
         ("text", [q.text_vectors for q in queries], [q.text_weights for q in queries]),
@@ -36,7 +35,7 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> Arrays:
     return tensors
 
 
-def operation_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
+def operation_from_tensors(tensors: Arrays) -> str:
     """One of ``INDEX_OPERATIONS``; empty for a search.
 
     Raises:
@@ -51,7 +50,7 @@ def operation_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     return operation
 
 
-def queries_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> list[IndexQuery]:
+def queries_from_tensors(tensors: Arrays) -> list[IndexQuery]:
     """The inverse of ``tensors_from_queries``.
 
     Raises:
@@ -80,7 +79,9 @@ def queries_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> list[IndexQ
     return queries
 
 
-def tensors_from_matches(results: Sequence[Sequence[IndexMatch]]) -> Arrays:
+def tensors_from_matches(
+    results: Sequence[Sequence[IndexMatch]],
+) -> dict[str, npt.NDArray[Any]]:
     """Matches of each query as the outputs of ``product_index``, without ``index_info``."""
     flat = [match for matches in results for match in matches]
     return {
@@ -93,7 +94,7 @@ def tensors_from_matches(results: Sequence[Sequence[IndexMatch]]) -> Arrays:
     }
 
 
-def matches_from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> list[list[IndexMatch]]:
+def matches_from_tensors(tensors: Arrays) -> list[list[IndexMatch]]:
     """The inverse of ``tensors_from_matches``."""
     flat = [
         IndexMatch(

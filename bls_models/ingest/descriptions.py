@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import wait
 
 from bls_models.bundle import Bundle
-from bls_models.captions.queue import CaptionQueue, Pixels
+from bls_models.captions.queue import CaptionQueue
 from bls_models.captions.waiting import CaptionOutcome, PendingCaption, failed_outcome
 from bls_models.errors import CaptionerError
 from bls_models.images.preprocessing import Preprocess
+from bls_models.vectors import Pixels
 
 
 class Describer:

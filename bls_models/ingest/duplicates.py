@@ -1,8 +1,8 @@
 """Which stored products show the same pictures as one that was just written.
 
 A picture is an exact duplicate of another product's if the files are the same, and a near one if
-their vectors' cosine reaches a threshold. Both are told and neither is refused: shops do sell one
-thing under several ids.
+their vectors' cosine reaches a threshold. Both are reported and neither is refused, because shops
+do sell one thing under several ids.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class DuplicateFinder:
             # The product itself may be among them.
             top_k=MAX_DUPLICATES + 1,
             min_score=self._cosine,
-            # Pictures are compared, not products: other views of theirs are no argument.
+            # Single pictures are compared here, so the other views of a product do not count.
             view_power=BEST_VIEW,
         )
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-
-import numpy.typing as npt
 
 from bls_models.database.pictures import stored_hashes
 from bls_models.database.store import Document
@@ -24,11 +22,12 @@ from bls_models.product import (
     client_document,
     parse_product_json,
 )
-from bls_models.request_tensors import choice, without_batch_dimension
+from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.services import Services
 from bls_models.specs import DESCRIPTION_MODES, DUPLICATE_MODES, PRODUCT_INGEST
 from bls_models.telemetry.metrics import INGESTS
 from bls_models.telemetry.request_ids import RequestId
+from bls_models.vectors import Arrays
 
 OPERATIONS = ("upsert", "delete", "get", "reembed")
 NEVER, _ = DESCRIPTION_MODES
@@ -62,16 +61,10 @@ class IngestRequest:
     header_request_id: str = ""
 
 
-def ingest_request_from_tensors(
-    tensors: Mapping[str, npt.NDArray[Any]], name: RequestId
-) -> IngestRequest:
+def ingest_request_from_tensors(tensors: Arrays, name: RequestId) -> IngestRequest:
     """Read a request's tensors, which carry a batch dimension of 1."""
     try:
-        inputs = {
-            spec.name: without_batch_dimension(spec.name, tensors[spec.name], spec.config_dims)
-            for spec in PRODUCT_INGEST.inputs
-            if spec.name in tensors
-        }
+        inputs = inputs_from_tensors(PRODUCT_INGEST, tensors)
         caption = choice(inputs, "caption", NEVER, DESCRIPTION_MODES)
         duplicates = choice(inputs, "duplicates", REPORT, DUPLICATE_MODES)
     except RequestError as error:
@@ -145,7 +138,7 @@ class ProductIngester:
             outcomes = [error for _ in requests]
         milliseconds = round((time.perf_counter() - start) * 1e3, 3)
         for request, outcome in zip(requests, outcomes, strict=True):
-            # What clients send must not become names of series.
+            # Clients could otherwise make any number of series.
             operation = request.operation if request.operation in OPERATIONS else "unknown"
             self._metrics.add(INGESTS, 1, operation, _status(outcome))
         now = datetime.now(UTC)

@@ -102,7 +102,7 @@ class ProductMatcher:
             fail(requests, error)
         for request in requests:
             if request.error is not None and request.pending:
-                # Nobody will read it.
+                # Its answer is an error, so the caption is not needed.
                 request.pending.future.cancel()
         later = [item for item in requests if item.pending and item.error is None]
         self._conclude([item for item in requests if item not in later])
@@ -272,7 +272,7 @@ class ProductMatcher:
         # Only where text and image vectors can be compared.
         cross = np.float32(variant.cross_modal_weight if self._bundle.shared_space else 0.0)
         if cross and len(words):
-            # Only proportions count. Of the smallest floats, shares would be 0.
+            # Only the ratios of weights count, and shares of the smallest floats would be 0.
             largest = np.abs(np.append(image_weights, text_weights)).max()
             image_weights, text_weights = image_weights / largest, text_weights / largest
             images = np.concatenate([images, words])

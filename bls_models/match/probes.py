@@ -2,9 +2,10 @@
 
 A probe is a real match that goes through the whole pipeline. There is one every few seconds for
 each server, so those that are answered are left out of ``match_log``. A request counts as a probe
-only if it says so and asks for what the probe asks for: nobody hides another match from the log.
+only if it says so and asks for what the probe asks for, so no other match can be kept out of the
+log that way.
 
-Nothing here needs more than Python, for the probe starts often.
+Only Python's own modules are imported here, because the probe's process starts every few seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PICTURE = (
     "AElFTkSuQmCC"
 )
 TOP_K = 1
-# Grey is like nothing, and yet documents are to be read for it.
+# No product resembles a grey picture; at the least score one matches, and its document is read.
 MIN_SCORE = -1.0
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bls_models.captions.queue import Pixels
 from bls_models.captions.waiting import NOT_ASKED, CaptionOutcome, PendingCaption
 from bls_models.database.store import Document
 from bls_models.errors import RequestError
+from bls_models.images.preprocessing import Crop
 from bls_models.index.query import IndexMatch
-from bls_models.match.request import Crop, MatchQuery
+from bls_models.match.request import MatchQuery
 from bls_models.match.variants import DEFAULT, Variant
 from bls_models.telemetry.metrics import (
     CAPTIONS,
@@ -24,12 +24,12 @@ from bls_models.telemetry.metrics import (
     STAGE_SECONDS,
     Metrics,
 )
-from bls_models.vectors import FloatArray
+from bls_models.vectors import FloatArray, Pixels
 
 Reply = Callable[["MatchRequest"], None]
 
 
-# Compared by identity: two requests may carry the same, and arrays have no single truth.
+# Compared by identity: two requests may carry the same, and == of arrays is no single bool.
 @dataclass(eq=False)
 class QueryImage:
     """One picture of a request.

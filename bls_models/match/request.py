@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bls_models.captions.waiting import ALWAYS, AUTO
 from bls_models.errors import RequestError
-from bls_models.images.preprocessing import check_crop
+from bls_models.images.preprocessing import Crop, check_crop
 from bls_models.index.filters.language import parse_filter
-from bls_models.request_tensors import choice, without_batch_dimension
+from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.settings import Settings
 from bls_models.specs import CAPTION_MODES, PRODUCT_MATCH
-from bls_models.vectors import FloatArray
+from bls_models.vectors import Arrays, FloatArray
 
 DEFAULT_TOP_K = 5
 MAX_TOP_K = 100
 MAX_OFFSET = 10_000
-
-Crop = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -68,9 +63,7 @@ class MatchQuery:
         )
 
 
-def match_query_from_tensors(
-    tensors: Mapping[str, npt.NDArray[Any]], settings: Settings
-) -> MatchQuery:
+def match_query_from_tensors(tensors: Arrays, settings: Settings) -> MatchQuery:
     """Check a request's tensors.
 
     Args:
@@ -80,11 +73,7 @@ def match_query_from_tensors(
     Raises:
         RequestError: an input that cannot be answered; the message names it.
     """
-    inputs = {
-        spec.name: without_batch_dimension(spec.name, tensors[spec.name], spec.config_dims)
-        for spec in PRODUCT_MATCH.inputs
-        if spec.name in tensors
-    }
+    inputs = inputs_from_tensors(PRODUCT_MATCH, tensors)
     images = tuple(inputs.get("image", ()))
     texts = tuple(
         _text(value, f"text[{number}]", settings.max_text_bytes)
@@ -135,9 +124,7 @@ def _text(value: bytes, tensor: str, max_bytes: int) -> str:
     return text
 
 
-def _weights(
-    name: str, inputs: Mapping[str, npt.NDArray[Any]], what: str, count: int
-) -> FloatArray:
+def _weights(name: str, inputs: Arrays, what: str, count: int) -> FloatArray:
     weights = inputs.get(name)
     if weights is None:
         return np.ones(count, np.float32)
@@ -150,7 +137,7 @@ def _weights(
     return weights.astype(np.float32)
 
 
-def _crops(inputs: Mapping[str, npt.NDArray[Any]], count: int) -> tuple[Crop | None, ...]:
+def _crops(inputs: Arrays, count: int) -> tuple[Crop | None, ...]:
     crops = inputs.get("crop")
     if crops is None:
         return (None,) * count
@@ -161,9 +148,7 @@ def _crops(inputs: Mapping[str, npt.NDArray[Any]], count: int) -> tuple[Crop | N
     return tuple(check_crop(crop, f"crop[{number}]") for number, crop in enumerate(crops))
 
 
-def _integer(
-    inputs: Mapping[str, npt.NDArray[Any]], name: str, default: int, least: int, most: int
-) -> int:
+def _integer(inputs: Arrays, name: str, default: int, least: int, most: int) -> int:
     if name not in inputs:
         return default
     value = int(inputs[name][0])
@@ -172,7 +157,7 @@ def _integer(
     return value
 
 
-def _min_score(inputs: Mapping[str, npt.NDArray[Any]]) -> float | None:
+def _min_score(inputs: Arrays) -> float | None:
     if "min_score" not in inputs:
         return None
     value = float(inputs["min_score"][0])

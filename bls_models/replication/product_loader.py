@@ -258,7 +258,7 @@ class ProductLoader:
 
 
 def strange_key(product_id: object) -> str:
-    """What a product is called whose id is not a string, and that only a hand can have stored."""
+    """The name of a product whose id is not a string, as one that was stored by hand may be."""
     return f"{type(product_id).__name__} {product_id!r}"
 
 

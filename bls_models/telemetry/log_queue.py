@@ -1,9 +1,8 @@
 """A bounded queue of log entries on disk, which survives the process that filled it.
 
-SQLite keeps it, in a file of each process, so that no process waits for another one's lock. What
-is appended is in the kernel's hands when ``append`` returns: the death of the process, at any
-moment, loses nothing of it. A power cut may lose what came since the last checkpoint (a few
-seconds), and damages nothing.
+SQLite keeps it, in a file of each process, so that no process waits for another one's lock.
+``append`` returns when the kernel has the data, so nothing is lost when the process dies. A power
+cut may lose what came since the last checkpoint (a few seconds), and damages nothing.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ class LogQueue:
         self._lock_file = lock
         self._lock = threading.Lock()
         self._file = self._open(max_bytes)
-        # Checkpoints wait for the disk, so they have a connection of their own, and their own
-        # moment: never that of a request.
+        # Checkpoints wait for the disk, so they have a connection of their own and are not made
+        # within a request.
         self._checkpoints = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         (self.count,) = self._file.execute("SELECT count(*) FROM entries").fetchone()
 
@@ -98,7 +97,7 @@ class LogQueue:
             self._checkpoints.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def close(self) -> None:
-        """Leave the file, with what it holds, to whoever comes next."""
+        """Let another process open the file, with what it holds."""
         with self._lock:
             self._checkpoints.close()
             self._file.close()

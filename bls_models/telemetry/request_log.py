@@ -69,7 +69,7 @@ class LogWriter:
         self._thread = Background("log-writer", self._run)
         self._changed = self._thread.changed
         for reason in (FULL, REFUSED):
-            # Known from the start: of a counter that begins with a loss no alert sees the rise.
+            # Exported from the start, because alerts see a rise and no first value.
             metrics.add(LOG_DROPPED, 0, collection.name, reason)
         self._open()
         self._thread.start()
@@ -77,8 +77,8 @@ class LogWriter:
     def write(self, entries: list[Document]) -> int:
         """Put entries into the queue; never raises.
 
-        What cannot be queued is dropped, counted and reported: a request is answered without a
-        log rather than not at all.
+        What cannot be queued is dropped, counted and reported, and its request is answered all the
+        same.
 
         Args:
             entries: each gets an ``_id`` unless it has one.

@@ -30,8 +30,7 @@ from bls_models.specs import PRODUCT_INDEX, ModelSpec
 from bls_models.telemetry.log_lines import JsonHandler, TextFormatter, log_uncaught
 from bls_models.triton.timed_calls import TimedCalls
 from bls_models.triton.traces import call_arguments
-
-Arrays = Mapping[str, npt.NDArray[Any]]
+from bls_models.vectors import Arrays
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
-from bls_models.engines.cpu import Arrays, CpuEngine
+from bls_models.engines.cpu import CpuEngine
 from bls_models.engines.precisions import int8_support
 from bls_models.specs import ModelSpec
-from bls_models.vectors import FloatArray
+from bls_models.vectors import Arrays, FloatArray
 from builders.graphs.calibration import Feed
 from builders.graphs.onnx_runtime import literal_session
 

@@ -12,16 +12,12 @@ import numpy.typing as npt
 
 from bls_models.errors import ProductError
 from bls_models.index.filters.language import (
-    ATTRIBUTE_KEY,
     ATTRIBUTE_KINDS,
     ATTRIBUTE_PREFIX,
     COMPARISONS,
     FIELDS,
-    KEY_RULE,
-    MAX_INTEGER,
     PLAIN_FIELDS,
     And,
-    BoolArray,
     Node,
     Not,
     OneOf,
@@ -33,6 +29,8 @@ from bls_models.index.filters.language import (
 )
 from bls_models.index.growing_arrays import grown
 from bls_models.index.snapshot.files import SnapshotReader, SnapshotWriter
+from bls_models.product import ATTRIBUTE_KEY, ATTRIBUTE_KEY_RULE, MAX_INTEGER
+from bls_models.vectors import BoolArray
 
 
 class Columns:
@@ -319,7 +317,7 @@ def declared_values(fields: Mapping[str, object]) -> dict[str, Scalar]:
         raise ProductError("attributes", shown(attributes), "an object of keys and values")
     for key, value in attributes.items():
         if not (isinstance(key, str) and ATTRIBUTE_KEY.fullmatch(key)):
-            raise ProductError("attributes", f"the key {key!r:.80}", KEY_RULE)
+            raise ProductError("attributes", f"the key {key!r:.80}", ATTRIBUTE_KEY_RULE)
         found[ATTRIBUTE_PREFIX + key] = value
     values: dict[str, Scalar] = {}
     for name, value in found.items():

@@ -11,20 +11,16 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any, NoReturn, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
 from bls_models.errors import FilterError
+from bls_models.product import ATTRIBUTE_KEY, ATTRIBUTE_KEY_RULE, MAX_INTEGER
 
 Scalar: TypeAlias = str | float | bool
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 # Declared field -> the kinds of value it may hold.
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -37,8 +33,6 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 ATTRIBUTE_PREFIX = "attributes."
 ATTRIBUTE_KINDS = FIELDS["attributes.<key>"]
-ATTRIBUTE_KEY = re.compile(r"[A-Za-z0-9_]{1,64}")
-KEY_RULE = "keys of 1 to 64 letters, digits and underscores"
 PLAIN_FIELDS = tuple(name for name in FIELDS if not name.startswith(ATTRIBUTE_PREFIX))
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -54,8 +48,6 @@ OPERATORS = FIELD_OPERATORS + LOGICAL_OPERATORS
 MAX_DEPTH = 8
 MAX_LEAVES = 256
 MAX_LIST = 1000
-# Up to here every integer has a double of its own.
-MAX_INTEGER = 2**53
 
 
 @dataclass(frozen=True)
@@ -235,7 +227,7 @@ def _check_declared(name: str) -> None:
     if name.startswith(ATTRIBUTE_PREFIX):
         if ATTRIBUTE_KEY.fullmatch(name.removeprefix(ATTRIBUTE_PREFIX)):
             return
-        _refuse(f"the field {quoted}", f"{ATTRIBUTE_PREFIX}<key> with {KEY_RULE}")
+        _refuse(f"the field {quoted}", f"{ATTRIBUTE_PREFIX}<key> with {ATTRIBUTE_KEY_RULE}")
     key = name.rpartition(".")[2]
     close = difflib.get_close_matches(name[:64].lower(), PLAIN_FIELDS, 1, 0.75)
     if name == "attributes":

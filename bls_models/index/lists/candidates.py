@@ -18,12 +18,10 @@ import numpy.typing as npt
 from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.device import CPU, FaissDevice
 from bls_models.settings import cpu_count
-from bls_models.vectors import FloatArray
+from bls_models.vectors import BoolArray, FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 
-IntArray = npt.NDArray[np.int32]
-BoolArray = npt.NDArray[np.bool_]
 
 # List of a row that the index does not hold.
 NOT_HELD = -1

@@ -7,13 +7,9 @@ from typing import Any, Protocol
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from bls_models.errors import SetupError
-from bls_models.vectors import FloatArray
-
-BoolArray = npt.NDArray[np.bool_]
-RowIds = npt.NDArray[np.int64]
+from bls_models.vectors import BoolArray, FloatArray, LongArray
 
 # FAISS's limits on a GPU (GpuIndex: k and nprobe).
 MAX_GPU_SELECTION = 2048
@@ -29,7 +25,7 @@ class FaissDevice(Protocol):
     def placed(self, index: Any) -> Any:
         """The index as this device searches it: a copy, or itself."""
 
-    def add(self, placed: Any, vectors: FloatArray, ids: RowIds) -> None:
+    def add(self, placed: Any, vectors: FloatArray, ids: LongArray) -> None:
         """Follow an addition to the original index, if ``placed`` is a copy."""
 
     def search(
@@ -40,7 +36,7 @@ class FaissDevice(Protocol):
         count: int,
         probes: int,
         eligible: BoolArray | None,
-    ) -> tuple[FloatArray, RowIds]:
+    ) -> tuple[FloatArray, LongArray]:
         """Scores (n, count), descending, and row ids (n, count), -1 where there are no more."""
 
 
@@ -53,7 +49,7 @@ class CpuDevice:
         """The index itself."""
         return index
 
-    def add(self, placed: Any, vectors: FloatArray, ids: RowIds) -> None:
+    def add(self, placed: Any, vectors: FloatArray, ids: LongArray) -> None:
         """Nothing is left to do."""
 
     def search(
@@ -64,7 +60,7 @@ class CpuDevice:
         count: int,
         probes: int,
         eligible: BoolArray | None,
-    ) -> tuple[FloatArray, RowIds]:
+    ) -> tuple[FloatArray, LongArray]:
         """Look through the ``probes`` nearest lists."""
         # FAISS's own annotations are those of its C++ constructors, not of the Python ones.
         selectors: Any = faiss
@@ -115,7 +111,7 @@ class GpuDevice(CpuDevice):
         resources.setTempMemory(GPU_SCRATCH_BYTES)
         return _GpuCopy(resources, faiss.index_cpu_to_gpu(resources, 0, index))
 
-    def add(self, placed: Any, vectors: FloatArray, ids: RowIds) -> None:
+    def add(self, placed: Any, vectors: FloatArray, ids: LongArray) -> None:
         """Add to the copy as well."""
         placed.index.add_with_ids(vectors, ids)
 
@@ -127,7 +123,7 @@ class GpuDevice(CpuDevice):
         count: int,
         probes: int,
         eligible: BoolArray | None,
-    ) -> tuple[FloatArray, RowIds]:
+    ) -> tuple[FloatArray, LongArray]:
         """On the GPU, unless it cannot: a filter, or more candidates than a GPU selects."""
         if eligible is not None or max(count, probes) > MAX_GPU_SELECTION:
             return super().search(placed, index, queries, count, probes, eligible)

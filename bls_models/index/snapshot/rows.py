@@ -20,7 +20,7 @@ STEP_ROWS = 16_384
 def save_rows(snapshot: SnapshotWriter, kind: str, frozen: FrozenRows) -> dict[str, Any]:
     """Write the living vectors, their owners, and what the lists have learnt.
 
-    The codes in the lists are left out: they are made again from the vectors in no time.
+    The codes in the lists are left out: making them again from the vectors is quick.
 
     Returns:
         What ``restore_rows`` needs beside the files, JSON-compatible.

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from bls_models.index.lists.candidates import CandidateIndex
 from bls_models.index.view_scores import POWER, Powers, view_scores
 from bls_models.settings import cpu_count
-from bls_models.vectors import FloatArray
-
-IntArray = npt.NDArray[np.int32]
-BoolArray = npt.NDArray[np.bool_]
+from bls_models.vectors import BoolArray, FloatArray, IntArray
 
 # Owner of a row whose product was changed or deleted; the end of a chain of rows.
 NONE = -1

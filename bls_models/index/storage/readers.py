@@ -1,4 +1,4 @@
-"""When a number that was given back may be given out again."""
+"""When rows and slots that were given up may be used again: after their last reader."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ There is one copy of each vector. Rows of changed products are marked dead and g
 products when nobody can still read them, so nothing is ever moved.
 
 Small catalogues are scored as a whole. From a number of rows on, ``main`` proposes candidates; the
-rows that it does not know yet (``delta``) are scored one by one. ``RowUpkeep`` moves them over.
+rows that it does not know yet (``delta``) are scored one by one. ``IndexUpkeep`` moves them over.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.candidates import CandidateIndex
-from bls_models.index.storage.frozen_rows import BLOCK_BITS, BLOCK_ROWS, NONE, FrozenRows, IntArray
+from bls_models.index.storage.frozen_rows import BLOCK_BITS, BLOCK_ROWS, NONE, FrozenRows
 from bls_models.index.storage.readers import Readers
-from bls_models.vectors import FloatArray
+from bls_models.vectors import BoolArray, FloatArray, IntArray
 
 
 @dataclass
@@ -187,7 +187,7 @@ class VectorRows:
         self.stale.extend(rows[held].tolist())
         self._free.extend(rows[~held].tolist())
 
-    def _held(self, rows: IntArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _held(self, rows: IntArray) -> BoolArray:
         held = np.zeros(len(rows), np.bool_)
         for index in (self._main, self.building):
             if index is not None:

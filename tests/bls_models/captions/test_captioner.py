@@ -16,11 +16,12 @@ from serving_support import REPOSITORY, SAMPLE
 
 from bls_models.bundle import Bundle
 from bls_models.captions.captioner import Captioner
-from bls_models.engines.cpu import Arrays, CpuEngines
+from bls_models.engines.cpu import CpuEngines
 from bls_models.errors import CaptionerError, RequestError
 from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.images.preprocessing import Preprocess
 from bls_models.specs import CAPTION_DECODER, CAPTION_ENGINE_SPECS, CAPTION_VISION, ModelSpec
+from bls_models.vectors import Arrays
 
 LIMITS = ImageLimits(max_bytes=10_000_000, max_pixels=20_000_000)
 
