@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from product_match_client.calls import MatchOptions
 from product_match_client.client import AsyncProductMatchClient, ProductMatchClient
 from product_match_client.errors import (
     BadRequestError,
@@ -19,6 +20,7 @@ __all__ = [
     "ImageSource",
     "IngestResult",
     "Match",
+    "MatchOptions",
     "MatchResult",
     "ProductMatchClient",
     "ServerError",

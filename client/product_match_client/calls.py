@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,38 @@ Crop = Sequence[float]
 WHOLE_PICTURE = (0.0, 0.0, 1.0, 1.0)
 
 Result = TypeVar("Result")
+
+
+class MatchOptions(TypedDict, total=False):
+    """What a match may be told beside its images and texts.
+
+    Attributes:
+        image_weights: one for each image, any sign; negative pushes away. The server's default
+            is 1.
+        text_weights: one for each text, likewise.
+        crops: one for each image: (x0, y0, x1, y1), relative to the upright picture, or None for
+            the whole picture.
+        top_k: how many products, 1 to 100; the server's default is 5.
+        offset: how many of the best to skip, for paging.
+        filter: conditions on the products, in the part of MongoDB's query language that the
+            server knows, e.g. ``{"price": {"$lt": 50}}``.
+        min_score: leave out products whose score is lower. The server has a default for each kind
+            of query; -1 leaves out nothing.
+        caption: whether the server describes the first photo in words: ``never``, ``auto``
+            (photos without text) or ``always``. The server's default is ``auto``, and ``never``
+            answers soonest.
+        request_id: returned in the details and written to the server's match log.
+    """
+
+    image_weights: Sequence[float] | None
+    text_weights: Sequence[float] | None
+    crops: Sequence[Crop | None] | None
+    top_k: int | None
+    offset: int | None
+    filter: Mapping[str, Any] | None
+    min_score: float | None
+    caption: str | None
+    request_id: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +99,7 @@ def match_call(
     caption: str | None = None,
     request_id: str = "",
 ) -> Call[MatchResult]:
-    """The call behind `ProductMatchClient.match`, which documents the arguments.
+    """The call behind `ProductMatchClient.match`; `MatchOptions` documents the options.
 
     Counts and ranges are left to the server, whose messages say what would be right; only
     what cannot be put on the wire is refused here.

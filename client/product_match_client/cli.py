@@ -67,86 +67,53 @@ def build_parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     _add_connection_flags(shared)
 
-    match = commands.add_parser("match", parents=[shared], help="find products")
-    match.set_defaults(command=run_match)
-    match.add_argument("photo", nargs="*", help="a JPEG, PNG or WebP photo; several of one thing")
-    match.add_argument(
-        "--text", action="append", default=[], help="what it is, in words; repeatable"
-    )
-    match.add_argument(
-        "--image-weight",
-        action="append",
-        type=float,
-        metavar="W",
-        help="one for each photo, in order; negative pushes away (default: 1)",
-    )
-    match.add_argument(
-        "--text-weight",
-        action="append",
-        type=float,
-        metavar="W",
-        help="one for each text, in order; negative pushes away (default: 1)",
-    )
-    match.add_argument(
-        "--crop",
-        action="append",
-        type=crop_from_text,
-        metavar="X0,Y0,X1,Y1",
-        help="one for each photo, in order, from 0 to 1; 0,0,1,1 is the whole photo",
-    )
-    match.add_argument(
-        "--filter",
-        type=object_from_text,
-        metavar="JSON",
-        help="""conditions, e.g. '{"price": {"$lt": 50}}'""",
-    )
-    match.add_argument("--top-k", type=int, metavar="N", help="how many products (default: 5)")
-    match.add_argument("--offset", type=int, metavar="N", help="how many of the best to skip")
-    match.add_argument(
-        "--min-score",
-        type=float,
-        metavar="S",
-        help="leave out lower scores (default: the server's; -1 leaves out nothing)",
-    )
-    match.add_argument(
-        "--caption",
-        choices=CAPTION_MODES,
-        help="describe the first photo in words (default: auto, for photos without text)",
-    )
-    match.add_argument("--json", action="store_true", help="print the answer as JSON")
+    def command(name: str, run: Command, help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, parents=[shared], help=help)
+        made.set_defaults(command=run)
+        return made
 
-    add = commands.add_parser("add", parents=[shared], help="create or replace a product")
-    add.set_defaults(command=run_add)
-    add.add_argument(
-        "product", nargs="?", metavar="PRODUCT.json", help="the product's document; - reads stdin"
-    )
-    add.add_argument("--image", action="append", metavar="P", help="a picture; repeatable")
-    for flag in ("id", "name", "description", "category", "currency"):
-        add.add_argument(f"--{flag}", help=f"the product's {flag}, in place of a file")
-    add.add_argument("--price", type=price_argument, help="the product's price")
-    add.add_argument(
-        "--attribute",
-        action="append",
-        type=attribute_argument,
-        metavar="K=V",
-        help="numbers, true and false are read as such (a file can keep them text); repeatable",
-    )
-
-    add.add_argument(
-        "--caption",
-        choices=DESCRIPTION_MODES,
-        help="missing: describe the first picture where there is no description (default: never)",
-    )
-
-    remove = commands.add_parser("remove", parents=[shared], help="remove products")
-    remove.set_defaults(command=run_remove)
+    _add_match_flags(command("match", run_match, "find products"))
+    _add_product_flags(command("add", run_add, "create or replace a product"))
+    remove = command("remove", run_remove, "remove products")
     remove.add_argument("id", nargs="+", help="a product's id")
-
-    get = commands.add_parser("get", parents=[shared], help="show a product")
-    get.set_defaults(command=run_get)
+    get = command("get", run_get, "show a product")
     get.add_argument("id", help="the product's id")
     get.add_argument("--json", action="store_true", help="print the document as JSON")
     return parser
+
+
+def _add_match_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("photo", nargs="*", help="a JPEG, PNG or WebP photo; several of one thing")
+    add("--text", action="append", default=[], help="what it is, in words; repeatable")
+    add("--image-weight", action="append", type=float, metavar="W", help="one for each photo, in "
+        "order; negative pushes away (default: 1)")  # fmt: skip
+    add("--text-weight", action="append", type=float, metavar="W", help="one for each text, in "
+        "order; negative pushes away (default: 1)")  # fmt: skip
+    add("--crop", action="append", type=crop_from_text, metavar="X0,Y0,X1,Y1", help="one for each "
+        "photo, in order, from 0 to 1; 0,0,1,1 is the whole photo")  # fmt: skip
+    add("--filter", type=object_from_text, metavar="JSON",
+        help="""conditions, e.g. '{"price": {"$lt": 50}}'""")  # fmt: skip
+    add("--top-k", type=int, metavar="N", help="how many products (default: 5)")
+    add("--offset", type=int, metavar="N", help="how many of the best to skip")
+    add("--min-score", type=float, metavar="S", help="leave out lower scores (default: the "
+        "server's; -1 leaves out nothing)")  # fmt: skip
+    add("--caption", choices=CAPTION_MODES, help="describe the first photo in words (default: "
+        "auto, for photos without text)")  # fmt: skip
+    add("--json", action="store_true", help="print the answer as JSON")
+
+
+def _add_product_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("product", nargs="?", metavar="PRODUCT.json", help="the product's document; - reads stdin")
+    add("--image", action="append", metavar="P", help="a picture; repeatable")
+    for flag in ("id", "name", "description", "category", "currency"):
+        add(f"--{flag}", help=f"the product's {flag}, in place of a file")
+    add("--price", type=price_argument, help="the product's price")
+    add("--attribute", action="append", type=attribute_argument, metavar="K=V", help="numbers, "
+        "true and false are read as such (a file can keep them text); repeatable")  # fmt: skip
+    add("--caption", choices=DESCRIPTION_MODES, help="missing: describe the first picture where "
+        "there is no description (default: never)")  # fmt: skip
 
 
 def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
@@ -296,16 +263,11 @@ def price_argument(text: str) -> float:
 
 
 def _add_connection_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--url",
-        help=f"http(s):// or grpc(s)://host:port (default: $PRODUCT_MATCH_URL, else {DEFAULT_URL})",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        metavar="S",
-        help=f"seconds to wait (default: {DEFAULT_TIMEOUT_S:g})",
-    )
+    add = parser.add_argument
+    add("--url", help="http(s):// or grpc(s)://host:port (default: $PRODUCT_MATCH_URL, else "
+        f"{DEFAULT_URL})")  # fmt: skip
+    add("--timeout", type=float, metavar="S", help="seconds to wait (default: "
+        f"{DEFAULT_TIMEOUT_S:g})")  # fmt: skip
 
 
 def _product_from_file(name: str) -> dict[str, Any]:

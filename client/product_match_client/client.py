@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Unpack
 
 from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
 from product_match_client.calls import (
     Call,
-    Crop,
+    MatchOptions,
     Result,
     delete_call,
     feedback_call,
@@ -23,12 +22,7 @@ from product_match_client.endpoint import endpoint_from_url
 from product_match_client.errors import ClientError
 from product_match_client.images import ImageSource
 from product_match_client.results import IngestResult, MatchResult
-from product_match_client.transports import (
-    AsyncTransport,
-    BlockingTransport,
-    open_async,
-    open_blocking,
-)
+from product_match_client.transports import AsyncTransport, blocking_transport, open_async
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT_S = 30.0
@@ -59,20 +53,12 @@ class ProductMatchClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        endpoint = endpoint_from_url(url)
-        self._transport = BlockingTransport(
-            open_blocking(endpoint, timeout_s), endpoint, timeout_s, headers or {}
-        )
+        self._transport = blocking_transport(url, timeout_s, headers)
 
     def __enter__(self) -> ProductMatchClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -83,37 +69,14 @@ class ProductMatchClient:
         self,
         images: ImageSource | Iterable[ImageSource] = (),
         texts: str | Iterable[str] = (),
-        *,
-        image_weights: Sequence[float] | None = None,
-        text_weights: Sequence[float] | None = None,
-        crops: Sequence[Crop | None] | None = None,
-        top_k: int | None = None,
-        offset: int | None = None,
-        filter: Mapping[str, Any] | None = None,
-        min_score: float | None = None,
-        caption: str | None = None,
-        request_id: str = "",
+        **options: Unpack[MatchOptions],
     ) -> MatchResult:
         """Find the products that look and read like what is given.
 
         Args:
             images: photos of the thing, one or several, as JPEG, PNG or WebP.
             texts: descriptions of it, one or several. At least one image or text is needed.
-            image_weights: one for each image, any sign; negative pushes away. The server's
-                default is 1.
-            text_weights: one for each text, likewise.
-            crops: one for each image: (x0, y0, x1, y1), relative to the upright picture, or
-                None for the whole picture.
-            top_k: how many products, 1 to 100; the server's default is 5.
-            offset: how many of the best to skip, for paging.
-            filter: conditions on the products, in the part of MongoDB's query language that
-                the server knows, e.g. ``{"price": {"$lt": 50}}``.
-            min_score: leave out products whose score is lower. The server has a default for each
-                kind of query; -1 leaves out nothing.
-            caption: whether the server describes the first photo in words: ``never``, ``auto``
-                (photos without text) or ``always``. The server's default is ``auto``, and
-                ``never`` answers soonest.
-            request_id: returned in the details and written to the server's match log.
+            options: see `MatchOptions`.
 
         Returns:
             The matches, best first; there may be none.
@@ -123,21 +86,7 @@ class ProductMatchClient:
             ServiceUnavailableError: the service is away or too slow.
             ServerError: the server failed.
         """
-        return self._transport.send(
-            match_call(
-                images,
-                texts,
-                image_weights=image_weights,
-                text_weights=text_weights,
-                crops=crops,
-                top_k=top_k,
-                offset=offset,
-                filter=filter,
-                min_score=min_score,
-                caption=caption,
-                request_id=request_id,
-            )
-        )
+        return self._transport.send(match_call(images, texts, **options))
 
     def upsert(
         self,
@@ -247,12 +196,7 @@ class AsyncProductMatchClient:
     async def __aenter__(self) -> AsyncProductMatchClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
     @property
@@ -281,36 +225,13 @@ class AsyncProductMatchClient:
         self,
         images: ImageSource | Iterable[ImageSource] = (),
         texts: str | Iterable[str] = (),
-        *,
-        image_weights: Sequence[float] | None = None,
-        text_weights: Sequence[float] | None = None,
-        crops: Sequence[Crop | None] | None = None,
-        top_k: int | None = None,
-        offset: int | None = None,
-        filter: Mapping[str, Any] | None = None,
-        min_score: float | None = None,
-        caption: str | None = None,
-        request_id: str = "",
+        **options: Unpack[MatchOptions],
     ) -> MatchResult:
         """Find the products that look and read like what is given.
 
         Arguments, result and errors are those of `ProductMatchClient.match`.
         """
-        return await self._send(
-            lambda: match_call(
-                images,
-                texts,
-                image_weights=image_weights,
-                text_weights=text_weights,
-                crops=crops,
-                top_k=top_k,
-                offset=offset,
-                filter=filter,
-                min_score=min_score,
-                caption=caption,
-                request_id=request_id,
-            )
-        )
+        return await self._send(lambda: match_call(images, texts, **options))
 
     async def upsert(
         self,
@@ -342,9 +263,6 @@ class AsyncProductMatchClient:
     async def is_ready(self) -> bool:
         """Whether the server says that it answers; False also where it cannot be asked."""
         try:
-            for model in MODELS:
-                if not await self._transport.is_model_ready(model):
-                    return False
+            return all([await self._transport.is_model_ready(model) for model in MODELS])
         except ClientError:
             return False
-        return True

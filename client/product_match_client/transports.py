@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from bls_models.specs import ModelSpec
 from product_match_client.calls import Call, Result
-from product_match_client.endpoint import Endpoint
+from product_match_client.endpoint import Endpoint, endpoint_from_url
 from product_match_client.errors import (
     ServerError,
     error_from_connection,
@@ -222,6 +222,19 @@ class BlockingTransport(_Transport[BlockingTriton]):
     def close(self) -> None:
         """Close the connections."""
         self._connection.triton.close()
+
+
+def blocking_transport(
+    url: str, timeout_s: float, headers: Mapping[str, str] | None = None
+) -> BlockingTransport:
+    """A transport to a server; see `ProductMatchClient` for the arguments.
+
+    Raises:
+        BadRequestError: the url cannot be used.
+    """
+    endpoint = endpoint_from_url(url)
+    connection = open_blocking(endpoint, timeout_s)
+    return BlockingTransport(connection, endpoint, timeout_s, headers or {})
 
 
 class AsyncTransport(_Transport[AsyncTriton]):

@@ -14,8 +14,7 @@ from typing import TypeVar
 from loadtest.photos import with_serial
 from product_match_client import ClientError, IngestResult, MatchResult
 from product_match_client.calls import Call, delete_call, match_call, upsert_call
-from product_match_client.endpoint import endpoint_from_url
-from product_match_client.transports import BlockingTransport, open_blocking
+from product_match_client.transports import BlockingTransport, blocking_transport
 
 Result = TypeVar("Result", MatchResult, IngestResult)
 
@@ -134,9 +133,7 @@ class Traffic:
 
     @contextlib.contextmanager
     def _transport(self) -> Iterator[BlockingTransport]:
-        endpoint = endpoint_from_url(self._url)
-        transport = BlockingTransport(open_blocking(endpoint, TIMEOUT_S), endpoint, TIMEOUT_S, {})
-        with contextlib.closing(transport):
+        with contextlib.closing(blocking_transport(self._url, TIMEOUT_S)) as transport:
             yield transport
 
     def _match_on(self, choice: random.Random) -> None:
