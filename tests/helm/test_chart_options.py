@@ -269,6 +269,14 @@ def test_what_the_chart_switches_off_is_off_for_the_models(given: bool | str) ->
     assert (settings.default_min_scores, settings.caption_past_on_gpu) == (False, False)
 
 
+def test_a_large_number_reaches_the_models_as_it_was_written() -> None:
+    """Helm reads numbers as floats, and writes large ones with an exponent."""
+    numbers = {"PRODUCT_MATCH_MAX_IMAGE_BYTES": 20971520, "PRODUCT_MATCH_CAPTION_WEIGHT": 0.25}
+    told = environment(container(render(merged(MINIMAL, {"settings": numbers})), "triton"))
+    settings = Settings.from_environment({name: told[name] for name in numbers})
+    assert (settings.max_image_bytes, settings.caption_weight) == (20971520, 0.25)
+
+
 # --- logs and traces --------------------------------------------------------------------------
 
 

@@ -142,3 +142,8 @@ hostPath:
 emptyDir: { sizeLimit: {{ .sizeLimit }} }
 {{- end -}}
 {{- end -}}
+
+{{/* A setting as an environment variable has it. Helm reads numbers as floats, and would write large ones with an exponent. */}}
+{{- define "pm.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
