@@ -27,11 +27,9 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> dict[str, npt.NDArray
         tensors[f"{kind}_vector"] = np.concatenate(vectors)
         tensors[f"{kind}_vector_weight"] = np.concatenate(weights).astype(np.float32)
         tensors[f"{kind}_vector_owner"] = np.repeat(np.arange(len(queries), dtype=np.int32), counts)
-    tensors["top_k"] = np.array([query.top_k for query in queries], np.int32)
-    tensors["offset"] = np.array([query.offset for query in queries], np.int32)
-    tensors["min_score"] = np.array([query.min_score for query in queries], np.float32)
-    tensors["view_power"] = np.array([query.view_power for query in queries], np.float32)
-    tensors["filter"] = np.array([query.filter for query in queries], np.object_)
+    for name in ("top_k", "offset", "min_score", "view_power", "filter"):
+        dtype = PRODUCT_INDEX.input(name).numpy_dtype
+        tensors[name] = np.array([getattr(query, name) for query in queries], dtype)
     return tensors
 
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from bls_models.background import Background
 from bls_models.database.store import INDEX_FIELDS, Document, Store
@@ -20,6 +20,7 @@ from bls_models.errors import ConflictError, IndexUnavailableError, ProductError
 from bls_models.index.filters.columns import declared_values
 from bls_models.index.product_index import ProductIndex
 from bls_models.product import stored_revision
+from bls_models.replication.follower import IndexFollower
 from bls_models.replication.product_loader import LeftOut, strange_key
 
 logger = logging.getLogger(__name__)
@@ -43,24 +44,6 @@ MAX_LAG_SECONDS = 1.0
 CATCH_UP_SECONDS = 30.0
 REPAIR_SECONDS = 120.0
 CLOSE_SECONDS = 5.0
-
-
-class Follower(Protocol):
-    """What a check needs of ``bls_models.replication.follower.IndexFollower``."""
-
-    @property
-    def left_out(self) -> dict[str, LeftOut]:
-        """Stored products that are not searched."""
-        ...
-
-    @property
-    def lag_seconds(self) -> float:
-        """How far the index is behind the database."""
-        ...
-
-    def reread(self, product_ids: list[str], seconds: float) -> None:
-        """Have products read again."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -94,7 +77,7 @@ class SyncCheck:
         self,
         index: ProductIndex,
         store: Store,
-        follower: Follower,
+        follower: IndexFollower,
         lasting_seconds: float = LASTING_SECONDS,
     ) -> None:
         self._index = index

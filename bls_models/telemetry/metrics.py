@@ -7,7 +7,6 @@ elsewhere ``NO_METRICS``. Names follow Prometheus: base units, ``_total`` for wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -144,33 +143,17 @@ METRICS = (
 )
 
 
-class Metrics(Protocol):
-    """Where measurements go; labels are given in the order of the spec."""
+class Metrics:
+    """Where measurements go; these are dropped. Labels are given in the order of the spec."""
 
     def add(self, spec: MetricSpec, amount: float = 1.0, *labels: str) -> None:
         """Raise a counter or gauge; a gauge may go down too."""
-        ...
 
     def set(self, spec: MetricSpec, value: float, *labels: str) -> None:
         """Set a gauge."""
-        ...
 
     def observe(self, spec: MetricSpec, value: float, *labels: str) -> None:
         """Enter a value into a histogram."""
-        ...
 
 
-class _NoMetrics:
-    """Outside Triton nobody collects them."""
-
-    def add(self, spec: MetricSpec, amount: float = 1.0, *labels: str) -> None:
-        """See ``Metrics.add``."""
-
-    def set(self, spec: MetricSpec, value: float, *labels: str) -> None:
-        """See ``Metrics.set``."""
-
-    def observe(self, spec: MetricSpec, value: float, *labels: str) -> None:
-        """See ``Metrics.observe``."""
-
-
-NO_METRICS: Metrics = _NoMetrics()
+NO_METRICS = Metrics()

@@ -13,7 +13,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from bls_models.background import Background
-from bls_models.telemetry.metrics import HISTOGRAM_BUCKETS, MetricSpec
+from bls_models.telemetry.metrics import HISTOGRAM_BUCKETS, Metrics, MetricSpec
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ MAX_OBSERVATIONS = 10_000
 Key = tuple[MetricSpec, tuple[str, ...]]
 
 
-class TritonMetrics:
+class TritonMetrics(Metrics):
     """Gathers values and hands them to Triton once a second, from a thread of its own.
 
     Each update is a message between two processes, so sums are sent and not their parts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,13 +17,18 @@ MAX_GPU_SELECTION = 2048
 GPU_SCRATCH_BYTES = 256 * 2**20
 
 
-class FaissDevice(Protocol):
-    """Holds a copy of an inverted-list index where it searches."""
+class FaissDevice:
+    """Where an inverted-list index is searched: here the CPU, on the original index.
 
-    suffix: str
+    Attributes:
+        suffix: what it adds to the name of the kind of index.
+    """
+
+    suffix = ""
 
     def placed(self, index: Any) -> Any:
         """The index as this device searches it: a copy, or itself."""
+        return index
 
     def add(self, placed: Any, vectors: FloatArray, ids: LongArray) -> None:
         """Follow an addition to the original index, if ``placed`` is a copy."""
@@ -37,31 +42,19 @@ class FaissDevice(Protocol):
         probes: int,
         eligible: BoolArray | None,
     ) -> tuple[FloatArray, LongArray]:
-        """Scores (n, count), descending, and row ids (n, count), -1 where there are no more."""
+        """Look through the ``probes`` nearest lists.
 
+        Args:
+            placed: from ``placed``.
+            index: the original index.
+            queries: unit vectors (n, dim).
+            count: rows wanted a query.
+            probes: lists to look through.
+            eligible: (rows,) which rows may appear; None: all.
 
-class CpuDevice:
-    """The original index, where it is."""
-
-    suffix = ""
-
-    def placed(self, index: Any) -> Any:
-        """The index itself."""
-        return index
-
-    def add(self, placed: Any, vectors: FloatArray, ids: LongArray) -> None:
-        """Nothing is left to do."""
-
-    def search(
-        self,
-        placed: Any,
-        index: Any,
-        queries: FloatArray,
-        count: int,
-        probes: int,
-        eligible: BoolArray | None,
-    ) -> tuple[FloatArray, LongArray]:
-        """Look through the ``probes`` nearest lists."""
+        Returns:
+            Scores (n, count), descending, and row ids (n, count), -1 where there are no more.
+        """
         # FAISS's own annotations are those of its C++ constructors, not of the Python ones.
         selectors: Any = faiss
         parameters = selectors.SearchParametersIVF(nprobe=probes)
@@ -80,7 +73,7 @@ class _GpuCopy:
     index: Any
 
 
-class GpuDevice(CpuDevice):
+class GpuDevice(FaissDevice):
     """A copy on the first GPU; what it cannot do is done on the original.
 
     FAISS's GPU indexes cannot let go of rows, and those outside of cuVS builds do not heed a
@@ -133,7 +126,7 @@ class GpuDevice(CpuDevice):
         return scores, ids
 
 
-CPU = CpuDevice()
+CPU = FaissDevice()
 DEVICES = ("cpu", "gpu")
 
 
