@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from bls_models.bundle import Bundle
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.addresses import address_from_url
 from loadtest.baselines.running import BASELINES, baseline
-from loadtest.beside_captions import BesideCaptions
+from loadtest.beside_captions import BesideCaptions, CaptionStream
 from loadtest.caption_speed import caption_speeds, table_from_speeds
 from loadtest.match_wire import facts_from_answer, request_from_photo
 from loadtest.measurements import (
@@ -47,6 +46,7 @@ from loadtest.report import (
     table_from_summaries,
 )
 from loadtest.served import ServedContestant
+from loadtest.workers import Worker, own_process
 from local_server.temporary_stack import Stack, local_stack
 from reporting.reports import machine, write_report
 
@@ -150,9 +150,7 @@ def all_contestants(
         if "raw" in options.contestants:
             raw = raw_pipeline(options.repository, options.catalog, photos)
             contestants.append(running.enter_context(raw))
-        generator = running.enter_context(
-            ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        )
+        generator = running.enter_context(own_process())
         stack = (
             Stack(options.url, mongodb_uri=options.mongodb_uri)
             if options.url
@@ -231,8 +229,8 @@ def caption_report(
     console.print(table_from_speeds(speeds))
     clients = options.clients[0]
     rate = summaries[matches.name].throughput * CAPTION_SHARE
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as streamer:
-        beside = BesideCaptions(matches, matches.address, photos, rate, streamer)
+    with Worker(CaptionStream, matches.address, photos, rate) as stream:
+        beside = BesideCaptions(matches, stream)
         rounds = alternating_rounds(
             [matches, beside], clients, options.rounds, options.other_seconds, WARM_UP_SECONDS
         )

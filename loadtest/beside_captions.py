@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 
 from loadtest.http_load import Address, PacedLoad
 from loadtest.match_wire import request_from_photo
 from loadtest.measurements import Contestant, Measurement
 from loadtest.photos import Photo
+from loadtest.workers import Worker
 
-NAME = "beside_captions"
+
+class CaptionStream:
+    """Requests for captions at a fixed rate, while it is told to.
+
+    Args:
+        address: the server's host and port.
+        photos: what captions are asked for.
+        rate: requests a second.
+    """
+
+    def __init__(self, address: Address, photos: Sequence[Photo], rate: float) -> None:
+        self._address = address
+        self._requests = [request_from_photo(item.data, address, "always") for item in photos]
+        self._rate = rate
+
+    def start(self) -> None:
+        """Begin."""
+        self._load = PacedLoad(self._address, self._requests, self._rate)
+
+    def stop(self) -> int:
+        """End; see ``PacedLoad.close``."""
+        return self._load.close()
 
 
 class BesideCaptions:
@@ -18,27 +39,14 @@ class BesideCaptions:
 
     Args:
         matches: the contestant whose requests want no captions.
-        address: the server's host and port.
-        photos: what captions are asked for.
-        rate: caption requests a second.
-        streamer: the process that sends them.
+        stream: sends those that do.
     """
 
-    name = NAME
+    name = "beside_captions"
 
-    def __init__(
-        self,
-        matches: Contestant,
-        address: Address,
-        photos: Sequence[Photo],
-        rate: float,
-        streamer: ProcessPoolExecutor,
-    ) -> None:
+    def __init__(self, matches: Contestant, stream: Worker[CaptionStream]) -> None:
         self._matches = matches
-        self._address = address
-        self._requests = [request_from_photo(item.data, address, "always") for item in photos]
-        self._rate = rate
-        self._streamer = streamer
+        self._stream = stream
         self.captions = 0
 
     def first_matches(self) -> list[str]:
@@ -47,20 +55,8 @@ class BesideCaptions:
 
     def measure(self, clients: int, seconds: float) -> Measurement:
         """Load the matches; see ``loadtest.measurements.Contestant``."""
-        self._streamer.submit(_start, self._address, self._requests, self._rate).result()
+        self._stream.call(CaptionStream.start)
         try:
             return self._matches.measure(clients, seconds)
         finally:
-            self.captions += self._streamer.submit(_stop).result()
-
-
-# The one stream of the process that sends it.
-_streams: list[PacedLoad] = []
-
-
-def _start(address: Address, requests: Sequence[bytes], rate: float) -> None:
-    _streams.append(PacedLoad(address, requests, rate))
-
-
-def _stop() -> int:
-    return _streams.pop().close()
+            self.captions += self._stream.call(CaptionStream.stop)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_CAPTIONER
 from loadtest.measurements import LoadError
 from loadtest.photos import Photo
+from loadtest.workers import Worker
 
 BATCHES = (1, 8)
 WARM_UP_BATCHES = 3
@@ -117,8 +116,8 @@ def caption_speeds(
         LoadError: the server gives other captions, or a request fails.
     """
     pixels = _pixels(repository, photos)
-    with _plain_process(repository) as raw, contextlib.closing(_client(http_url)) as client:
-        expected = [raw.submit(_captions, item[np.newaxis]).result()[0] for item in pixels]
+    with Worker(RawCaptions, repository) as raw, contextlib.closing(_client(http_url)) as client:
+        expected = [raw.call(RawCaptions.captions, item[np.newaxis])[0] for item in pixels]
         texts = [_served(client, item[np.newaxis])[0] for item in pixels]
         same = sum(one == text for one, (text, _) in zip(texts, expected, strict=True))
         if same < MIN_AGREEMENT * len(texts):
@@ -132,8 +131,8 @@ def caption_speeds(
             batches = [pixels[at : at + size] for at in range(0, len(pixels) - size + 1, size)]
             ours, theirs = [], []
             for _ in range(rounds):
-                raw.submit(_run, batches[:WARM_UP_BATCHES], 0.2).result()
-                theirs.append(raw.submit(_run, batches, seconds).result())
+                raw.call(RawCaptions.run, batches[:WARM_UP_BATCHES], 0.2)
+                theirs.append(raw.call(RawCaptions.run, batches, seconds))
                 for batch in batches[:WARM_UP_BATCHES]:
                     _served(client, batch)
                 ours.append(_served_round(client, batches, seconds, tokens))
@@ -182,10 +181,7 @@ def _speed(ours: Sequence[CaptionRound], theirs: Sequence[CaptionRound]) -> Capt
 def _pixels(repository: Path, photos: Sequence[Photo]) -> Pixels:
     """What the captioner takes of each photo, (n, S, S, 3)."""
     captioner = Bundle.read(repository).require_captioner()
-    limits, preprocess = (
-        ImageLimits(10**8, 10**8),
-        captioner.preprocess,
-    )
+    limits, preprocess = ImageLimits(10**8, 10**8), captioner.preprocess
     return np.stack([decode_pixels(item.data, "photo", limits, preprocess)[0] for item in photos])
 
 
@@ -216,27 +212,3 @@ def _served_round(
         captions, count = captions + len(texts), count + sum(tokens.get(t, usual) for t in texts)
         number += 1
     return CaptionRound(captions, count, spent)
-
-
-@contextlib.contextmanager
-def _plain_process(repository: Path) -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), _load, (repository,)
-    ) as process:
-        yield process
-
-
-# The one loop of the process that ``_plain_process`` starts.
-_loaded: list[RawCaptions] = []
-
-
-def _load(repository: Path) -> None:
-    _loaded.append(RawCaptions(repository))
-
-
-def _captions(pixels: Pixels) -> list[tuple[str, int]]:
-    return _loaded[0].captions(pixels)
-
-
-def _run(batches: Sequence[Pixels], seconds: float) -> CaptionRound:
-    return _loaded[0].run(batches, seconds)

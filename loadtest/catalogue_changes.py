@@ -62,17 +62,16 @@ class Catalogue:
         fingerprint: the bundle's.
         images: vectors (n, image_dim) to choose from.
         texts: vectors (m, text_dim) to choose from.
-        seed: of the random choices.
     """
 
     def __init__(
-        self, store: Store, fingerprint: str, images: FloatArray, texts: FloatArray, seed: int = 0
+        self, store: Store, fingerprint: str, images: FloatArray, texts: FloatArray
     ) -> None:
         self._store = store
         self._fingerprint = fingerprint
         self._images = [binary_from_vector(vector) for vector in images]
         self._texts = [binary_from_vector(vector) for vector in texts]
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.default_rng(0)
         self._numbers = itertools.count(1)
         self._prefix = f"live-{uuid.uuid4().hex[:8]}"
         self._kinds = itertools.cycle(KINDS)

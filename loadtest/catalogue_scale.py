@@ -12,7 +12,6 @@ import json
 import logging
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,6 +28,7 @@ from bls_models.index.query import IndexQuery
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 from loadtest.options import add_catalog, exit_status, tool_parser
+from loadtest.processes import sampled
 from loadtest.synthetic_catalogue import (
     VIEWS_PER_PRODUCT,
     RealCatalogue,
@@ -105,7 +105,8 @@ def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None)
     some: list[IndexedProduct] = []
     fill_seconds = 0.0
     stride = max(1, views // VIEWS_PER_PRODUCT // QUERIES)
-    with MemoryWatch() as memory:
+    memory = MemoryWatch()
+    with sampled(memory.sample, 0.1):
         for block in catalogue.products(views, BLOCK):
             start = time.perf_counter()
             index.upsert(block)
@@ -181,30 +182,20 @@ def recall(index: ProductIndex, queries: Sequence[IndexQuery]) -> float:
 
 
 class MemoryWatch:
-    """How far this process's memory grows, looked at a few times a second."""
+    """How far this process's memory grows."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._begin = self._process.memory_info().rss
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
         self.peak = 0
 
     def grown(self) -> int:
         """Bytes more than at the start."""
         return int(self._process.memory_info().rss - self._begin)
 
-    def __enter__(self) -> MemoryWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.1):
-            self.peak = max(self.peak, self.grown())
+    def sample(self) -> None:
+        """Look at the memory now, for the peak."""
+        self.peak = max(self.peak, self.grown())
 
 
 def _copied(product: IndexedProduct) -> IndexedProduct:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from loadtest.measurements import LoadError
@@ -179,11 +180,8 @@ def run_load(
     # Each begins elsewhere, so that they do not all send the same at the same time.
     workers = [_Client(address, [*requests[at:], *requests[:at]], repeat_every) for at in starts]
     cpu_start, start = time.process_time(), time.perf_counter()
-    threads = [threading.Thread(target=item.run, args=(start + seconds,)) for item in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(lambda worker: worker.run(start + seconds), workers))
     elapsed = time.perf_counter() - start
     cpu_ms = (time.process_time() - cpu_start) * 1e3
     for worker in workers:

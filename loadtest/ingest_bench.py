@@ -45,7 +45,7 @@ from product_match_client import AsyncProductMatchClient
 from reporting.reports import machine, write_report
 from seed.importer import import_catalog
 from seed.records import CatalogRow
-from seed.rows import read_catalog
+from seed.rows import read_products
 
 QUALITIES = range(80, 96)
 ALONE = "alone"
@@ -85,7 +85,7 @@ def write_catalogue(folder: Path, sample: Path, rows: int, side: int, pictures: 
     Returns:
         Its JSONL file.
     """
-    originals = [row for row in read_catalog(sample) if isinstance(row, CatalogRow)]
+    originals = list(read_products(sample))
     (folder / "images").mkdir()
 
     def write(number: int) -> str:
@@ -233,7 +233,7 @@ def measured(options: argparse.Namespace, folder: Path, console: Console) -> dic
     path = write_catalogue(
         folder, options.sample, len(variants) * options.rows, options.side, options.pictures
     )
-    rows = [row for row in read_catalog(path) if isinstance(row, CatalogRow)]
+    rows = list(read_products(path))
     sizes = [item.stat().st_size for row in rows[:200] for item in row.images]
     alone = Alone(options.repository)
     alone.run(rows[:64])

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -46,11 +44,8 @@ from loadtest.measurements import Measurement, Summary, alternating_rounds, summ
 from loadtest.options import add_catalog, add_photo_side, exit_status, tool_parser
 from loadtest.photos import read_photos
 from loadtest.served import ServedContestant
-from loadtest.synthetic_catalogue import (
-    VIEWS_PER_PRODUCT,
-    SyntheticCatalogue,
-    real_catalogue,
-)
+from loadtest.synthetic_catalogue import VIEWS_PER_PRODUCT, SyntheticCatalogue, real_catalogue
+from loadtest.workers import Worker, own_process
 from local_server.running import connect_for_reports
 from local_server.sync_check import ask_for_check
 from local_server.temporary_stack import DATABASE, INDEX_SECONDS, SERVING, local_stack
@@ -68,10 +63,10 @@ class UnderChanges:
     Args:
         matches: the contestant that is loaded.
         rate: changes a second; 0: none.
-        writer: the process that makes them, after ``start_writer``.
+        writer: makes them.
     """
 
-    def __init__(self, matches: ServedContestant, rate: float, writer: ProcessPoolExecutor) -> None:
+    def __init__(self, matches: ServedContestant, rate: float, writer: Worker[Writer]) -> None:
         self.name = f"changes_{rate:g}"
         self.rate = rate
         self._matches = matches
@@ -87,11 +82,11 @@ class UnderChanges:
         if not self.rate:
             measured = self._matches.measure(clients, seconds)
             return replace(measured, cpu_ms={**measured.cpu_ms, CHANGES: 0.0})
-        self._writer.submit(_start, self.rate).result()
+        self._writer.call(Writer.start, self.rate)
         try:
             measured = self._matches.measure(clients, seconds)
         finally:
-            result: ChangesResult = self._writer.submit(_stop).result()
+            result = self._writer.call(Writer.stop)
         self.results.append(result)
         # Its share of the time that the matches took.
         cpu_ms = result.cpu_ms * measured.seconds / result.seconds
@@ -128,25 +123,44 @@ def index_sees(grpc_url: str, text_dim: int, image_dim: int) -> Sees:
     return sees
 
 
-# What the writing process has: its catalogue, the index, and the changes under way.
-_catalogue: list[tuple[Catalogue, Sees]] = []
-_under_way: list[PacedChanges] = []
+class Writer:
+    """Makes products, and changes them while it is told to.
 
+    Args:
+        uri: the database.
+        grpc_url: the server, whose index is asked for the changes.
+        bundle: the server's.
+        images: vectors (n, image_dim) to choose from.
+        texts: vectors (m, text_dim) to choose from.
+        products: how many there are to change.
+    """
 
-def _start_writer(
-    uri: str, grpc_url: str, bundle: Bundle, images: FloatArray, texts: FloatArray, products: int
-) -> None:
-    """Make the products that are to change."""
-    # As the server's, which inherits this environment.
-    settings = Settings.from_environment()
-    store = Store(connect_for_reports(uri, settings.database), settings.log_days)
-    catalogue = Catalogue(store, bundle.fingerprint, images, texts)
-    last = []
-    for start in range(0, products, ADD_AT_ONCE):
-        last = catalogue.add(min(ADD_AT_ONCE, products - start))
-    sees = index_sees(grpc_url, bundle.text_dim, bundle.image_dim)
-    _wait_until_seen(sees, last[-1])
-    _catalogue.append((catalogue, sees))
+    def __init__(
+        self,
+        uri: str,
+        grpc_url: str,
+        bundle: Bundle,
+        images: FloatArray,
+        texts: FloatArray,
+        products: int,
+    ) -> None:
+        # As the server's, which inherits this environment.
+        settings = Settings.from_environment()
+        store = Store(connect_for_reports(uri, settings.database), settings.log_days)
+        self._catalogue = Catalogue(store, bundle.fingerprint, images, texts)
+        last = []
+        for start in range(0, products, ADD_AT_ONCE):
+            last = self._catalogue.add(min(ADD_AT_ONCE, products - start))
+        self._sees = index_sees(grpc_url, bundle.text_dim, bundle.image_dim)
+        _wait_until_seen(self._sees, last[-1])
+
+    def start(self, rate: float) -> None:
+        """Begin with so many changes a second."""
+        self._changes = PacedChanges(self._catalogue, rate, self._sees)
+
+    def stop(self) -> ChangesResult:
+        """End the changes; see ``PacedChanges.close``."""
+        return self._changes.close()
 
 
 def _wait_until_seen(sees: Sees, change: Change) -> None:
@@ -155,15 +169,6 @@ def _wait_until_seen(sees: Sees, change: Change) -> None:
         if time.monotonic() > deadline:
             raise SetupError(f"the index did not take up {change.product_id} in time")
         time.sleep(PROBE_SECONDS)
-
-
-def _start(rate: float) -> None:
-    catalogue, sees = _catalogue[0]
-    _under_way.append(PacedChanges(catalogue, rate, sees))
-
-
-def _stop() -> ChangesResult:
-    return _under_way.pop().close()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,21 +220,12 @@ def measured(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     products = next(made_up.products(VECTORS * VIEWS_PER_PRODUCT, VECTORS))
     images = np.concatenate([item.image_vectors[:1] for item in products])
     texts = np.concatenate([item.text_vectors for item in products])
-    spawn = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as running:
-        generator = running.enter_context(ProcessPoolExecutor(1, spawn))
-        writer = running.enter_context(ProcessPoolExecutor(1, spawn))
+        generator = running.enter_context(own_process())
         stack = running.enter_context(local_stack(options.repository, options.catalog))
         console.print(f"writing {options.products} products that will change")
-        writer.submit(
-            _start_writer,
-            stack.mongodb_uri,
-            stack.grpc_url,
-            bundle,
-            images,
-            texts,
-            options.products,
-        ).result()
+        place = (stack.mongodb_uri, stack.grpc_url, bundle)
+        writer = running.enter_context(Worker(Writer, *place, images, texts, options.products))
         matches = product_match(PRODUCT_MATCH.name, stack, photos, generator)
         contestants = [UnderChanges(matches, rate, writer) for rate in options.rates]
         rounds = alternating_rounds(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import psutil
 
@@ -53,21 +53,29 @@ def peak_memory(trees: ProcessTrees) -> Iterator[dict[str, float]]:
         The largest value of each part in MB, complete when the block has ended.
     """
     peak: dict[str, float] = {}
-    done = threading.Event()
 
     def sample() -> None:
         for name, value in trees.memory_mb().items():
             peak[name] = max(value, peak.get(name, 0.0))
 
+    with sampled(sample, SAMPLE_SECONDS):
+        yield peak
+    sample()
+
+
+@contextlib.contextmanager
+def sampled(sample: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call ``sample`` once in so many seconds, in a thread, until the end of the block."""
+    done = threading.Event()
+
     def watch() -> None:
-        while not done.wait(SAMPLE_SECONDS):
+        while not done.wait(seconds):
             sample()
 
-    thread = threading.Thread(target=watch, name="peak-memory")
+    thread = threading.Thread(target=watch, name="samples", daemon=True)
     thread.start()
     try:
-        yield peak
+        yield
     finally:
         done.set()
         thread.join()
-        sample()

@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +30,13 @@ from bls_models.engines.precisions import graph_on_cpu
 from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
-from loadtest.baselines.parts import VectorSearch
+from loadtest.baselines.parts import VectorSearch, compiled_by_streams
 from loadtest.measurements import Measurement
 from loadtest.photos import Photo
 from loadtest.processes import ProcessTrees, peak_memory
+from loadtest.workers import Worker
 from local_server.temporary_stack import SERVING
-from seed.records import CatalogRow
-from seed.rows import read_catalog
+from seed.rows import read_products
 
 TOP_K = 5
 
@@ -55,36 +52,22 @@ class Pipeline:
 
     def __init__(self, repository: Path, catalog: Path, photos: Sequence[Photo]) -> None:
         import faiss
-        import openvino
-        from openvino import properties
 
         settings = Settings.from_environment()
         bundle = Bundle.read(repository)
         self._photos = photos
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = bundle.preprocess
-        # By the number of streams.
-        self._compiled = {
-            streams: openvino.Core().compile_model(
-                graph_on_cpu(repository, IMAGE_ENCODER.name),
-                "CPU",
-                {
-                    properties.num_streams: streams,
-                    properties.inference_num_threads: cpu_count(),
-                    properties.hint.inference_precision: openvino.Type.f32,
-                },
-            )
-            for streams in {1, cpu_count()}
-        }
+        graph = graph_on_cpu(repository, IMAGE_ENCODER.name)
+        self._compiled = compiled_by_streams(graph, cpu_count())
         # Searching a small index takes less than waking other threads for it.
         faiss.omp_set_num_threads(1)
         request = self._infer_request(1)
         vectors, owners = [], []
-        for row in read_catalog(catalog):
-            if isinstance(row, CatalogRow):
-                for path in row.images:
-                    vectors.append(self._encode(request, self._decode(path.read_bytes())))
-                    owners.append(row.product["product_id"])
+        for row in read_products(catalog):
+            for path in row.images:
+                vectors.append(self._encode(request, self._decode(path.read_bytes())))
+                owners.append(row.product["product_id"])
         self._search = VectorSearch(owners, np.concatenate(vectors))
 
     def _infer_request(self, clients: int) -> Any:
@@ -109,16 +92,11 @@ class Pipeline:
 
     def run(self, clients: int, seconds: float) -> Measurement:
         """Load the pipeline from ``clients`` threads of this process."""
-        latencies: list[list[float]] = [[] for _ in range(clients)]
         cpu_start, start = time.process_time(), time.perf_counter()
-        threads = [
-            threading.Thread(target=self._client, args=(number, clients, start + seconds, mine))
-            for number, mine in enumerate(latencies)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(clients) as pool:
+            latencies = list(
+                pool.map(lambda at: self._client(at, clients, start + seconds), range(clients))
+            )
         elapsed = time.perf_counter() - start
         return Measurement(
             latencies_ms=[value for mine in latencies for value in mine],
@@ -126,13 +104,15 @@ class Pipeline:
             cpu_ms={SERVING: (time.process_time() - cpu_start) * 1e3},
         )
 
-    def _client(self, number: int, clients: int, end: float, latencies: list[float]) -> None:
+    def _client(self, number: int, clients: int, end: float) -> list[float]:
+        latencies: list[float] = []
         request = self._infer_request(clients)
         while (begin := time.perf_counter()) < end:
             data = self._photos[number % len(self._photos)].data
             self._search(self._encode(request, self._decode(data)), TOP_K)
             latencies.append((time.perf_counter() - begin) * 1e3)
             number += clients
+        return latencies
 
 
 class RawPipeline:
@@ -143,41 +123,23 @@ class RawPipeline:
 
     name = "raw"
 
-    def __init__(self, process: ProcessPoolExecutor) -> None:
-        self._process = process
-        self._trees = ProcessTrees({SERVING: process.submit(os.getpid).result()})
+    def __init__(self, worker: Worker[Pipeline]) -> None:
+        self._worker = worker
+        self._trees = ProcessTrees({SERVING: worker.pid})
 
     def first_matches(self) -> list[str]:
         """The product found first for each photo."""
-        return self._process.submit(_first_matches).result()
+        return self._worker.call(Pipeline.first_matches)
 
     def measure(self, clients: int, seconds: float) -> Measurement:
         """Load it; see ``loadtest.measurements.Contestant``."""
         with peak_memory(self._trees) as memory:
-            measured = self._process.submit(_run, clients, seconds).result()
+            measured = self._worker.call(Pipeline.run, clients, seconds)
         return dataclasses.replace(measured, memory_mb=memory)
 
 
 @contextlib.contextmanager
 def raw_pipeline(repository: Path, catalog: Path, photos: Sequence[Photo]) -> Iterator[RawPipeline]:
     """Load the raw pipeline in a process of its own; see ``Pipeline`` for the arguments."""
-    with ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), _load, (repository, catalog, photos)
-    ) as process:
-        yield RawPipeline(process)
-
-
-# The one pipeline of the process that ``raw_pipeline`` starts.
-_loaded: list[Pipeline] = []
-
-
-def _load(repository: Path, catalog: Path, photos: Sequence[Photo]) -> None:
-    _loaded.append(Pipeline(repository, catalog, photos))
-
-
-def _first_matches() -> list[str]:
-    return _loaded[0].first_matches()
-
-
-def _run(clients: int, seconds: float) -> Measurement:
-    return _loaded[0].run(clients, seconds)
+    with Worker(Pipeline, repository, catalog, photos) as worker:
+        yield RawPipeline(worker)

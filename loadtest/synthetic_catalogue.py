@@ -27,8 +27,7 @@ from bls_models.product import embedding_text
 from bls_models.settings import Settings
 from bls_models.specs import ENCODER_SPECS
 from bls_models.vectors import FloatArray
-from seed.records import CatalogRow
-from seed.rows import read_catalog
+from seed.rows import read_products
 
 IntArray = npt.NDArray[np.int64]
 
@@ -77,15 +76,14 @@ class SyntheticCatalogue:
         self._views: FloatArray = apart * scale[real.owners][:, None]
         self._texts = _Space.of(real.texts, self._category)
 
-    def products(self, views: int, block: int, seed: int = 0) -> Iterator[list[IndexedProduct]]:
+    def products(self, views: int, block: int) -> Iterator[list[IndexedProduct]]:
         """Products with three views and one text each, in blocks.
 
         Args:
             views: views in all.
             block: products at a time.
-            seed: of the random numbers.
         """
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(0)
         total = -(-views // VIEWS_PER_PRODUCT)
         for start in range(0, total, block):
             count = min(block, total - start)
@@ -113,13 +111,13 @@ class SyntheticCatalogue:
             ]
 
     def queries_near(
-        self, products: Sequence[IndexedProduct], seed: int = 1
+        self, products: Sequence[IndexedProduct]
     ) -> list[tuple[FloatArray, FloatArray]]:
         """A new photo's and a new text's vector for each product, (1, image_dim), (1, text_dim).
 
         The photo is as far from the mean of the product's views as these are from each other.
         """
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(1)
         found = []
         for product in products:
             photo = product.image_vectors.mean(axis=0, keepdims=True)
@@ -196,9 +194,7 @@ def real_catalogue(repository: Path, catalog: Path) -> RealCatalogue:
     encoders = Encoders.from_repository(engines, bundle, repository)
     limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     preprocess = bundle.preprocess
-    rows = [
-        row for row in read_catalog(catalog) if isinstance(row, CatalogRow) and len(row.images) > 1
-    ]
+    rows = [row for row in read_products(catalog) if len(row.images) > 1]
     pixels = [
         decode_pixels(path.read_bytes(), str(path), limits, preprocess)[0]
         for row in rows

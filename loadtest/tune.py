@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import multiprocessing
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,14 +25,10 @@ from bls_models.bundle import Bundle
 from bls_models.settings import cpu_count
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.bench import product_match
-from loadtest.measurements import (
-    Contestant,
-    Summary,
-    alternating_rounds,
-    summary_from_rounds,
-)
+from loadtest.measurements import Contestant, Summary, alternating_rounds, summary_from_rounds
 from loadtest.options import exit_status
 from loadtest.photos import Photo, read_photos
+from loadtest.workers import own_process
 from local_server.options import PROJECT, read_options
 from local_server.temporary_stack import local_stack
 from local_server.tuning import Tuning, instance_count, tuned_repository, write_tuning
@@ -283,11 +278,7 @@ def tune(options: argparse.Namespace, console: Console) -> None:
     bundle = Bundle.read(options.repository)
     start = Choice(instance_count(options.repository, PRODUCT_MATCH.name))
     photos = read_photos(CATALOG / "queries", PHOTO_SIDE)
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(1, spawn) as generator,
-        Arena(options, console, photos, generator) as arena,
-    ):
+    with own_process() as generator, Arena(options, console, photos, generator) as arena:
         arena.start(start)
         best, trials = coordinate_descent(start, candidate_values(cpu_count()), arena.attempt)
     console.print(table_from_trials(options.clients, trials))

@@ -14,7 +14,7 @@ from rich.console import Console
 from bls_models.errors import SetupError
 from product_match_client import MatchResult, ProductMatchClient, ServiceUnavailableError
 from product_match_client.tables import print_matches
-from seed.rows import CatalogRow, read_catalog
+from seed.rows import read_products
 
 TOP_K = 5
 # A large index takes this long to load.
@@ -52,8 +52,8 @@ def query_photo(catalog: Path) -> Photo:
                     product = json.loads(line)
                     path = catalog / product["queries"][0]
                     return Photo(path, product["product_id"], held_out=True)
-    for row in read_catalog(catalog):
-        if isinstance(row, CatalogRow) and row.images:
+    for row in read_products(catalog):
+        if row.images:
             return Photo(row.images[0], row.product["product_id"], held_out=False)
     raise SetupError(f"no product of {catalog} has a picture; there is nothing to match with")
 

@@ -24,8 +24,7 @@ from product_match_client import (
     ServiceUnavailableError,
 )
 from seed.importer import ImportCounts, import_catalog
-from seed.records import CatalogRow
-from seed.rows import read_catalog
+from seed.rows import read_products
 
 # The parts whose CPU time and memory are told apart.
 SERVING = "serving"
@@ -109,9 +108,8 @@ def fill(url: str, catalog: Path) -> None:
 
 async def _import(url: str, catalog: Path) -> ImportCounts:
     # Products whose pictures are not there are no matter of the load.
-    rows = (row for row in read_catalog(catalog) if isinstance(row, CatalogRow))
     async with AsyncProductMatchClient(url, IMPORT_TIMEOUT_S) as client:
-        return await import_catalog(rows, client)
+        return await import_catalog(read_products(catalog), client)
 
 
 def wait_for_index(url: str, products: int, seconds: float = INDEX_SECONDS) -> None:

@@ -11,7 +11,7 @@ from seed.generic import read_csv_catalog, read_jsonl_catalog
 from seed.lines import csv_header, csv_records, jsonl_records
 from seed.records import CatalogRow, RowError
 
-__all__ = ["CatalogRow", "RowError", "count_rows", "read_catalog"]
+__all__ = ["CatalogRow", "RowError", "count_rows", "read_catalog", "read_products"]
 
 CATALOG_SUFFIXES = (".csv", ".jsonl")
 SUPPORTED = (
@@ -38,6 +38,15 @@ def read_catalog(path: Path) -> Iterator[CatalogRow | RowError]:
     if is_fashion_header(csv_header(file)[0]):
         return read_fashion(file)
     return read_csv_catalog(file)
+
+
+def read_products(path: Path) -> Iterator[CatalogRow]:
+    """The products of a catalogue, without the rows that cannot be read.
+
+    Raises:
+        SetupError: as `read_catalog`.
+    """
+    return (row for row in read_catalog(path) if isinstance(row, CatalogRow))
 
 
 def count_rows(path: Path) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import faiss
 import numpy as np
 import numpy.typing as npt
+import openvino
+from openvino import properties
 from pymongo.database import Database
 
 from bls_models.bundle import Bundle
@@ -84,6 +86,22 @@ class Parts:
             ImageError: it cannot be read.
         """
         return decode_pixels(data, "image", self._limits, self._preprocess)[0][np.newaxis]
+
+
+def compiled_by_streams(graph: Path, cpus: int) -> dict[int, Any]:
+    """A graph in OpenVINO, by the number of streams: one with all CPUs, and one for each CPU."""
+    return {
+        streams: openvino.Core().compile_model(
+            graph,
+            "CPU",
+            {
+                properties.num_streams: streams,
+                properties.inference_num_threads: cpus,
+                properties.hint.inference_precision: openvino.Type.f32,
+            },
+        )
+        for streams in {1, cpus}
+    }
 
 
 def answer_from_matches(

@@ -17,16 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import faiss
-import openvino
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-from openvino import properties
 from pymongo.collection import Collection
 
 from bls_models.database.store import Document
 from bls_models.errors import ImageError
 from bls_models.settings import cpu_count
-from loadtest.baselines.parts import DEFAULT_TOP_K, Match, Parts, answer_from_matches
+from loadtest.baselines.parts import (
+    DEFAULT_TOP_K,
+    Match,
+    Parts,
+    answer_from_matches,
+    compiled_by_streams,
+)
 
 CPUS_A_WORKER = 8
 # More than one, so that decoding fills the CPUs while other photos wait for a stream.
@@ -49,19 +53,7 @@ class Finder:
     def __init__(self, parts: Parts, cpus: int) -> None:
         self._parts = parts
         self._streams = cpus
-        # By the number of streams.
-        self._compiled = {
-            streams: openvino.Core().compile_model(
-                parts.graph,
-                "CPU",
-                {
-                    properties.num_streams: streams,
-                    properties.inference_num_threads: cpus,
-                    properties.hint.inference_precision: openvino.Type.f32,
-                },
-            )
-            for streams in {1, cpus}
-        }
+        self._compiled = compiled_by_streams(parts.graph, cpus)
         self._of_thread = threading.local()
         self._lock = threading.Lock()
         self._under_way = 0

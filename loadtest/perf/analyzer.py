@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bls_models.errors import SetupError
+from bls_models.files import atomic_write
 from bls_models.specs import IMAGE_ENCODER, PRODUCT_INDEX, PRODUCT_MATCH
 from loadtest.measurements import LoadError
 from local_server.triton import find_installation
@@ -183,12 +184,10 @@ def _download(folder: Path) -> None:
             f"failed: {download.stderr.strip()[-500:]}"
         )
     (wheel,) = folder.glob("tritonclient-*.whl")
-    partial = folder / f"{PROGRAM}.partial"
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(wheel) as archive, atomic_write(folder / PROGRAM) as stream:
         (member,) = (name for name in archive.namelist() if name.endswith(f"/bin/{PROGRAM}"))
-        partial.write_bytes(archive.read(member))
-    partial.chmod(0o755)
-    partial.rename(folder / PROGRAM)
+        stream.write(archive.read(member))
+        os.fchmod(stream.fileno(), 0o755)
     wheel.unlink()
 
 

@@ -21,19 +21,13 @@ from locust.env import Environment
 from bls_models.errors import ProductMatchError
 from loadtest.photos import read_any_photos
 from loadtest.traffic.budget import faults
-from loadtest.traffic.mix import (
-    DEFAULT_MIX,
-    DEFAULT_MIX_TEXT,
-    RequestMaker,
-    parse_mix,
-)
+from loadtest.traffic.mix import DEFAULT_MIX, DEFAULT_MIX_TEXT, RequestMaker, parse_mix
 from loadtest.traffic.shapes import SHAPES, users_at
 from local_server.options import PROJECT
 from product_match_client.endpoint import endpoint_from_url
 from product_match_client.errors import ClientError, ServerError
-from product_match_client.transports import BlockingTransport, open_blocking
-from seed.records import CatalogRow
-from seed.rows import read_catalog
+from product_match_client.transports import blocking_transport
+from seed.rows import read_products
 
 # gRPC's threads know nothing of gevent: without this one waiting user stops all others.
 grpc.experimental.gevent.init_gevent()
@@ -70,11 +64,7 @@ class Traffic:
 
     def __init__(self, environment: Environment) -> None:
         options = environment.parsed_options
-        products = [
-            row.product
-            for row in read_catalog(Path(options.catalog))
-            if isinstance(row, CatalogRow)
-        ]
+        products = [row.product for row in read_products(Path(options.catalog))]
         photos = read_any_photos(Path(options.photos), options.photo_side)
         mix = parse_mix(options.mix) if options.mix else DEFAULT_MIX
         self.maker = RequestMaker(photos, products, mix, seed=0)
@@ -133,10 +123,8 @@ class MatchUser(User):
 
     def on_start(self) -> None:
         """Connect."""
-        endpoint = endpoint_from_url(self.host or "")
-        self._protocol = endpoint.protocol
-        connection = open_blocking(endpoint, TIMEOUT_S)
-        self._transport = BlockingTransport(connection, endpoint, TIMEOUT_S, {})
+        self._protocol = endpoint_from_url(self.host or "").protocol
+        self._transport = blocking_transport(self.host or "", TIMEOUT_S)
 
     def on_stop(self) -> None:
         """Disconnect."""

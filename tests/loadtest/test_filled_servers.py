@@ -90,15 +90,13 @@ def test_faults_look_into_the_database_that_triton_uses(
 def test_changes_are_written_to_the_database_that_triton_uses(
     database: Database[Document], database_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_changes, "_catalogue", [])
     monkeypatch.setattr(live_changes, "index_sees", lambda *_: lambda *_: True)
     monkeypatch.setenv("PRODUCT_MATCH_DATABASE", database.name)
     images, texts = (
         unit(np.random.default_rng(seed).normal(size=(4, dim))) for seed, dim in ((1, 48), (2, 8))
     )
-    live_changes._start_writer(database_uri, "", SMALL_BUNDLE, images, texts, products=3)
-    ((catalogue, _),) = live_changes._catalogue
-    catalogue._store.products.database.client.close()
+    writer = live_changes.Writer(database_uri, "", SMALL_BUNDLE, images, texts, products=3)
+    writer._catalogue._store.products.database.client.close()
     assert database[PRODUCTS].count_documents({}) == 3
 
 
