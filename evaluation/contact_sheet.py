@@ -22,16 +22,15 @@ LIMITS = ImageLimits(max_bytes=256 * 1024 * 1024, max_pixels=200_000_000)
 
 
 def contact_sheet(
-    outcomes: Sequence[Outcome], pictures: Mapping[str, Sequence[Path]], rows: int = ROWS
+    outcomes: Sequence[Outcome], pictures: Mapping[str, Sequence[Path]]
 ) -> Image.Image:
     """Draw queries with their best five products, framed green (right) or red (wrong).
 
     Args:
-        outcomes: queries; ``rows`` of them, evenly chosen, are drawn, in two columns.
+        outcomes: queries; ``ROWS`` of them, evenly chosen, are drawn, in two columns.
         pictures: each product's pictures; the first is drawn.
-        rows: most queries.
     """
-    chosen = spread(outcomes, rows)
+    chosen = spread(outcomes, ROWS)
     columns = 2 if len(chosen) > 1 else 1
     lines = -(-len(chosen) // columns)
     width, height = (MATCHES + 1) * (TILE + GAP) + 2 * GAP, TILE + LABEL + GAP

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from bls_models.feedback.report import feedback_report, requests_with_feedback
 from local_server.feedback_queries import photos_by_hash, write_queries
 from local_server.log_tables import reports_database
 from local_server.options import Options
+from reporting.reports import write_report
 
 REPORT = Path("reports/feedback.json")
 
@@ -40,8 +40,7 @@ def show_feedback(
     with reports_database(options) as database, database_errors("reading feedback"):
         requests = requests_with_feedback(database)
     report = feedback_report(requests)
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(REPORT, report)
     if not report["days"]:
         console.print("There is no feedback yet: see product_feedback in docs/api.md.")
         return 0

@@ -274,10 +274,9 @@ def running_triton(
     state: Path,
     ports: Ports,
     settings: Mapping[str, str],
-    profile: str = CPU,
     flags: Sequence[str] = (),
 ) -> Iterator[TritonServer]:
-    """Run tritonserver with the models of the repository's bundle until the end of the block.
+    """Run tritonserver on the CPU, with the models of the bundle, until the end of the block.
 
     Models can be unloaded and loaded while it runs, through Triton's repository API.
 
@@ -286,7 +285,6 @@ def running_triton(
         state: folder for the backend directory and the log.
         ports: where to listen, on loopback only.
         settings: environment variables of ``bls_models.settings``.
-        profile: which ``configs/<profile>.pbtxt`` the engines use.
         flags: further flags of tritonserver.
 
     Raises:
@@ -300,13 +298,11 @@ def running_triton(
         running = TritonServer(
             [
                 str(installation.program),
-                *server_flags(
-                    paths / "models", paths / "backends", profile, prefix, ports, LOOPBACK
-                ),
+                *server_flags(paths / "models", paths / "backends", CPU, prefix, ports, LOOPBACK),
                 "--exit-timeout-secs=20",
                 *flags,
             ],
-            triton_environment(installation, settings, state, profile),
+            triton_environment(installation, settings, state, CPU),
             state / "logs" / "triton.log",
             ports,
             prefix,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bls_models.engines.precisions import int8_support
+from bls_models.files import atomic_write
 from bls_models.settings import cpu_count
 
 
@@ -23,12 +24,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_report(path: Path, report: Mapping[str, Any]) -> None:
+def write_report(path: Path, report: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a report as JSON, at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with atomic_write(path) as stream:
+        stream.write(f"{json.dumps(report, indent=2)}\n".encode())
 
 
 def _cpu_model() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bls_models.bundle import CAPTION_TOKENIZER_FILE, TOKEN_EMBEDDINGS_FILE, CaptionerBundle
+from bls_models.files import atomic_write
 from bls_models.images.preprocessing import Preprocess
 from bls_models.specs import CAPTION_DECODER, CAPTION_ENGINE_SPECS, CAPTION_VISION
 from builders.bundle.fingerprints import caption_fingerprint_of
@@ -75,10 +76,8 @@ class CaptionerBuild:
         tokenizer.parent.mkdir(parents=True, exist_ok=True)
         tokenizer.write_text(self._modules.tokenizer_json, encoding="utf-8")
         # A server may have the old file mapped into memory.
-        partial = embeddings.with_name(f"{embeddings.name}.partial")
-        with partial.open("wb") as stream:
+        with atomic_write(embeddings) as stream:
             np.save(stream, token_embeddings(self._modules))
-        partial.replace(embeddings)
         return [tokenizer, embeddings]
 
     def manifest(self) -> CaptionerBundle:

@@ -35,6 +35,7 @@ from builders.captioners.efficientnet import CaptionerCheckpoint, read_captioner
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from builders.graphs.calibration import pictures_of_folder
 from reporting.progress import Report, counted_lines, timed_lines
+from reporting.reports import write_report
 from seed.render.palette import HEX
 
 METRICS_FILE = "metrics.json"
@@ -59,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ProductMatchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    text = json.dumps(metrics, indent=2) + "\n"
-    (arguments.out / METRICS_FILE).write_text(text, encoding="utf-8")
+    write_report(arguments.out / METRICS_FILE, metrics)
     report(f"{arguments.out / METRICS_FILE} is written")
     return 0
 

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from bls_models.captions.captioner import Caption
 
+# Of a caption, its end included.
 MAX_NEW_TOKENS = 16
 
 
@@ -20,7 +21,6 @@ def greedy_captions(
     prompt_ids: list[int],
     image_token_id: int,
     stop_ids: list[int],
-    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> list[Caption]:
     """Caption a batch as ``bls_models.captions.captioner`` does, without a KV cache.
 
@@ -31,7 +31,6 @@ def greedy_captions(
         prompt_ids: see ``bls_models.bundle.CaptionerBundle``, like all that follows.
         image_token_id: in place of which ``visual`` goes.
         stop_ids: tokens that end a caption.
-        max_new_tokens: most tokens of a caption, its end included.
     """
     embed = language.get_input_embeddings()
     prompt = torch.tensor(prompt_ids)
@@ -41,7 +40,7 @@ def greedy_captions(
     alive = torch.ones(len(visual), dtype=torch.bool)
     tokens: list[list[int]] = [[] for _ in range(len(visual))]
     logs: list[list[float]] = [[] for _ in range(len(visual))]
-    for _ in range(max_new_tokens):
+    for _ in range(MAX_NEW_TOKENS):
         logits = language(inputs_embeds=embeds).logits[:, -1]
         best, chosen = torch.log_softmax(logits.double(), dim=1).max(dim=1)
         ends = torch.isin(chosen, stops)

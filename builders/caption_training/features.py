@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageEnhance
 
+from bls_models.files import atomic_write
 from bls_models.images.decoding import decode_image
 from bls_models.images.preprocessing import Preprocess, prepare_pixels
 from builders.caption_training.recolour import recoloured, targets
@@ -112,11 +113,8 @@ class FeatureCache:
         pixels = np.stack([prepare_pixels(item, self._preprocess) for item in images])
         with torch.inference_mode():
             features: Features = self._model(torch.from_numpy(pixels)).numpy().astype(np.float16)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        with atomic_write(path) as stream:
             np.savez(stream, features=features, captions=np.array(captions))
-        partial.replace(path)
         return Copies(features, tuple(captions))
 
 

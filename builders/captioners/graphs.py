@@ -189,8 +189,9 @@ def _past_dims(language: Any, slots: int = 1) -> tuple[int, int, int, int]:
     return planes, heads, slots, head_dim
 
 
-def _example_step(language: Any, batch: int = 2, past: int = 3, new: int = 5) -> Feed:
+def _example_step(language: Any) -> Feed:
     """Inputs to trace a step with; no size is 1, and no two free sizes are equal."""
+    batch, past, new = 2, 3, 5
     random = np.random.default_rng(0)
     positions = np.arange(past, past + new, dtype=np.int64)
     return {

@@ -21,6 +21,7 @@ from bls_models.errors import ProductMatchError
 from builders.catalogue import SAMPLE_CATALOGUE, CatalogueProduct, read_catalogue
 from builders.quality.caption_weight import CaptionedSearch, WeightReport
 from builders.quality.sets import products_from_grocery
+from reporting.reports import write_report
 
 PROJECT = Path(__file__).resolve().parents[2]
 WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -45,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"caption-weight: {error}\n")
         return 1
     console.print(_table(reports))
-    options.report.parent.mkdir(parents=True, exist_ok=True)
-    content = [asdict(report) for report in reports]
-    options.report.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_report(options.report, [asdict(report) for report in reports])
     console.print(f"written to {options.report}")
     return 0
 

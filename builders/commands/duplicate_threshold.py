@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from bls_models.specs import IMAGE_ENCODER
 from bls_models.vectors import FloatArray
 from builders.catalogue import read_catalogue
 from builders.quality.sets import listed_pictures
+from reporting.reports import write_report
 
 PROJECT = Path(__file__).resolve().parents[2]
 THRESHOLDS = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
@@ -174,8 +174,7 @@ def main(argv: Sequence[str]) -> int:
     except ProductMatchError as error:
         sys.stderr.write(f"duplicate-threshold: {error}\n")
         return 1
-    options.report.parent.mkdir(parents=True, exist_ok=True)
-    options.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(options.report, report)
     return 0
 
 

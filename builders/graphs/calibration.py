@@ -80,19 +80,13 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[number * len(items) // count] for number in range(count)]
 
 
-def calibration_from_catalogue(
-    folder: Path = SAMPLE_CATALOGUE, samples: int = DEFAULT_SAMPLES
-) -> CalibrationData:
-    """The catalogue's pictures and the texts that stand for its products; no held-out photo.
+def calibration_from_catalogue(samples: int = DEFAULT_SAMPLES) -> CalibrationData:
+    """The sample's pictures and the texts that stand for its products; no held-out photo.
 
     Args:
-        folder: holds ``products.jsonl``.
         samples: most pictures, and most texts.
-
-    Raises:
-        SetupError: the folder holds no readable catalogue.
     """
-    products = read_catalogue(folder)
+    products = read_catalogue(SAMPLE_CATALOGUE)
     pictures = [picture for item in products for picture in item.images]
     texts = [embedding_text({"attributes": {}} | item.product) for item in products]
     # A query is shorter than the text of a product: a name stands for those.
@@ -118,7 +112,7 @@ def pictures_of_folder(folder: Path, samples: int = DEFAULT_SAMPLES) -> tuple[Pa
     return tuple(spread(found, samples))
 
 
-def texts_of_file(path: Path, samples: int = DEFAULT_SAMPLES) -> tuple[str, ...]:
+def texts_of_file(path: Path) -> tuple[str, ...]:
     """Lines of a UTF-8 text file, blank ones left out, chosen evenly.
 
     Raises:
@@ -131,7 +125,7 @@ def texts_of_file(path: Path, samples: int = DEFAULT_SAMPLES) -> tuple[str, ...]
     texts = [line for line in lines if line]
     if not texts:
         raise SetupError(f"{path} holds no text to calibrate with; expected one text a line")
-    return tuple(spread(texts, samples))
+    return tuple(spread(texts, DEFAULT_SAMPLES))
 
 
 def add_calibration_flags(parser: argparse.ArgumentParser) -> None:

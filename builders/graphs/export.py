@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bls_models.errors import BundleError
+from bls_models.files import atomic_write
 from bls_models.specs import ModelSpec
 from builders.graphs.calibration import Feed
 
@@ -59,9 +60,7 @@ def onnx_from_torch(
             dim = torch.export.Dim.AUTO if "+" in name else torch.export.Dim(name, min=1)
             dims.setdefault(name, dim)
         shapes.append({axis: dims[name] for axis, name in free.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with _quiet_exporter():
+    with atomic_write(path) as stream, _quiet_exporter():
         program = torch.onnx.export(
             module,
             arguments,
@@ -73,8 +72,7 @@ def onnx_from_torch(
             verbose=False,
         )
         assert program is not None
-        program.save(str(partial), external_data=False)
-    partial.replace(path)
+        program.save(stream.name, external_data=False)
 
 
 def check_onnx_against_torch(
@@ -82,12 +80,11 @@ def check_onnx_against_torch(
     module: torch.nn.Module,
     spec: ModelSpec,
     batches: list[Feed],
-    min_cosine: float = MIN_COSINE,
 ) -> float:
     """Run both on the same batches and return the least cosine similarity.
 
     Raises:
-        BundleError: a vector differs by more than ``min_cosine`` allows.
+        BundleError: a vector differs by more than ``MIN_COSINE`` allows.
     """
     import onnxruntime
 
@@ -100,9 +97,9 @@ def check_onnx_against_torch(
                 *(torch.from_numpy(batch[tensor.name]) for tensor in spec.inputs)
             ).numpy()
         least = min(least, float((actual * expected).sum(axis=1).min()))
-    if least < min_cosine:
+    if least < MIN_COSINE:
         raise BundleError(
             f"{path}: cosine similarity to the torch original is {least:.6f}, "
-            f"expected at least {min_cosine}; the export is wrong, do not serve it"
+            f"expected at least {MIN_COSINE}; the export is wrong, do not serve it"
         )
     return least

@@ -12,6 +12,7 @@ import onnx
 
 from bls_models.bundle import file_sha256
 from bls_models.errors import BundleError
+from bls_models.files import atomic_write
 from builders.graphs.calibration import Calibration
 from builders.graphs.quantize import (
     fp16_onnx_from_onnx,
@@ -150,13 +151,8 @@ def graph_from_fp32(
 
 def publish_graph(graph: Path, target: Path) -> None:
     """Copy a graph to where it is served from, at once or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        shutil.copyfile(graph, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with graph.open("rb") as source, atomic_write(target) as stream:
+        shutil.copyfileobj(source, stream)
 
 
 def _is_made_from(path: Path, inputs: str) -> bool:

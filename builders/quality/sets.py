@@ -36,18 +36,17 @@ class RetrievalSet:
 
 
 def photo_set_from_catalogue(
-    products: Sequence[CatalogueProduct], preprocess: Preprocess, name: str = "sample photos"
+    products: Sequence[CatalogueProduct], preprocess: Preprocess
 ) -> RetrievalSet:
     """Held-out photos against the catalogue's pictures.
 
     Args:
         products: at least one with a held-out photo.
         preprocess: how pictures become pixels.
-        name: for the report.
     """
     views = [(path, _id(item)) for item in products for path in item.images]
     photos = [(path, _id(item)) for item in products for path in item.queries]
-    return _photo_set(name, views, photos, preprocess)
+    return _photo_set("sample photos", views, photos, preprocess)
 
 
 def photo_set_from_dataset(folder: Path, preprocess: Preprocess) -> RetrievalSet:
