@@ -361,7 +361,7 @@ def test_a_container_serves_is_probed_and_stops(
         # No match needs this one, but it is gone until the server starts again.
         stub_of(process, "product_ingest").kill()
         with contextlib.redirect_stderr(None):
-            assert probe.main(["--url", url, "--level", "ready"]) == 0
+            assert probe.main(["--url", url, "--level", "ready", "--timeout", "60"]) == 0
             assert probe.main(["--url", url, "--level", "live"]) == 1
 
         # A dead process of a model is never started again, though Triton says that all is well.
