@@ -32,7 +32,7 @@ JSON = {"Content-Type": "application/json"}
 MATCH = "/v2/models/product_match/generate"
 INFER = "/v2/models/product_match/infer"
 SERVICE = "/inference.GRPCInferenceService/"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
 
 
