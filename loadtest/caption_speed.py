@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import tritonclient.http as triton_http
 from rich.table import Table
 
@@ -20,6 +19,7 @@ from bls_models.engines.cpu import CpuEngine, CpuEngines
 from bls_models.engines.precisions import graph_on_cpu
 from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_CAPTIONER
+from bls_models.vectors import Pixels
 from loadtest.measurements import LoadError
 from loadtest.photos import Photo
 from loadtest.workers import Worker
@@ -28,8 +28,6 @@ BATCHES = (1, 8)
 WARM_UP_BATCHES = 3
 # Both sides run the same graphs; a near tie of two tokens may fall either way.
 MIN_AGREEMENT = 0.9
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

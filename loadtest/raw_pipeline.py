@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bls_models.bundle import Bundle
 from bls_models.engines.precisions import graph_on_cpu
 from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
+from bls_models.vectors import FloatArray, Pixels
 from loadtest.baselines.parts import VectorSearch, compiled_by_streams
 from loadtest.measurements import Measurement
 from loadtest.photos import Photo
@@ -73,12 +73,12 @@ class Pipeline:
     def _infer_request(self, clients: int) -> Any:
         return self._compiled[1 if clients == 1 else cpu_count()].create_infer_request()
 
-    def _decode(self, data: bytes) -> npt.NDArray[np.uint8]:
+    def _decode(self, data: bytes) -> Pixels:
         return decode_pixels(data, "image", self._limits, self._preprocess)[0]
 
-    def _encode(self, request: Any, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def _encode(self, request: Any, pixels: Pixels) -> FloatArray:
         request.infer({"image": pixels[np.newaxis]}, share_inputs=True)
-        vector: npt.NDArray[np.float32] = request.get_tensor("image_embedding").data.copy()
+        vector: FloatArray = request.get_tensor("image_embedding").data.copy()
         return vector  # (1, D)
 
     def first_matches(self) -> list[str]:

@@ -37,7 +37,7 @@ SAMPLE_SECONDS = 2.0
 # What a process may hold more at the end than after warming up.
 GROWTH_SHARE = 0.1
 GROWTH_MB = 24.0
-# Fewer tell nothing of growth.
+# Fewer samples do not show growth.
 LEAST_SAMPLES = 6
 # More than the largest batch of any model.
 BURST_CLIENTS = 40

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from bls_models.bundle import Bundle
 from bls_models.engines.cpu import CpuEngines
@@ -26,10 +25,8 @@ from bls_models.index.product_index import IndexedProduct
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
 from bls_models.specs import ENCODER_SPECS
-from bls_models.vectors import FloatArray
+from bls_models.vectors import FloatArray, LongArray
 from seed.rows import read_products
-
-IntArray = npt.NDArray[np.int64]
 
 VIEWS_PER_PRODUCT = 3
 # Standard deviation of the logarithm of how far products, and the views of one, reach.
@@ -53,7 +50,7 @@ class RealCatalogue:
     """
 
     images: FloatArray
-    owners: IntArray
+    owners: LongArray
     texts: FloatArray
     categories: tuple[str, ...]
 
@@ -140,7 +137,7 @@ class _Space:
     apart: FloatArray
 
     @classmethod
-    def of(cls, vectors: FloatArray, category: IntArray) -> _Space:
+    def of(cls, vectors: FloatArray, category: LongArray) -> _Space:
         counts = np.bincount(category)
         means = _means(vectors, category)
         several = counts[category] > 1
@@ -150,7 +147,7 @@ class _Space:
         return cls(means, apart * scale[:, None].astype(np.float32))
 
     def drawn(
-        self, categories: IntArray, reach: FloatArray, random: np.random.Generator
+        self, categories: LongArray, reach: FloatArray, random: np.random.Generator
     ) -> FloatArray:
         """One vector (c, D) for each of these categories (c,), not normalised."""
         drawn: FloatArray = self.means[categories] + reach * _mixed(
@@ -159,7 +156,7 @@ class _Space:
         return drawn
 
 
-def spread(images: FloatArray, owners: IntArray) -> dict[str, float]:
+def spread(images: FloatArray, owners: LongArray) -> dict[str, float]:
     """How a catalogue's views lie: medians over all views.
 
     Args:
@@ -209,7 +206,7 @@ def real_catalogue(repository: Path, catalog: Path) -> RealCatalogue:
     )
 
 
-def _means(vectors: FloatArray, groups: IntArray) -> FloatArray:
+def _means(vectors: FloatArray, groups: LongArray) -> FloatArray:
     """The mean (g, D) of each group."""
     sums = np.zeros((int(groups.max()) + 1, vectors.shape[1]), np.float32)
     np.add.at(sums, groups, vectors)

@@ -13,8 +13,7 @@ import secrets
 import shlex
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +31,7 @@ from local_server.triton import (
     server_flags,
     triton_environment,
 )
+from reporting.progress import Report, timed_lines
 
 # Everything but health, metadata and inference. The name of the header is part of the contract
 # with whoever administers a server; over gRPC Triton puts `triton-grpc-protocol-` before it.
@@ -138,9 +138,7 @@ def command_line(
     ]
 
 
-def prepare_repository(
-    options: ContainerOptions, profile: str, report: Callable[[str], None]
-) -> Path:
+def prepare_repository(options: ContainerOptions, profile: str, report: Report) -> Path:
     """The repository to serve, with engines if the profile needs them.
 
     Raises:
@@ -178,11 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="make the model repository ready and end, as an init container does",
     )
     arguments = parser.parse_args(argv)
-    start = time.monotonic()
-
-    def report(line: str) -> None:
-        print(f"[{time.monotonic() - start:6.1f} s] {line}", flush=True)
-
+    report = timed_lines()
     try:
         from_files = values_from_files(os.environ)
         options = ContainerOptions.from_environment(os.environ | from_files)

@@ -95,15 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--url", default=DEFAULT_URL, help="Triton's HTTP endpoint (%(default)s)")
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=DEFAULT_SECONDS,
-        metavar="SECONDS",
-        help="longest wait for each of the two answers (%(default)s)",
-    )
-    parser.add_argument("--level", choices=(LIVE, READY), default=READY, help="(%(default)s)")
+    add = parser.add_argument
+    add("--url", default=DEFAULT_URL, help="Triton's HTTP endpoint (%(default)s)")
+    add("--timeout", type=float, default=DEFAULT_SECONDS, metavar="SECONDS", help="longest wait "
+        "for each of the two answers (%(default)s)")  # fmt: skip
+    add("--level", choices=(LIVE, READY), default=READY, help="(%(default)s)")
     arguments = parser.parse_args(argv)
     if reason := problem(arguments.url, arguments.level, arguments.timeout):
         print(reason, file=sys.stderr)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def answers_ok(url: str, seconds: float) -> bool:
+    """Whether a GET of an address is answered with 200 in time."""
+    try:
+        with urllib.request.urlopen(url, timeout=seconds) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def check_port_free(port: int, what: str, flag: str) -> None:

@@ -84,7 +84,7 @@ def state_lock(state: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def announced(running: Running, state: Path) -> Iterator[None]:
-    """Leave word of the running server in its state folder until the end of the block."""
+    """Keep the running server's addresses in its state folder until the end of the block."""
     path = state / STATE_FILE
     # It may hold the database's password.
     path.touch(mode=0o600)
@@ -102,7 +102,7 @@ def find_running(state: Path) -> Running | None:
     except FileNotFoundError:
         return None
     try:
-        # A server that was killed leaves its word behind, but not its lock.
+        # A server that was killed leaves its file behind, but not its lock.
         with state_lock(state):
             return None
     except SetupError:

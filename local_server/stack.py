@@ -135,7 +135,7 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
     Raises:
         SetupError: a step failed; the message says what to do.
     """
-    # Before anything starts: a catalogue that cannot be read is the cheapest thing to notice.
+    # Checked before anything is built or started, which takes time.
     catalog_file(options.catalog_path)
     state = options.state_folder
     with state_lock(state), contextlib.ExitStack() as parts:

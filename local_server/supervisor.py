@@ -24,7 +24,7 @@ PROBE_EVERY_SECONDS = 5.0
 PROBE_SECONDS = 10.0
 FAILURES = 3
 LOAD_SECONDS = 120.0
-# What dies more often than that has a cause that a restart does not mend.
+# Where it dies more often than that, a further restart does not help.
 MOST_RESTARTS = 5
 RESTARTS_WITHIN_SECONDS = 600.0
 

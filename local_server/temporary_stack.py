@@ -107,7 +107,7 @@ def fill(url: str, catalog: Path) -> None:
 
 
 async def _import(url: str, catalog: Path) -> ImportCounts:
-    # Products whose pictures are not there are no matter of the load.
+    # Rows that cannot be read are left out: they do not matter to the load.
     async with AsyncProductMatchClient(url, IMPORT_TIMEOUT_S) as client:
         return await import_catalog(read_products(catalog), client)
 

@@ -9,8 +9,6 @@ import shutil
 import sys
 import sysconfig
 import tempfile
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +21,13 @@ from bls_models.settings import AUTO, CPU, CPU_PRECISION, FP32, INT8, PROFILE
 from bls_models.telemetry.request_ids import HEADER
 from local_server.model_processes import dead_model_processes
 from local_server.options import PROJECT
-from local_server.processes import LOOPBACK, ManagedProcess, check_port_free, free_port
+from local_server.processes import (
+    LOOPBACK,
+    ManagedProcess,
+    answers_ok,
+    check_port_free,
+    free_port,
+)
 
 START_SECONDS = 300.0
 STOP_SECONDS = 40.0
@@ -86,12 +90,13 @@ class TritonServer:
         Raises:
             SetupError: it ended, or took too long.
         """
-        self.process.wait_until(lambda: _is_ready(self.http_url), START_SECONDS)
+        url = f"{self.http_url}/v2/health/ready"
+        self.process.wait_until(lambda: answers_ok(url, PROBE_SECONDS), START_SECONDS)
 
     def stop(self) -> None:
         """Stop it: in order, or at once where a model's process has died.
 
-        Triton waits for such a process in vain, as long as it may.
+        Triton would wait for such a process until its time limit.
         """
         hurt = self.alive and dead_model_processes(self.process.pid)
         self.process.stop(STOP_HURT_SECONDS if hurt else None)
@@ -255,17 +260,9 @@ def triton_environment(
 
 
 def remove_shared_memory(prefix: str) -> None:
-    """Regions of a server that ended are nobody's; a crash leaves them behind."""
+    """Remove the regions of a server that has ended; a crash leaves them behind."""
     for region in SHARED_MEMORY.glob(f"{prefix}*"):
         region.unlink(missing_ok=True)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=PROBE_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
 
 
 @contextlib.contextmanager

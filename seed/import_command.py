@@ -30,36 +30,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "have not changed are recognised and cost little.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("path", type=Path, help="a .csv or .jsonl file, or a catalogue's folder")
-    parser.add_argument(
-        "--url",
-        default=os.environ.get("PRODUCT_MATCH_URL") or DEFAULT_URL,
-        help=f"the server (default: $PRODUCT_MATCH_URL, else {DEFAULT_URL})",
-    )
-    parser.add_argument(
-        "--concurrency",
-        type=positive_int,
-        default=DEFAULT_CONCURRENCY,
-        metavar="N",
-        help="requests under way at once (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--limit", type=positive_int, metavar="N", help="send only the first N rows"
-    )
-    parser.add_argument(
-        "--errors",
-        type=Path,
-        default=DEFAULT_ERRORS,
-        metavar="FILE",
-        help="rows that failed, as JSONL; made anew each time (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--duplicates",
-        type=Path,
-        metavar="FILE",
-        help="let the server look for products with the same or nearly the same pictures, and list "
-        "them as JSONL (default: it does not)",
-    )
+    add = parser.add_argument
+    add("path", type=Path, help="a .csv or .jsonl file, or a catalogue's folder")
+    add("--url", default=os.environ.get("PRODUCT_MATCH_URL") or DEFAULT_URL, help="the server "
+        f"(default: $PRODUCT_MATCH_URL, else {DEFAULT_URL})")  # fmt: skip
+    add("--concurrency", type=positive_int, default=DEFAULT_CONCURRENCY, metavar="N",
+        help="requests under way at once (default: %(default)s)")  # fmt: skip
+    add("--limit", type=positive_int, metavar="N", help="send only the first N rows")
+    add("--errors", type=Path, default=DEFAULT_ERRORS, metavar="FILE", help="rows that failed, as "
+        "JSONL; made anew each time (default: %(default)s)")  # fmt: skip
+    add("--duplicates", type=Path, metavar="FILE", help="let the server look for products with "
+        "the same or nearly the same pictures, and list them as JSONL (default: it does "
+        "not)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from bls_models.specs import (
     ENGINE_SPECS,
     IMAGE_ENCODER,
     TEXT_ENCODER,
+    ModelSpec,
 )
 from builders.bundle.fingerprints import caption_fingerprint_of, fingerprint_of
 from builders.bundle.graphs import BundleGraphs, GraphInputs
@@ -34,6 +36,11 @@ from builders.graphs.precisions import (
     recipe_of,
 )
 from reporting.progress import Report
+
+if TYPE_CHECKING:
+    import torch
+
+    from builders.bundle.captioner import CaptionerBuild
 
 CHECK_TEXTS = [
     "red mug",
@@ -104,10 +111,9 @@ def build_bundle(
             cannot be built in the precision that is asked for.
     """
     # torch takes seconds to import, and a start that finds everything built does without it.
-    from builders.bundle.captioner import CaptionerBuild, remove_captioner
+    from builders.bundle.captioner import CaptionerBuild
     from builders.encoders.image import image_encoder_from_config
     from builders.encoders.text import text_encoder_from_config, tokenizer_from_config
-    from builders.graphs.export import check_onnx_against_torch, onnx_from_torch
 
     # Whatever is wrong with the checkpoints shows here, before anything is overwritten.
     check_shared_space(config)
@@ -131,77 +137,28 @@ def build_bundle(
     (repository / MANIFEST_FILE).unlink(missing_ok=True)
 
     report(f"image_encoder: exporting {config.image_encoder.family}")
-    image_batch: Feed = {"image": example_images(image_module.pixels.image_size)}
-    onnx_from_torch(
-        image_module,
-        IMAGE_ENCODER,
-        image_batch,
-        image_source,
-        {"image": {0: "batch"}},
-    )
-    cosine = check_onnx_against_torch(
-        image_source,
-        image_module,
-        IMAGE_ENCODER,
-        [image_batch, {"image": image_batch["image"][:1]}],
-    )
-    report(f"image_encoder: cosine to the original at least {cosine:.6f}")
+    pixels = example_images(image_module.pixels.image_size)
+    batches: list[Feed] = [{"image": pixels}, {"image": pixels[:1]}]
+    _export_encoder(image_module, IMAGE_ENCODER, image_source, batches, {0: "batch"}, report)
 
     report(f"text_encoder: exporting {config.text_encoder.family}")
     tokenizer = repository / TOKENIZER_FILE
     tokenizer.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.write_text(tokenizer_json, encoding="utf-8")
-    text_batch = _example_texts(tokenizer_json)
-    onnx_from_torch(
-        text_module,
-        TEXT_ENCODER,
-        text_batch,
-        text_source,
-        {
-            "input_ids": {0: "batch", 1: "sequence"},
-            "attention_mask": {0: "batch", 1: "sequence"},
-        },
-    )
-    cosine = check_onnx_against_torch(
-        text_source,
-        text_module,
-        TEXT_ENCODER,
-        [text_batch, {name: ids[:1, :5] for name, ids in text_batch.items()}],
-    )
-    report(f"text_encoder: cosine to the original at least {cosine:.6f}")
+    texts = _example_texts(tokenizer_json)
+    batches = [texts, {name: ids[:1, :5] for name, ids in texts.items()}]
+    dims = {0: "batch", 1: "sequence"}
+    _export_encoder(text_module, TEXT_ENCODER, text_source, batches, dims, report)
 
     if captioner is not None:
         captioner.export(sources, report)
-    graphs = BundleGraphs(
-        folder,
-        config,
-        GraphInputs(
-            image_module.pixels.preprocess,
-            tokenizer_json,
-            None if captioner is None else captioner.preprocess,
-        ),
-        report,
-        calibration_data,
+    inputs = GraphInputs(
+        image_module.pixels.preprocess,
+        tokenizer_json,
+        None if captioner is None else captioner.preprocess,
     )
-    served = {
-        model: [graphs.path(model, precision) for precision in precisions]
-        for model, precisions in precisions_of(config).items()
-    }
-    files = [tokenizer]
-    if captioner is None:
-        remove_captioner(repository)
-    else:
-        # The first of each loses most.
-        captioner.check_served({model: paths[0] for model, paths in served.items()}, report)
-        files += captioner.write_files(repository)
-    for model, precisions in precisions_of(config).items():
-        for precision, graph in zip(precisions, served[model], strict=True):
-            files.append(repository / graph_file(model, precision))
-            publish_graph(graph, files[-1])
-    for spec in ENGINE_SPECS:
-        for path in set((repository / spec.name).glob("1/model*.onnx")) - set(files):
-            path.unlink()
-
+    graphs = BundleGraphs(folder, config, inputs, report, calibration_data)
+    files = [tokenizer, *_publish(config, graphs, captioner, repository, report)]
     bundle = Bundle(
         name=config.name,
         fingerprint=fingerprint_of(config),
@@ -219,6 +176,58 @@ def build_bundle(
     )
     bundle.write(repository)
     return bundle
+
+
+def _export_encoder(
+    module: torch.nn.Module,
+    spec: ModelSpec,
+    source: Path,
+    batches: list[Feed],
+    dims: Mapping[int, str],
+    report: Report,
+) -> None:
+    """Write an encoder's FP32 graph, traced with the first batch, and compare it on all of them.
+
+    All inputs have the same free dimensions.
+    """
+    from builders.graphs.export import check_onnx_against_torch, onnx_from_torch
+
+    free = {tensor.name: dims for tensor in spec.inputs}
+    onnx_from_torch(module, spec, batches[0], source, free)
+    cosine = check_onnx_against_torch(source, module, spec, batches)
+    report(f"{spec.name}: cosine to the original at least {cosine:.6f}")
+
+
+def _publish(
+    config: BundleConfig,
+    graphs: BundleGraphs,
+    captioner: CaptionerBuild | None,
+    repository: Path,
+    report: Report,
+) -> list[Path]:
+    """Put graphs and the captioner's files where they are served from; returns their paths."""
+    from builders.bundle.captioner import remove_captioner
+
+    precisions_by_model = precisions_of(config)
+    served = {
+        model: [graphs.path(model, precision) for precision in precisions]
+        for model, precisions in precisions_by_model.items()
+    }
+    files = []
+    if captioner is None:
+        remove_captioner(repository)
+    else:
+        # The first of each loses most.
+        captioner.check_served({model: paths[0] for model, paths in served.items()}, report)
+        files += captioner.write_files(repository)
+    for model, precisions in precisions_by_model.items():
+        for precision, graph in zip(precisions, served[model], strict=True):
+            files.append(repository / graph_file(model, precision))
+            publish_graph(graph, files[-1])
+    for spec in ENGINE_SPECS:
+        for path in set((repository / spec.name).glob("1/model*.onnx")) - set(files):
+            path.unlink()
+    return files
 
 
 def _example_texts(tokenizer_json: str) -> Feed:

@@ -69,31 +69,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m builders.caption_training", description=__doc__
     )
-    parser.add_argument(
-        "--renders",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="catalogues of `python -m seed.render --variants` to train on, beside the sample one",
-    )
-    parser.add_argument(
-        "--held-out", type=Path, nargs="+", required=True, help="such catalogues to measure on"
-    )
-    parser.add_argument(
-        "--clothing", type=Path, required=True, help="folder of the clothing data set"
-    )
-    parser.add_argument(
-        "--foreign",
-        type=Path,
-        help="folder of photos of other things, to find a threshold for the confidence",
-    )
-    parser.add_argument("--out", type=Path, default=Path("builders/demo_captioner"))
-    parser.add_argument("--cache", type=Path, default=Path("build/caption_features"))
-    parser.add_argument("--evaluate", action="store_true", help="measure what --out holds")
-    parser.add_argument("--seed", type=int, default=TrainingSettings.seed)
-    parser.add_argument("--steps", type=int, default=TrainingSettings.steps)
-    parser.add_argument("--copies", type=int, default=5, help="altered copies of each picture")
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    add = parser.add_argument
+    add("--renders", type=Path, nargs="*", default=[], help="catalogues of `python -m seed.render "
+        "--variants` to train on, beside the sample one")  # fmt: skip
+    add("--held-out", type=Path, nargs="+", required=True, help="such catalogues to measure on")
+    add("--clothing", type=Path, required=True, help="folder of the clothing data set")
+    add("--foreign", type=Path, help="folder of photos of other things, to find a threshold for "
+        "the confidence")  # fmt: skip
+    add("--out", type=Path, default=Path("builders/demo_captioner"))
+    add("--cache", type=Path, default=Path("build/caption_features"))
+    add("--evaluate", action="store_true", help="measure what --out holds")
+    add("--seed", type=int, default=TrainingSettings.seed)
+    add("--steps", type=int, default=TrainingSettings.steps)
+    add("--copies", type=int, default=5, help="altered copies of each picture")
+    add("--threads", type=int, default=2, help="of torch")
     return parser
 
 

@@ -6,9 +6,9 @@ import colorsys
 import math
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from bls_models.vectors import Pixels
 from builders.caption_training.phrases import SPOKEN
 from seed.render.palette import HEX
 
@@ -68,7 +68,7 @@ def recoloured(image: Image.Image, source: str, target: str, turn: float = 0.0) 
     pixels[..., 0] = (pixels[..., 0] + hue) % 1.0
     pixels[..., 1] = pixels[..., 1] ** saturation * wash
     pixels[..., 2] **= value
-    changed: npt.NDArray[np.uint8] = np.round(pixels * 255).astype(np.uint8)
+    changed: Pixels = np.round(pixels * 255).astype(np.uint8)
     return Image.fromarray(changed, "HSV").convert("RGB")
 
 

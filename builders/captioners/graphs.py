@@ -11,14 +11,13 @@ import torch
 
 from bls_models.errors import BundleError
 from bls_models.specs import CAPTION_DECODER, CAPTION_VISION
+from bls_models.vectors import FloatArray, Pixels
 from builders.captioners.decoder import CaptionDecoder
 from builders.captioners.modules import CaptionerModules
 from builders.graphs.calibration import Feed
 from builders.graphs.export import MIN_COSINE, onnx_from_torch
 from builders.graphs.onnx_runtime import literal_session
 from reporting.progress import Report
-
-FloatArray = npt.NDArray[np.floating[Any]]
 
 # What a served graph may differ from the original: far more than INT8 and FP16 do to a model that
 # can be rounded so, far less than one that overflows or that is wired wrongly.
@@ -46,7 +45,7 @@ class CaptionChecks:
         images: pictures (B, S, S, 3) UINT8, two at least.
     """
 
-    def __init__(self, modules: CaptionerModules, images: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, modules: CaptionerModules, images: Pixels) -> None:
         self._language = modules.language
         self._images = images
         with torch.inference_mode():
@@ -109,7 +108,7 @@ class CaptionChecks:
 def export_captioner(
     modules: CaptionerModules,
     max_new_tokens: int,
-    images: npt.NDArray[np.uint8],
+    images: Pixels,
     vision: Path,
     decoder: Path,
     report: Report,
@@ -170,7 +169,7 @@ def check_served(path: Path, cosine: float, report: Report) -> None:
     report(f"{model}: cosine of {precision} to the original at least {cosine:.4f}")
 
 
-def token_embeddings(modules: CaptionerModules) -> FloatArray:
+def token_embeddings(modules: CaptionerModules) -> npt.NDArray[np.floating[Any]]:
     """The language model's embedding table (vocabulary, H), in FP16 where that loses nothing."""
     table: FloatArray = modules.language.get_input_embeddings().weight.detach().numpy()
     half = table.astype(np.float16)

@@ -53,20 +53,7 @@ def model_from_checkpoint(
     Raises:
         BundleError: another architecture, or weights that are missing, damaged or of other sizes.
     """
-    config = read_settings(folder, "config.json")
-    found = config.get("model_type")
-    if found not in model_types:
-        architectures = ", ".join(config.get("architectures") or ["no architecture named"])
-        raise BundleError(
-            f"{folder} is a {found!r} checkpoint ({architectures}); {family} needs "
-            f"{' or '.join(repr(name) for name in model_types)}: "
-            "correct the bundle's family or its checkpoint"
-        )
-    if not has_weights(folder):
-        raise BundleError(
-            f"checkpoint {folder} has no weights (model.safetensors); "
-            "download them from the original repository"
-        )
+    _check_folder(folder, family, model_types)
     # Reading settings needs neither, and they take seconds to import.
     import torch
     import transformers
@@ -99,3 +86,21 @@ def model_from_checkpoint(
             "use a checkpoint of the whole model"
         )
     return model.eval()
+
+
+def _check_folder(folder: Path, family: str, model_types: Sequence[str]) -> None:
+    """Refuse a folder without weights, or of another architecture."""
+    config = read_settings(folder, "config.json")
+    found = config.get("model_type")
+    if found not in model_types:
+        architectures = ", ".join(config.get("architectures") or ["no architecture named"])
+        raise BundleError(
+            f"{folder} is a {found!r} checkpoint ({architectures}); {family} needs "
+            f"{' or '.join(repr(name) for name in model_types)}: "
+            "correct the bundle's family or its checkpoint"
+        )
+    if not has_weights(folder):
+        raise BundleError(
+            f"checkpoint {folder} has no weights (model.safetensors); "
+            "download them from the original repository"
+        )

@@ -69,7 +69,7 @@ def siglip_tokenizer_from_checkpoint(folder: Path, max_tokens: int) -> str:
     )
     if lower:
         steps = [tokenizer.normalizer] if tokenizer.normalizer else []
-        # Lower case twice is lower case: harmless where the tokenizer does it already.
+        # It changes nothing where the tokenizer does it already.
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
     return str(tokenizer.to_str())
 

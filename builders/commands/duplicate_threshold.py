@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageEnhance
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +26,7 @@ from bls_models.images.decoding import ImageLimits, decode_image
 from bls_models.images.preprocessing import prepare_pixels
 from bls_models.settings import Settings, cpu_count
 from bls_models.specs import IMAGE_ENCODER
-from bls_models.vectors import FloatArray
+from bls_models.vectors import FloatArray, Pixels
 from builders.catalogue import read_catalogue
 from builders.quality.sets import listed_pictures
 from reporting.reports import write_report
@@ -86,7 +85,7 @@ class PictureEncoder:
     ) -> FloatArray:
         """Vectors (n, D) of picture files, or of what ``change`` makes of them."""
 
-        def pixels(path: Path) -> npt.NDArray[np.uint8]:
+        def pixels(path: Path) -> Pixels:
             image = self.read(path)
             return prepare_pixels(change(image) if change else image, self._preprocess)
 

@@ -43,25 +43,18 @@ REPORT_WIDTH = 132
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, show and write; returns 1 if a graph cannot stand in for FP32."""
     parser = argparse.ArgumentParser(prog="python -m builders quality", description=__doc__)
-    parser.add_argument("--bundle", default="mini", help="bundle name or path of a TOML file")
-    parser.add_argument("--catalog", type=Path, default=SAMPLE_CATALOGUE)
-    parser.add_argument(
-        "--dataset",
-        type=Path,
-        action="append",
-        default=[],
-        help="folder with train.txt and val.txt of real photos; may be given again",
-    )
+    add = parser.add_argument
+    add("--bundle", default="mini", help="bundle name or path of a TOML file")
+    add("--catalog", type=Path, default=SAMPLE_CATALOGUE)
+    add("--dataset", type=Path, action="append", default=[], help="folder with train.txt and "
+        "val.txt of real photos; may be given again")  # fmt: skip
     add_calibration_flags(parser)
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"))
-    parser.add_argument(
-        "--served",
-        metavar="HOST:PORT",
-        help="gRPC address of a Triton whose encoders are compared too",
-    )
-    parser.add_argument("--platform", help="what must run the served encoders, e.g. tensorrt_plan")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each runner when timed")
-    parser.add_argument("--output", type=Path, default=Path("reports/quality.json"))
+    add("--repository", type=Path, default=Path("model_repository"))
+    add("--served", metavar="HOST:PORT", help="gRPC address of a Triton whose encoders are "
+        "compared too")  # fmt: skip
+    add("--platform", help="what must run the served encoders, e.g. tensorrt_plan")
+    add("--rounds", type=int, default=15, help="turns of each runner when timed")
+    add("--output", type=Path, default=Path("reports/quality.json"))
     arguments = parser.parse_args(argv)
     report = timed_lines()
     try:
@@ -78,13 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     rows = [row for encoder in measured for row in encoder]
     problems = shortfalls(rows)
-    write_report(
-        arguments.output, report_from_rows(config.name, fingerprint, machine(), rows, problems)
-    )
+    here = machine()
+    write_report(arguments.output, report_from_rows(config.name, fingerprint, here, rows, problems))
     console = Console()
     if not console.is_terminal:
         console.width = REPORT_WIDTH
-    here = machine()
     console.print(f"{here['cpu']}, {here['cores']} cores: {here['int8']}", highlight=False)
     for encoder in measured:
         console.print(table_from_rows(encoder))

@@ -21,6 +21,7 @@ from bls_models.errors import SetupError
 from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.images.preprocessing import Preprocess
 from bls_models.product import embedding_text
+from bls_models.vectors import Pixels
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ DEFAULT_SAMPLES = 64
 BATCH_SIZE = 8
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
-# Files of one's own are trusted more than a request's.
+# Local files may be larger than what a request may send.
 LIMITS = ImageLimits(max_bytes=256 * 1024 * 1024, max_pixels=200_000_000)
 
 
@@ -129,17 +130,12 @@ def texts_of_file(path: Path) -> tuple[str, ...]:
 
 
 def add_calibration_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that name calibration data of one's own."""
-    parser.add_argument(
-        "--calibration-pictures",
-        type=Path,
-        help="folder of pictures to calibrate INT8 with; default: the sample catalogue's",
-    )
-    parser.add_argument(
-        "--calibration-texts",
-        type=Path,
-        help="file with a text a line to calibrate INT8 with; default: the sample catalogue's",
-    )
+    """Flags that name other calibration data than the sample catalogue's."""
+    add = parser.add_argument
+    add("--calibration-pictures", type=Path, help="folder of pictures to calibrate INT8 with; "
+        "default: the sample catalogue's")  # fmt: skip
+    add("--calibration-texts", type=Path, help="file with a text a line to calibrate INT8 with; "
+        "default: the sample catalogue's")  # fmt: skip
 
 
 def calibration_from_flags(arguments: argparse.Namespace) -> CalibrationData:
@@ -204,7 +200,7 @@ def text_feeds(
         }
 
 
-def example_images(size: int) -> npt.NDArray[np.uint8]:
+def example_images(size: int) -> Pixels:
     """Smooth random pictures (3, S, S, 3), nearer to photos than white noise, to trace with."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, size=(3, 8, 8, 3))

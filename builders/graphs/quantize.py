@@ -25,7 +25,7 @@ from onnx import TensorProto, numpy_helper
 from bls_models.errors import BundleError
 from builders.graphs.calibration import Feed
 from builders.graphs.checks import check_graph_for_tensorrt
-from builders.graphs.smoothing import smooth_matmuls
+from builders.graphs.smoothing import set_nodes, smooth_matmuls
 
 # The operators with most of the arithmetic. All others stay in float: they are cheap, and pixel
 # normalisation, residual sums, softmax and pooling lose most by eight bits.
@@ -96,13 +96,7 @@ def int8_onnx_from_onnx(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     model = onnx.load(str(source))
-    names = {node.name for node in model.graph.node if node.op_type in QUANTIZED_OPS}
-    unknown = sorted(set(exclude_nodes) - names)
-    if unknown:
-        raise BundleError(
-            f"{source} has no {' or '.join(QUANTIZED_OPS)} node {unknown[0]!r} to leave in float; "
-            f"it has {len(names)}, such as {sorted(names)[:3]}"
-        )
+    _check_excluded(model, exclude_nodes, source)
     batches = list(feeds)
     if not batches:
         raise BundleError(f"no calibration batches for {source}; give pictures or texts")
@@ -131,6 +125,16 @@ def int8_onnx_from_onnx(
                 "quantise; serve it as fp16 or fp32"
             )
         _finish(quantised, original, work, target, metadata)
+
+
+def _check_excluded(model: onnx.ModelProto, excluded: Collection[str], source: Path) -> None:
+    names = {node.name for node in model.graph.node if node.op_type in QUANTIZED_OPS}
+    unknown = sorted(set(excluded) - names)
+    if unknown:
+        raise BundleError(
+            f"{source} has no {' or '.join(QUANTIZED_OPS)} node {unknown[0]!r} to leave in float; "
+            f"it has {len(names)}, such as {sorted(names)[:3]}"
+        )
 
 
 def int8_weights_onnx_from_onnx(
@@ -171,13 +175,7 @@ def int8_weights_onnx_from_onnx(
             f"{source} has no Gemm or MatMul with constant weights to quantise; serve it as fp16 "
             "or fp32"
         )
-    read = {name for node in nodes for name in node.input}
-    kept = [item for item in model.graph.initializer if item.name in read]
-    # protobuf copies on extend, so the lists are complete before the fields are cleared.
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    set_nodes(model.graph, nodes)
     with _work_folder(target) as work:
         _finish(model, original, work, target, metadata)
 

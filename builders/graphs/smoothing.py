@@ -9,7 +9,7 @@ the weights have a scale for each output channel to take it up (SmoothQuant, Xia
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -69,6 +69,11 @@ def smooth_matmuls(
         if node.name in division:
             nodes.append(division[node.name])
         nodes.append(node)
+    set_nodes(graph, nodes)
+
+
+def set_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Give a graph other nodes; of its weights it keeps those that these read."""
     read = {name for node in nodes for name in node.input}
     kept = [item for item in graph.initializer if item.name in read]
     # protobuf copies on extend, so the lists are complete before the fields are cleared.

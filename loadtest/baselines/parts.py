@@ -1,4 +1,4 @@
-"""What both baselines are made of; how they put it together is their own affair."""
+"""What both baselines use: settings, graph, index and products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 import openvino
 from openvino import properties
 from pymongo.database import Database
@@ -22,7 +21,7 @@ from bls_models.index.view_scores import view_scores
 from bls_models.product import client_document
 from bls_models.settings import Settings
 from bls_models.specs import IMAGE_ENCODER
-from bls_models.vectors import FloatArray, vector_from_binary
+from bls_models.vectors import FloatArray, Pixels, vector_from_binary
 
 # The model repository whose image graph a baseline runs; the database is that of the settings.
 REPOSITORY_VARIABLE = "BASELINE_REPOSITORY"
@@ -79,7 +78,7 @@ class Parts:
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._preprocess = bundle.preprocess
 
-    def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
+    def decode(self, data: bytes) -> Pixels:
         """An encoded photo as the graph's input (1, S, S, 3).
 
         Raises:

@@ -7,8 +7,6 @@ import json
 import os
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -21,7 +19,7 @@ from loadtest.photos import Photo
 from loadtest.processes import ProcessTrees
 from loadtest.served import AnswerFacts, ServedContestant
 from local_server.options import PROJECT
-from local_server.processes import LOOPBACK, ManagedProcess, free_port
+from local_server.processes import LOOPBACK, ManagedProcess, answers_ok, free_port
 from local_server.temporary_stack import SERVING, Stack
 
 START_SECONDS = 60.0
@@ -94,7 +92,8 @@ def running_baseline(
             },
         )
         try:
-            process.wait_until(lambda: _is_ready(address), START_SECONDS)
+            url = f"http://{address[0]}:{address[1]}/openapi.json"
+            process.wait_until(lambda: answers_ok(url, PROBE_SECONDS), START_SECONDS)
             yield address, process
         finally:
             process.stop()
@@ -119,12 +118,3 @@ def facts_from_answer(answer: HttpAnswer) -> AnswerFacts:
 
 def _others(stack: Stack) -> dict[str, int]:
     return {name: pid for name, pid in stack.roots.items() if name != SERVING}
-
-
-def _is_ready(address: Address) -> bool:
-    url = f"http://{address[0]}:{address[1]}/openapi.json"
-    try:
-        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
