@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class Background:
@@ -63,3 +64,19 @@ class Background:
         if self.running:
             self._thread.join(seconds)
         return not self.running
+
+
+@contextlib.contextmanager
+def repeated(name: str, work: Callable[[], None], seconds: float) -> Iterator[None]:
+    """Call a function once in so many seconds, in a thread of that name, until the block ends."""
+
+    def loop() -> None:
+        while not thread.wait(seconds):
+            work()
+
+    thread = Background(name, loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.close()

@@ -22,13 +22,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from bls_models.background import repeated
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 from loadtest.options import add_catalog, exit_status, tool_parser
-from loadtest.processes import sampled
 from loadtest.synthetic_catalogue import (
     VIEWS_PER_PRODUCT,
     RealCatalogue,
@@ -106,7 +106,7 @@ def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None)
     fill_seconds = 0.0
     stride = max(1, views // VIEWS_PER_PRODUCT // QUERIES)
     memory = MemoryWatch()
-    with sampled(memory.sample, 0.1):
+    with repeated("samples", memory.sample, 0.1):
         for block in catalogue.products(views, BLOCK):
             start = time.perf_counter()
             index.upsert(block)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import psutil
+
+from bls_models.background import repeated
 
 # Reading a process's memory map takes milliseconds, so it is not done often.
 SAMPLE_SECONDS = 1.0
@@ -58,24 +59,6 @@ def peak_memory(trees: ProcessTrees) -> Iterator[dict[str, float]]:
         for name, value in trees.memory_mb().items():
             peak[name] = max(value, peak.get(name, 0.0))
 
-    with sampled(sample, SAMPLE_SECONDS):
+    with repeated("samples", sample, SAMPLE_SECONDS):
         yield peak
     sample()
-
-
-@contextlib.contextmanager
-def sampled(sample: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call ``sample`` once in so many seconds, in a thread, until the end of the block."""
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(seconds):
-            sample()
-
-    thread = threading.Thread(target=watch, name="samples", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

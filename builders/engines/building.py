@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bls_models.background import repeated
 from bls_models.bundle import Bundle, file_sha256
 from bls_models.errors import BundleError
 from bls_models.files import atomic_write
@@ -213,20 +213,11 @@ def _load_timing_cache(config: Any, path: Path) -> None:
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
-@contextlib.contextmanager
-def _heartbeat(what: str, report: Report) -> Iterator[None]:
+def _heartbeat(what: str, report: Report) -> contextlib.AbstractContextManager[None]:
     """A line every few seconds: compiling a large model takes minutes without a word."""
-    done = threading.Event()
     start = time.monotonic()
 
     def beat() -> None:
-        while not done.wait(HEARTBEAT_SECONDS):
-            report(f"{what}: still compiling after {time.monotonic() - start:.0f} s")
+        report(f"{what}: still compiling after {time.monotonic() - start:.0f} s")
 
-    thread = threading.Thread(target=beat, name="engine-heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return repeated("engine-heartbeat", beat, HEARTBEAT_SECONDS)
