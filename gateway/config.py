@@ -13,7 +13,6 @@ from gateway.options import GatewayOptions
 
 HERE = Path(__file__).resolve().parent
 TEMPLATE = HERE / "nginx.conf.template"
-SCRIPT = HERE / "grpc_models.js"
 
 # Debian's nginx keeps its modules here, and so does nginx's own package under the other; one that
 # was unpacked elsewhere keeps them beside its program.
