@@ -1,13 +1,16 @@
 """The model repository of the GPU profile: the built one, with engines of the GPU at hand.
 
-Engines belong to one bundle, one TensorRT and one model of GPU. They are kept in a folder named for
-all three, on a volume that outlives the container, so that each is compiled once.
+Engines belong to the graphs that they are compiled from, one TensorRT and one model of GPU. They
+are kept in a folder named for all three, on a volume that outlives the container, so that each is
+compiled once, and servers of other graphs, as of another precision, leave them alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -17,13 +20,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bls_models.bundle import Bundle
+from bls_models.bundle import Bundle, graph_file
 from bls_models.errors import SetupError
+from bls_models.specs import ENGINE_SPECS
+from builders.engines.building import BUILDER_REVISION
+from builders.engines.profiles import profiles_for
 from builders.engines.tensorrt_api import Compiler, compiler_for_target
 
 PROJECT = Path(__file__).resolve().parents[2]
 # What the engine builder writes.
 ENGINE_FILES = frozenset({"model.plan", "model.plan.json"})
+RECIPE_DIGITS = 12
 
 
 def compiled_repository(repository: Path, state: Path, report: Callable[[str], None]) -> Path:
@@ -92,9 +99,33 @@ def repository_with_engines(repository: Path, folder: Path, build: Callable[[Pat
 
 
 def engines_key(bundle: Bundle, compiler: Compiler) -> str:
-    """The name of the engines' folder: fingerprint, TensorRT and GPU."""
-    gpu = compiler.gpu or "cc" + "-".join(compiler.compute_capabilities)
-    words = (bundle.fingerprint, f"{compiler.package}-{compiler.version}", gpu)
+    """The name of the engines' folder, in which one set of engines fits.
+
+    Args:
+        bundle: the bundle that is served; each model's first precision is compiled.
+        compiler: the TensorRT and the GPU.
+
+    Returns:
+        Fingerprint, precisions, a hash of all else that the bundle and this code give an engine,
+        TensorRT and GPU.
+    """
+    precisions = {name: served[0] for name, served in bundle.precisions.items()}
+    recipe = {
+        spec.name: {
+            "graph": bundle.files[graph_file(spec.name, precisions[spec.name])],
+            "profiles": [profile.as_json() for profile in profiles_for(spec, bundle)],
+        }
+        for spec in ENGINE_SPECS
+        if spec.name in precisions
+    }
+    content = json.dumps([BUILDER_REVISION, recipe], sort_keys=True).encode()
+    words = (
+        bundle.fingerprint,
+        *sorted(set(precisions.values())),
+        hashlib.sha256(content).hexdigest()[:RECIPE_DIGITS],
+        f"{compiler.package}-{compiler.version}",
+        compiler.gpu or "cc" + "-".join(compiler.compute_capabilities),
+    )
     return "-".join(re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-") for word in words)
 
 

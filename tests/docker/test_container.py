@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -206,11 +207,23 @@ def test_servers_that_share_a_volume_never_take_files_from_each_other(
     assert (shared / "builds").read_text(encoding="utf-8") == "one\n", "one compiles for all"
 
 
-def test_engines_are_kept_by_bundle_tensorrt_and_gpu(bundle: Bundle) -> None:
-    first = engines_key(bundle, compiler_for_target("rtx", ("8.9",)))
-    second = engines_key(bundle, compiler_for_target("rtx", ("12.0",)))
-    assert first.startswith(f"{bundle.fingerprint}-tensorrt-rtx-1.")
-    assert first != second
+def test_engines_are_kept_by_graphs_tensorrt_and_gpu(bundle: Bundle) -> None:
+    compiler = compiler_for_target("rtx", ("8.9",))
+    key = engines_key(bundle, compiler)
+    assert key.startswith(f"{bundle.fingerprint}-int8-")
+    assert "-tensorrt-rtx-1." in key
+    served = {**bundle.precisions, "image_encoder": ["fp32"]}
+    graph = "image_encoder/1/model.int8.onnx"
+    others = {
+        "another GPU": engines_key(bundle, compiler_for_target("rtx", ("12.0",))),
+        "another precision": engines_key(replace(bundle, precisions=served), compiler),
+        "another graph of that precision": engines_key(
+            replace(bundle, files={**bundle.files, graph: "0" * 64}), compiler
+        ),
+        "longer texts": engines_key(replace(bundle, max_tokens=64), compiler),
+    }
+    assert len({key, *others.values()}) == 1 + len(others), others
+    assert engines_key(replace(bundle, min_scores={}), compiler) == key
 
 
 # --- the probe ------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ requests: {{- merge (dict) $gpu .Values.resources.requests | toYaml | nindent 2 
 limits: {{- merge (dict) $gpu .Values.resources.limits | toYaml | nindent 2 }}
 {{- end -}}
 
-{{/* The volume with compiled engines; they lie there by bundle, TensorRT version and GPU. */}}
+{{/* The volume with compiled engines; they lie there by graphs, TensorRT version and GPU. */}}
 {{- define "pm.engineCache" -}}
 {{- if eq .type "persistentVolumeClaim" -}}
 persistentVolumeClaim:
