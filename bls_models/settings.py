@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bls_models.cpus import CPUS
 from bls_models.errors import SetupError
 
 TEXT, JSON = "text", "json"
@@ -234,6 +235,12 @@ class Settings(EnvironmentSettings):
         "PRODUCT_MATCH_INGEST_CAPTION_TIMEOUT_MS",
         "Longest wait of an ingest batch for the descriptions that it asks for.",
     )
+    cpus: NonNegativeInt = setting(
+        0,
+        CPUS,
+        "CPUs by which threads are counted: of search, engines and decoding; 0: as many as the "
+        "process's affinity and its cgroup's quota leave it.",
+    )
     decode_threads: NonNegativeInt = setting(
         0, "PRODUCT_MATCH_DECODE_THREADS", "Image decoding threads a model; 0: one a CPU."
     )
@@ -330,8 +337,3 @@ class Settings(EnvironmentSettings):
         "PRODUCT_MATCH_LOG_FORMAT",
         "Log lines of the models: `text`, in Triton's own form, or `json`, one object a line.",
     )
-
-
-def cpu_count() -> int:
-    """CPUs this process may use (cgroup pinning and affinity respected)."""
-    return len(os.sched_getaffinity(0)) or 1

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from bls_models.cpus import cpu_count
 from bls_models.errors import SetupError
 from gateway.keys import ApiKey, key_maps, read_keys
 from gateway.options import GatewayOptions
@@ -110,6 +111,7 @@ def configuration_text(options: GatewayOptions, module: Path, keys: Sequence[Api
         "TLS": _tls(options) if secure else "",
         "REAL_ADDRESS": _real_address(options.trusted_proxies.split()),
         "CORS_ORIGINS": _origins(options.cors_origins.split()),
+        "WORKERS": str(options.workers or cpu_count()),
         "MAX_BODY": f"{options.max_body_mb}m",
         # More than the largest body, so that none goes to a file before it is refused.
         "GRPC_BUFFER": f"{options.max_body_mb + 1}m",

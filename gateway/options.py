@@ -76,6 +76,11 @@ class GatewayOptions(EnvironmentSettings):
     address_connections: Number = setting(
         100, "GATEWAY_ADDRESS_CONNECTIONS", "Requests under way at once for each client address."
     )
+    workers: Annotated[int, Field(ge=0, le=1024)] = setting(
+        0,
+        "GATEWAY_WORKERS",
+        "nginx's processes; 0: one a CPU of the affinity and of the cgroup's quota.",
+    )
     timeout_s: Number = setting(
         30, "GATEWAY_TIMEOUT_S", "Longest wait for Triton's answer, in seconds."
     )

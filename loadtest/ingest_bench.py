@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.bundle import Bundle
+from bls_models.cpus import cpu_count
 from bls_models.engines.cpu import CpuEngine, CpuEngines
 from bls_models.engines.encoders import Encoders
 from bls_models.engines.precisions import graph_on_cpu
@@ -34,7 +35,7 @@ from bls_models.errors import SetupError
 from bls_models.images.decoding import ImageLimits, decode_image
 from bls_models.images.preprocessing import prepare_pixels
 from bls_models.product import embedding_text
-from bls_models.settings import Settings, cpu_count
+from bls_models.settings import Settings
 from bls_models.specs import IMAGE_ENCODER, PRODUCT_INGEST, TEXT_ENCODER
 from loadtest.measurements import LOAD_GENERATOR
 from loadtest.options import exit_status, tool_parser

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from bls_models.bundle import Bundle
+from bls_models.cpus import cpu_count
 from bls_models.engines.precisions import graph_on_cpu
 from bls_models.images.decoding import ImageLimits, decode_pixels
-from bls_models.settings import Settings, cpu_count
+from bls_models.settings import Settings
 from bls_models.specs import IMAGE_ENCODER
 from bls_models.vectors import FloatArray, Pixels
 from loadtest.baselines.parts import VectorSearch, compiled_by_streams

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.bundle import Bundle
-from bls_models.settings import cpu_count
+from bls_models.cpus import cpu_count
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.bench import product_match
 from loadtest.measurements import Contestant, Summary, alternating_rounds, summary_from_rounds

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bls_models.bundle import Bundle
+from bls_models.cpus import cpu_count
 from bls_models.engines.precisions import int8_support
 from bls_models.errors import SetupError
 from bls_models.settings import AUTO, CPU, CPU_PRECISION, FP32, INT8, PROFILE
@@ -256,6 +257,8 @@ def triton_environment(
     environment["PYTHONPATH"] = str(PROJECT)
     # numpy's own products here are tiny, and its idle threads would spin on the engines' CPUs.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # OpenMP, and with it FAISS, knows nothing of cgroups' quotas.
+    environment.setdefault("OMP_NUM_THREADS", str(cpu_count()))
     return environment | dict(settings)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from bls_models.cpus import cpu_count
 from bls_models.errors import SetupError
-from bls_models.settings import Settings, cpu_count
+from bls_models.settings import Settings
 
 # What Triton reads for a model on the CPU profile: the first of these that is there.
 CONFIGURATIONS = (Path("configs", "cpu.pbtxt"), Path("config.pbtxt"))

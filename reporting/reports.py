@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bls_models.cpus import cpu_count
 from bls_models.engines.precisions import int8_support
 from bls_models.files import atomic_write
-from bls_models.settings import cpu_count
 
 
 def machine() -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bls_models.cpus import cpu_count
 from bls_models.engines.precisions import graph_on_cpu, int8_support
 from bls_models.errors import BundleError
-from bls_models.settings import cpu_count
 from bls_models.specs import ModelSpec
 from bls_models.vectors import Arrays
 

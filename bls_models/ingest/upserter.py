@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from bls_models.captions.waiting import failed_outcome
+from bls_models.cpus import cpu_count
 from bls_models.database.pictures import stored_hashes
 from bls_models.database.store import Document, Replacement
 from bls_models.database.write_journal import WriteJournal
@@ -30,7 +31,6 @@ from bls_models.ingest.descriptions import Describer
 from bls_models.ingest.upsert_item import CREATED, UNCHANGED, UPDATED, Upsert
 from bls_models.product import embedding_text, stored_images, stored_revision
 from bls_models.services import Services
-from bls_models.settings import cpu_count
 from bls_models.vectors import Pixels, binary_from_vector, vector_from_binary
 
 # Attempts to write a product that others change at the same time.

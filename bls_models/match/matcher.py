@@ -19,6 +19,7 @@ from bls_models.captions.waiting import (
     PendingCaption,
     failed_outcome,
 )
+from bls_models.cpus import cpu_count
 from bls_models.database.store import Store
 from bls_models.engines.vector_cache import VectorCache
 from bls_models.errors import CaptionerError, RequestError
@@ -38,7 +39,6 @@ from bls_models.match.request import MatchQuery
 from bls_models.match.variants import Variants
 from bls_models.product import json_bytes
 from bls_models.services import Services
-from bls_models.settings import cpu_count
 from bls_models.vectors import FloatArray
 
 logger = logging.getLogger(__name__)

@@ -19,12 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.bundle import Bundle
+from bls_models.cpus import cpu_count
 from bls_models.engines.cpu import CpuEngine
 from bls_models.engines.precisions import graph_on_cpu
 from bls_models.errors import ProductMatchError
 from bls_models.images.decoding import ImageLimits, decode_image
 from bls_models.images.preprocessing import prepare_pixels
-from bls_models.settings import Settings, cpu_count
+from bls_models.settings import Settings
 from bls_models.specs import IMAGE_ENCODER
 from bls_models.vectors import FloatArray, Pixels
 from builders.catalogue import read_catalogue

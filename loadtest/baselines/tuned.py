@@ -21,9 +21,9 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from pymongo.collection import Collection
 
+from bls_models.cpus import cpu_count
 from bls_models.database.store import Document
 from bls_models.errors import ImageError
-from bls_models.settings import cpu_count
 from loadtest.baselines.parts import (
     DEFAULT_TOP_K,
     Match,

@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from bls_models.cpus import cpu_count
 from bls_models.errors import SetupError
-from bls_models.settings import Settings, cpu_count
+from bls_models.settings import Settings
 
 FLAGS = ("PRODUCT_MATCH_DEFAULT_MIN_SCORES", "PRODUCT_MATCH_CAPTION_PAST_ON_GPU")
 

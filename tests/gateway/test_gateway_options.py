@@ -14,9 +14,16 @@ import tritonclient.grpc as triton_grpc
 from gateway_support import JSON, KEYS, MATCH, SHOP_KEY, Recorder, need_nginx, running_gateway
 from serving_support import Serving
 
+from bls_models.cpus import cpu_count
 from bls_models.errors import SetupError
 from gateway.__main__ import main
-from gateway.config import SCRIPT_MODULE, nginx_command, script_module, write_configuration
+from gateway.config import (
+    SCRIPT_MODULE,
+    configuration_text,
+    nginx_command,
+    script_module,
+    write_configuration,
+)
 from gateway.keys import ApiKey, new_key_line, read_keys
 from gateway.options import GatewayOptions
 
@@ -90,6 +97,12 @@ def test_an_unusable_option_is_named(variable: str, value: str, message: str) ->
     with pytest.raises(SetupError, match=message) as failure:
         GatewayOptions.from_environment({variable: value})
     assert variable.rsplit("_", 1)[0] in str(failure.value)
+
+
+@pytest.mark.parametrize(("told", "workers"), [(0, cpu_count()), (7, 7)])
+def test_nginx_has_a_worker_for_each_cpu_that_it_may_use(told: int, workers: int) -> None:
+    text = configuration_text(GatewayOptions(workers=told), Path("/module.so"))
+    assert f"worker_processes {workers};" in text
 
 
 def test_a_missing_certificate_is_an_error(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bls_models.settings import cpu_count
+from bls_models.cpus import cpu_count
 from loadtest import tune
 from loadtest.tune import Choice, Trial, candidate_values, coordinate_descent
 from local_server.tuning import read_tuning

@@ -14,8 +14,8 @@ from serving_support import REPOSITORY, SampleProduct, serving, stubs_of, wait_f
 from tritonclient.grpc import model_config_pb2
 
 from bls_models.bundle import Bundle
+from bls_models.cpus import cpu_count
 from bls_models.errors import SetupError
-from bls_models.settings import cpu_count
 from local_server.options import Options
 from local_server.stack import apply_tuning
 from local_server.tuning import (

@@ -15,9 +15,9 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from bls_models.cpus import cpu_count
 from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.device import CPU, FaissDevice
-from bls_models.settings import cpu_count
 from bls_models.vectors import BoolArray, FloatArray, IntArray
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
+from bls_models.cpus import cpu_count
 from bls_models.index.lists.candidates import CandidateIndex
 from bls_models.index.view_scores import POWER, Powers, view_scores
-from bls_models.settings import cpu_count
 from bls_models.vectors import BoolArray, FloatArray, IntArray
 
 # Owner of a row whose product was changed or deleted; the end of a chain of rows.
