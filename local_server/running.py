@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pymongo.database import Database
 
-from bls_models.database.store import Document, connect
+from bls_models.database.connection import connect
+from bls_models.database.store import Document
 from bls_models.errors import SetupError
 from bls_models.settings import Settings
 

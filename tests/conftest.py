@@ -24,7 +24,8 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
-from bls_models.database.store import Document, Store, connect
+from bls_models.database.connection import connect
+from bls_models.database.store import Document, Store
 from bls_models.errors import BundleError
 from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from local_server.database import local_database

@@ -14,7 +14,8 @@ from serving_support import SMALL_BUNDLE, ContentEncoders, text_vector
 
 from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
-from bls_models.database.store import INGEST_LOG, Store, connect
+from bls_models.database.connection import connect
+from bls_models.database.store import INGEST_LOG, Store
 from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.ingest.ingester import IngestRequest, IngestResult, ProductIngester

@@ -1,4 +1,4 @@
-"""The MongoDB collections: connection, indexes, and the operations that ingest and match need.
+"""The MongoDB collections: indexes, and the operations that ingest and match need.
 
 Questions to the request logs are in ``bls_models.database.queries``.
 """
@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import ASCENDING, DESCENDING, MongoClient
+from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.operations import InsertOne, ReplaceOne
 
 from bls_models.errors import DatabaseError
-from bls_models.settings import Settings
 
 Document = dict[str, Any]
 
@@ -46,23 +45,6 @@ SECONDS_A_DAY = 86_400
 DUPLICATE_KEY = 11000
 # IndexOptionsConflict and IndexKeySpecsConflict: servers differ in which one they answer.
 INDEX_CONFLICTS = (85, 86)
-
-
-def connect(settings: Settings) -> Database[Document]:
-    """The product database; the connection itself is made at the first operation."""
-    timeout = settings.mongodb_timeout_ms
-    client: MongoClient[Document] = MongoClient(
-        settings.mongodb_uri,
-        serverSelectionTimeoutMS=timeout,
-        connectTimeoutMS=timeout,
-        timeoutMS=timeout,
-        tz_aware=True,
-        # What was acknowledged must outlive the database's process. MongoDB does this by default.
-        w="majority",
-        journal=True,
-        appname="product-match",
-    )
-    return client[settings.database]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from typing import Any
 from bson import ObjectId
 
 from bls_models.background import Background
+from bls_models.database.connection import causal_session
 from bls_models.database.pictures import Pictures, stored_hashes
 from bls_models.database.store import Document, Store, database_errors
 from bls_models.errors import DatabaseError
@@ -122,6 +123,18 @@ class WriteJournal:
             DatabaseError: the database does not answer in time; what is left goes when the lease
                 has passed.
         """
+        with causal_session(self.store.database):
+            # A write that a majority has acknowledged: what this session reads from here on is no
+            # older, whichever server is the primary by then.
+            with database_errors("ending a write"):
+                self._intents.update_one(
+                    {"_id": intent.intent_id}, {"$currentDate": {"settling": True}}
+                )
+            self._remove_useless(intent, uploads_ended)
+            with database_errors("ending a write"):
+                self._intents.delete_one({"_id": intent.intent_id})
+
+    def _remove_useless(self, intent: WriteIntent, uploads_ended: bool) -> None:
         if intent.pictures:
             # First, because a write that replaces a product from here on holds its pictures itself.
             self.pictures.release(intent.intent_id, intent.pictures)
@@ -139,8 +152,6 @@ class WriteJournal:
         )
         if uploads_ended and intent.files:
             self.pictures.delete_orphaned_chunks(list(intent.files.values()))
-        with database_errors("ending a write"):
-            self._intents.delete_one({"_id": intent.intent_id})
 
     def _note_files(self, intent: WriteIntent, file_ids: list[Any]) -> None:
         self._intents.update_one(

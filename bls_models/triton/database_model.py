@@ -6,11 +6,14 @@ Engines have no use for it, so it stays out of ``bls_models.triton.served_model`
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 
 from pymongo.database import Database
 
-from bls_models.database.store import Document, connect
+from bls_models.database.connection import check_server, connect
+from bls_models.database.store import Document
+from bls_models.errors import DatabaseError
 from bls_models.telemetry.request_log import LogWriter
 from bls_models.triton.metrics import TritonMetrics
 from bls_models.triton.served_model import ServedModel
@@ -21,8 +24,15 @@ class DatabaseModel(ServedModel):
 
     @cached_property
     def database(self) -> Database[Document]:
-        """The product database."""
-        return connect(self.settings)
+        """The product database.
+
+        Raises:
+            SetupError: its server cannot do what is needed; one that does not answer may come back.
+        """
+        database = connect(self.settings)
+        with contextlib.suppress(DatabaseError):
+            check_server(database)
+        return database
 
     @cached_property
     def metrics(self) -> TritonMetrics:

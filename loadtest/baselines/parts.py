@@ -14,7 +14,8 @@ from openvino import properties
 from pymongo.database import Database
 
 from bls_models.bundle import Bundle
-from bls_models.database.store import EMBEDDINGS, PRODUCTS, Document, connect
+from bls_models.database.connection import connect
+from bls_models.database.store import EMBEDDINGS, PRODUCTS, Document
 from bls_models.engines.precisions import graph_on_cpu
 from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.index.view_scores import view_scores

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -126,7 +127,8 @@ class Server:
 
     def run(self, operation: IngestRequest) -> Outcome:
         """Carry out an operation that may lose against the other, but never fails otherwise."""
-        (outcome,) = self.ingest.run(operation)
+        # Also within a step of another server's, of whose session it knows nothing.
+        (outcome,) = Context().run(self.ingest.run, operation)
         assert isinstance(outcome, IngestResult | ConflictError) or "is not stored" in str(
             outcome
         ), repr(outcome)

@@ -19,7 +19,8 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from serving_support import ROOT, RestartableDatabase, wait_for
 
-from bls_models.database.store import Document, connect
+from bls_models.database.connection import connect
+from bls_models.database.store import Document
 from bls_models.settings import Settings
 from bls_models.telemetry.log_queue import open_queue
 from bls_models.telemetry.metrics import LOG_DROPPED, LOG_QUEUE_ENTRIES, MetricSpec
@@ -217,7 +218,7 @@ WRITER = """
 import sys, time
 from bls_models.telemetry.request_log import LogWriter
 from bls_models.settings import Settings
-from bls_models.database.store import connect
+from bls_models.database.connection import connect
 
 settings = Settings.from_environment()
 log = LogWriter(connect(settings)["match_log"], settings)
@@ -335,7 +336,7 @@ FULL_DISK = """
 import resource, sys
 from bls_models.telemetry.request_log import LogWriter
 from bls_models.settings import Settings
-from bls_models.database.store import connect
+from bls_models.database.connection import connect
 
 settings = Settings.from_environment()
 log = LogWriter(connect(settings)["match_log"], settings)
