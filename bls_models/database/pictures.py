@@ -29,7 +29,7 @@ from pymongo import ASCENDING
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
-from bls_models.database.store import DUPLICATE_KEY, PRODUCTS, Document, database_errors
+from bls_models.database.store import PRODUCTS, Document, database_errors, duplicates_of
 from bls_models.errors import DatabaseError, MissingImageError
 from bls_models.product import stored_images
 
@@ -137,10 +137,7 @@ class Pictures:
                 ordered=False,
             )
         except BulkWriteError as error:
-            failures = error.details["writeErrors"]
-            if any(failure["code"] != DUPLICATE_KEY for failure in failures):
-                raise
-            slower = {names[failure["index"]] for failure in failures}
+            slower = {names[failure["index"]] for failure in duplicates_of(error)}
             self.chunks.delete_many({"files_id": {"$in": [uploads[name][0] for name in slower]}})
             return slower
         return set()

@@ -59,6 +59,19 @@ def database_errors(doing: str) -> Iterator[None]:
         ) from error
 
 
+def duplicates_of(error: BulkWriteError) -> list[Document]:
+    """The errors of a bulk write that met keys which were there already, if it met nothing else.
+
+    Raises:
+        BulkWriteError: it did, or a majority has not acknowledged what was written, so that it may
+            be undone.
+    """
+    errors: list[Document] = error.details["writeErrors"]
+    if error.details["writeConcernErrors"] or any(item["code"] != DUPLICATE_KEY for item in errors):
+        raise error
+    return errors
+
+
 @dataclass(frozen=True)
 class Replacement:
     """A product document to write if what is stored is still ``expected``, or still nothing."""
@@ -216,8 +229,7 @@ class Store:
                 result = self.products.bulk_write(operations, ordered=False)
                 written = result.inserted_count + result.matched_count
             except BulkWriteError as error:
-                if any(item["code"] != DUPLICATE_KEY for item in error.details["writeErrors"]):
-                    raise
+                duplicates_of(error)
                 written = error.details["nInserted"] + error.details["nMatched"]
         if written == len(operations):
             return set()

@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bson
@@ -28,7 +28,10 @@ HEADER = struct.Struct("<4i")
 # Before the document: flags, cursor id, start and number of an OP_REPLY; flags and the section's
 # kind of an OP_MSG.
 BODY_OFFSETS = {OP_REPLY: 20, OP_MSG: 5}
+ROLES = ("primary", "secondary")
 STALE_READS = frozenset({"find", "aggregate", "count", "distinct"})
+
+ChangeReply = Callable[[Document, Document], Document]
 
 
 @dataclass
@@ -39,39 +42,37 @@ class StaleReplicaSet:
         uri: its address, which prefers reads from the secondary.
         secondary_uri: that of the secondary alone.
         reads: commands that the secondary answered from its empty copy.
+        change_reply: makes of a command and the database's reply what its sender gets.
     """
 
-    uri: str
-    secondary_uri: str
-    reads: list[str]
+    uri: str = ""
+    secondary_uri: str = ""
+    reads: list[str] = field(default_factory=list)
+    change_reply: ChangeReply = lambda command, reply: reply
 
 
 @contextmanager
 def stale_replica_set(database_uri: str) -> Iterator[StaleReplicaSet]:
     """Run the relays in front of a database until the end of the block."""
-    ((host, port),) = parse_uri(database_uri)["nodelist"]
-    reads: list[str] = []
+    (address,) = parse_uri(database_uri)["nodelist"]
     members: list[str] = []
-    relays = [_Relay((host, port), role == "secondary", members, reads) for role in ROLES]
+    whole = StaleReplicaSet()
+    relays = [_Relay(address, role == "secondary", members, whole) for role in ROLES]
     members.extend(f"{LOOPBACK}:{relay.server_address[1]}" for relay in relays)
+    whole.uri = (
+        f"mongodb://{','.join(members)}/?replicaSet={SET_NAME}&readPreference=secondaryPreferred"
+    )
+    whole.secondary_uri = f"mongodb://{members[1]}/?directConnection=true"
     threads = [threading.Thread(target=relay.serve_forever, daemon=True) for relay in relays]
     for thread in threads:
         thread.start()
     try:
-        yield StaleReplicaSet(
-            f"mongodb://{','.join(members)}/?replicaSet={SET_NAME}"
-            "&readPreference=secondaryPreferred",
-            f"mongodb://{members[1]}/?directConnection=true",
-            reads,
-        )
+        yield whole
     finally:
         for relay, thread in zip(relays, threads, strict=True):
             relay.shutdown()
             relay.server_close()
             thread.join()
-
-
-ROLES = ("primary", "secondary")
 
 
 class _Relay(socketserver.ThreadingTCPServer):
@@ -81,18 +82,18 @@ class _Relay(socketserver.ThreadingTCPServer):
     block_on_close = False
 
     def __init__(
-        self, database: tuple[str, int], stale: bool, members: list[str], reads: list[str]
+        self, database: tuple[str, int], stale: bool, members: list[str], whole: StaleReplicaSet
     ) -> None:
         self.database = database
         self.stale = stale
         self.members = members
-        self.reads = reads
+        self.whole = whole
         super().__init__((LOOPBACK, 0), _Connection)
 
-    def changed(self, reply: Document) -> Document:
+    def changed(self, command: Document, reply: Document) -> Document:
         """A database's reply as this member of the set gives it."""
         if "maxWireVersion" not in reply:
-            return reply
+            return self.whole.change_reply(command, reply)
         about = {
             "setName": SET_NAME,
             "hosts": self.members,
@@ -114,24 +115,26 @@ class _Connection(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         with socket.create_connection(self.server.database) as database:
             while message := _message(self.request.recv):
-                answer = self._stale_answer(message)
-                if answer is None:
-                    database.sendall(message)
-                    answer = _with_document(_message(database.recv), self.server.changed)
-                self.request.sendall(answer)
+                *_, code = HEADER.unpack_from(message)
+                command = _document(message, code) if code == OP_MSG else {}
+                if self.server.stale and STALE_READS & command.keys():
+                    self.request.sendall(self._stale_reply(message, command))
+                    continue
+                database.sendall(message)
+                reply = _message(database.recv)
+                if not reply:
+                    return
+                self.request.sendall(
+                    _with_document(reply, lambda reply: self.server.changed(command, reply))  # noqa: B023 - called at once
+                )
 
-    def _stale_answer(self, message: bytes) -> bytes | None:
-        """The answer to a read from a secondary; None to anything else."""
-        _, request_id, _, code = HEADER.unpack_from(message)
-        if not self.server.stale or code != OP_MSG:
-            return None
-        command = _document(message, code)
+    def _stale_reply(self, message: bytes, command: Document) -> bytes:
+        """The answer to a read of a copy that has nothing."""
         name = next(iter(command))
-        if name not in STALE_READS:
-            return None
-        self.server.reads.append(name)
-        namespace = f"{command['$db']}.{command[name]}"
+        self.server.whole.reads.append(name)
+        _, request_id, *_ = HEADER.unpack_from(message)
         reply: dict[str, Any] = {"n": 0, "values": [], "ok": 1.0}
+        namespace = f"{command['$db']}.{command[name]}"
         reply["cursor"] = {"firstBatch": [], "id": bson.Int64(0), "ns": namespace}
         return _packed(bytes(BODY_OFFSETS[OP_MSG]), reply, (request_id, request_id, OP_MSG))
 
@@ -159,8 +162,6 @@ def _document(message: bytes, code: int) -> Document:
 
 def _with_document(message: bytes, change: Callable[[Document], Document]) -> bytes:
     """A reply with another document in it."""
-    if not message:
-        return message
     _, request_id, response_to, code = HEADER.unpack_from(message)
     document = _document(message, code)
     changed = change(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from bls_models.database.write_journal import WriteJournal
 from bls_models.errors import DatabaseError, SetupError
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
-from loadtest.faults.stale_secondary import StaleReplicaSet, stale_replica_set
+from loadtest.faults.stale_secondary import ChangeReply, StaleReplicaSet, stale_replica_set
 
 WEAK = (
     "readPreference=secondary&readPreferenceTags=dc:east&maxStalenessSeconds=90"
@@ -230,3 +231,53 @@ def test_what_settles_a_write_is_read_after_a_write_of_its_own(
     finally:
         database.client.drop_database(settings.database)
         database.client.close()
+
+
+# --- what a majority has not acknowledged --------------------------------------------------------
+
+# Of the commands of an upsert the last, by their number, before it is settled: that which writes
+# the product.
+LAST_STEPS = {"insert": 3, "update": 2}
+
+
+def unacknowledged(name: str, step: int) -> ChangeReply:
+    """Replies of which one says that its write was carried out, but has no majority yet."""
+    numbers = itertools.count()
+    error = {"code": 64, "codeName": "WriteConcernTimeout", "errmsg": "waiting for replication"}
+
+    def change(command: Document, reply: Document) -> Document:
+        if name in command and next(numbers) == step:
+            return reply | {"writeConcernError": error}
+        return reply
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("command", "step"),
+    [(command, step) for command, last in LAST_STEPS.items() for step in range(last + 1)],
+)
+def test_a_write_that_a_majority_may_lose_is_not_answered_as_written(
+    lagging: StaleReplicaSet,
+    database: Database[Document],
+    far_log: LogWriter,
+    settings: Settings,
+    command: str,
+    step: int,
+) -> None:
+    ours = connect(settings.model_copy(update={"mongodb_uri": lagging.uri}))
+    shop = Ingest(Store(ours, 30), far_log, settings)
+    shop.one(upsert(RED, picture(1)))
+    if command == "insert":
+        changed = upsert({**RED, "product_id": "cup"}, picture(2))
+    else:
+        changed = upsert({**RED, "price": 1.0}, picture(1))
+    lagging.change_reply = unacknowledged(command, step)
+    try:
+        with pytest.raises(DatabaseError, match="waiting for replication"):
+            shop.one(changed)
+        WriteJournal(shop.store, Pictures(ours), 0).recover()
+        assert shop.one(changed).status in ("created", "updated", "unchanged")
+    finally:
+        ours.client.close()
+    assert_nothing_left_over(database)
