@@ -161,6 +161,14 @@ class Settings(EnvironmentSettings):
         "PRODUCT_MATCH_MAX_IMAGE_PIXELS",
         "Most pixels of an image, checked before it is decoded.",
     )
+    decode_bytes: Count = setting(
+        512 * 2**20,
+        "PRODUCT_MATCH_DECODE_BYTES",
+        "Most memory that pictures take together while they are decoded, in each process of "
+        "`product_match` (two) and `product_ingest`; further ones wait. One that would take more "
+        "alone is refused: a pixel takes 9 bytes, 17 in a WebP, and up to 8 more in a progressive "
+        "JPEG.",
+    )
     max_images: Count = setting(8, "PRODUCT_MATCH_MAX_IMAGES", "Most images in one match request.")
     max_texts: Count = setting(8, "PRODUCT_MATCH_MAX_TEXTS", "Most texts in one match request.")
     max_text_bytes: Count = setting(

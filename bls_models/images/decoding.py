@@ -1,7 +1,8 @@
 """From encoded bytes to an upright picture, or on to the pixels an engine takes.
 
 ``decode_pixels`` runs the whole way; each step is also a function of its own. Nothing here keeps
-state, so the functions may run in any number of threads.
+state, so the functions may run in any number of threads. ``open_image`` says what decoding will
+take of memory before it begins.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import binascii
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from bls_models.errors import ImageError
+from bls_models.images.memory import decoding_bytes
 from bls_models.images.part_limits import excess_of_parts
 from bls_models.images.preprocessing import Crop, Preprocess, prepare_pixels
 
@@ -63,10 +66,12 @@ class ImageLimits:
     Args:
         max_bytes: most bytes of the encoded file.
         max_pixels: most pixels, width times height.
+        max_memory: most bytes that decoding may take.
     """
 
     max_bytes: int
     max_pixels: int
+    max_memory: float = math.inf
 
 
 def format_of(data: bytes) -> str | None:
@@ -115,34 +120,76 @@ def encoded_bytes(value: bytes, tensor: str, limits: ImageLimits) -> bytes:
     return data
 
 
-def decode_image(
+class OpenImage:
+    """An image file whose header was read and is within the limits.
+
+    Attributes:
+        memory: bytes that it takes at most, from ``decode`` to an engine's pixels.
+    """
+
+    def __init__(
+        self, kind: str, data: bytes, tensor: str, image: ImageFile.ImageFile, memory: int
+    ) -> None:
+        self.memory = memory
+        self._kind = kind
+        self._data = data
+        self._tensor = tensor
+        self._image: Image.Image | None = image
+
+    def decode(self) -> Image.Image:
+        """Decode it, once.
+
+        The EXIF orientation is applied and an unreadable EXIF block ignored; transparency is laid
+        on white, 16 bits are scaled to 8, and of an animation the first frame is taken.
+
+        Returns:
+            A loaded, upright image of mode ``RGB``.
+
+        Raises:
+            ImageError: a truncated or corrupt file.
+        """
+        # Each step lets go of the picture before it, so that there are never more than two.
+        image, self._image = self._image, None
+        assert image is not None, "it was decoded already"
+        with _damage_named(self._kind, self._data, self._tensor):
+            image.load()
+            turn = ORIENTATIONS.get(_orientation(image))
+            if isinstance(image, WebPImageFile):
+                # The file keeps its decoder's canvases.
+                image = image.copy()
+            if image.mode.startswith("I"):
+                image = _grey_from_16_bits(image)
+            if image.has_transparency_data:
+                if image.mode != "RGBA":
+                    image = image.convert("RGBA")
+                image = _on_white(image)
+            elif image.mode != "RGB":
+                image = image.convert("RGB")
+            return image if turn is None else image.transpose(turn)
+
+
+def open_image(
     data: bytes,
     tensor: str,
     limits: ImageLimits,
     preprocess: Preprocess | None = None,
     crop: Crop | None = None,
-) -> Image.Image:
-    """Decode an image file to an upright RGB image.
-
-    The EXIF orientation is applied and an unreadable EXIF block ignored; transparency is laid on
-    white, 16 bits are scaled to 8, and of an animation the first frame is taken.
+) -> OpenImage:
+    """Read an image file's header and check it against the limits.
 
     Args:
         data: a JPEG, PNG or WebP file.
         tensor: the input's name for messages.
-        limits: ``max_pixels`` is checked from the header, before the pixels are decoded; so are
-            the longest side and the number of parts (``bls_models.images.part_limits``).
+        limits: checked are pixels, the longest side, the number of parts
+            (``bls_models.images.part_limits``) and the memory that decoding takes.
         preprocess: what ``prepare_pixels`` will be asked for. With it, a JPEG is decoded at
             1/2, 1/4 or 1/8 of its size where that still has the pixels that are needed: half
             the time for a photo of 1000 pixels, less for larger ones, and a vector of the mini
             bundle that keeps a cosine of 0.997 and more to the one of the whole size.
         crop: the crop that ``prepare_pixels`` will be asked for.
 
-    Returns:
-        A loaded image of mode ``RGB``.
-
     Raises:
-        ImageError: another format, too many pixels, or a truncated or corrupt file.
+        ImageError: another format, beyond a limit, or a corrupt file.
     """
     kind = format_of(data)
     if kind is None:
@@ -153,30 +200,33 @@ def decode_image(
         raise ImageError(
             tensor, f"a {kind} file of {found}", expected, "Save it anew with an image editor."
         )
-    try:
+    with _damage_named(kind, data, tensor):
         image = _open(kind, data)
-        _check_size(image.size, tensor, limits)
+        size = image.size
+        _check_size(size, tensor, limits)
         if kind == "PNG":
             # Pillow's decoder skips the checksums of the pixel data, and a missing end.
             _open(kind, data).verify()
         if preprocess is not None and isinstance(image, JpegImageFile):
             _decode_reduced(image, preprocess, crop)
-        image.load()
-        turn = ORIENTATIONS.get(_orientation(image))
-        rgb = _to_rgb(image)
-        return rgb if turn is None else rgb.transpose(turn)
-    except ImageError:
-        raise
-    # A damaged file can raise nearly anything from within a decoder: OSError, SyntaxError,
-    # ValueError, struct.error, EOFError, zlib.error, MemoryError, OverflowError and more.
-    except Exception as error:
-        raise ImageError(
-            tensor,
-            f"a {kind} file of {len(data)} bytes that does not decode "
-            f"({type(error).__name__}: {error})",
-            "a whole, undamaged file",
-            "Check that it opens in an image viewer and was not cut off in transfer.",
-        ) from error
+        memory = decoding_bytes(image, data, size[0] * size[1])
+        _check_memory(kind, size, memory, tensor, limits)
+        return OpenImage(kind, data, tensor, image, memory)
+
+
+def decode_image(
+    data: bytes,
+    tensor: str,
+    limits: ImageLimits,
+    preprocess: Preprocess | None = None,
+    crop: Crop | None = None,
+) -> Image.Image:
+    """An image file as an upright RGB image: ``open_image`` and ``OpenImage.decode`` in one.
+
+    Raises:
+        ImageError: another format, beyond a limit, or a truncated or corrupt file.
+    """
+    return open_image(data, tensor, limits, preprocess, crop).decode()
 
 
 def decode_pixels(
@@ -201,6 +251,25 @@ def decode_pixels(
     """
     data = encoded_bytes(value, tensor, limits)
     return prepare_pixels(decode_image(data, tensor, limits, preprocess), preprocess), data
+
+
+@contextmanager
+def _damage_named(kind: str, data: bytes, tensor: str) -> Iterator[None]:
+    """Whatever a decoder makes of a damaged file becomes an ``ImageError``."""
+    try:
+        yield
+    except ImageError:
+        raise
+    # A damaged file can raise nearly anything from within a decoder: OSError, SyntaxError,
+    # ValueError, struct.error, EOFError, zlib.error, MemoryError, OverflowError and more.
+    except Exception as error:
+        raise ImageError(
+            tensor,
+            f"a {kind} file of {len(data)} bytes that does not decode "
+            f"({type(error).__name__}: {error})",
+            "a whole, undamaged file",
+            "Check that it opens in an image viewer and was not cut off in transfer.",
+        ) from error
 
 
 def _open(kind: str, data: bytes) -> ImageFile.ImageFile:
@@ -237,25 +306,20 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB image of any mode the readers give; the image itself where it is RGB already."""
-    if image.mode.startswith("I"):
-        image = _grey_from_16_bits(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, "white")
-        canvas.paste(rgba, mask=rgba)
-        return canvas
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _on_white(image: Image.Image) -> Image.Image:
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(image, mask=image)
+    return canvas
 
 
 def _grey_from_16_bits(image: Image.Image) -> Image.Image:
     """Scale grey 0-65535 to 0-255, which Pillow would clip; the transparent grey turns white."""
-    values = np.asarray(image).astype(np.uint32)  # (H, W)
-    grey = ((values + 128) // 257).astype(np.uint8)
-    if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey)
+    table = [(value + 128) // 257 for value in range(2**16)]
+    clear = image.info.pop("transparency", None)
+    if clear is not None:
+        table[clear] = 255
+    # Pillow takes a table of that length for 32 bits alone.
+    return image.convert("I").point(table, "L")
 
 
 def _check_bytes(count: int, tensor: str, limits: ImageLimits) -> None:
@@ -275,6 +339,19 @@ def _check_size(size: tuple[int, int], tensor: str, limits: ImageLimits) -> None
         raise ImageError(tensor, got, expected, "Send a smaller picture.")
     if max(size) > MAX_SIDE:
         raise ImageError(tensor, got, f"at most {MAX_SIDE} pixels on a side")
+
+
+def _check_memory(
+    kind: str, size: tuple[int, int], memory: int, tensor: str, limits: ImageLimits
+) -> None:
+    if memory > limits.max_memory:
+        most = int(limits.max_memory * size[0] * size[1] // memory)
+        raise ImageError(
+            tensor,
+            f"a {kind} of {size[0]} x {size[1]} pixels, which take {memory} bytes to decode",
+            f"at most {most} pixels of a file of its kind",
+            "Send a smaller picture, or one as JPEG that is not progressive.",
+        )
 
 
 def _unreadable(got: str, tensor: str) -> ImageError:

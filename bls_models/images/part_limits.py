@@ -22,6 +22,10 @@ JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 # any scan, and those reserved for extensions.
 PARAMETERLESS = frozenset({0x01, 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)})
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+# Start of a frame; C4, C8 and CC among them are something else. After its length: bits, height,
+# width, and the number of components.
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
 
 def excess_of_parts(kind: str, data: bytes) -> tuple[str, str] | None:
@@ -37,6 +41,27 @@ def excess_of_parts(kind: str, data: bytes) -> tuple[str, str] | None:
         return _excess_of_png(data)
     # A WebP is read to its first frame, and its chunks are skipped in compiled code.
     return None
+
+
+def keeps_coefficients(data: bytes) -> bool:
+    """Whether a JPEG's decoder must keep the coefficients of the whole picture.
+
+    It does where a pixel is made of several scans: in progressive files, and in others whose first
+    scan does not hold all components.
+    """
+    place, components = 2, 0
+    while marker := JPEG_MARKER.search(data, place):
+        (code,) = marker[1]
+        place = marker.end()
+        if code in PROGRESSIVE:
+            return True
+        if code in START_OF_FRAME:
+            components = int.from_bytes(data[place + 7 : place + 8])
+        elif code == START_OF_SCAN:
+            return int.from_bytes(data[place + 2 : place + 3]) < components
+        if code not in PARAMETERLESS:
+            place += int.from_bytes(data[place : place + 2])
+    return False
 
 
 def _excess_of_jpeg(data: bytes) -> tuple[str, str] | None:

@@ -14,6 +14,8 @@ from bls_models.errors import BundleError, ImageError
 
 # x0, y0, x1, y1, relative to the upright picture, as ``check_crop`` gives them.
 Crop = tuple[float, float, float, float]
+# Left, top, right and bottom, in pixels.
+Box = tuple[int, int, int, int]
 RESIZE_MODES = ("stretch", "pad", "center_crop")
 CROP_TOLERANCE = 1e-6
 
@@ -118,9 +120,12 @@ def prepare_pixels(
     Raises:
         ImageError: the crop has more pixels than Pillow takes.
     """
+    box: Box = (0, 0, *image.size)
     for part in (crop, preprocess.centre):
         if part is not None:
-            image = _cut(image, part)
+            box = _within(box, part)
+    if box != (0, 0, *image.size):
+        image = _cut(image, box)
     side = preprocess.size
     width, height = image.size
     if preprocess.resize == "pad":
@@ -140,16 +145,21 @@ def prepare_pixels(
     return np.array(square, np.uint8)  # (S, S, 3)
 
 
-def _cut(image: Image.Image, crop: Crop) -> Image.Image:
-    """The part of ``image`` within a checked crop, at least one pixel each way."""
-    width, height = image.size
+def _within(box: Box, crop: Crop) -> Box:
+    """The part of a box within a checked crop of it, at least one pixel each way."""
+    width, height = box[2] - box[0], box[3] - box[1]
     left, top = min(round(crop[0] * width), width - 1), min(round(crop[1] * height), height - 1)
     right, bottom = max(round(crop[2] * width), left + 1), max(round(crop[3] * height), top + 1)
+    return box[0] + left, box[1] + top, box[0] + right, box[1] + bottom
+
+
+def _cut(image: Image.Image, box: Box) -> Image.Image:
     try:
-        return image.crop((left, top, right, bottom))
+        return image.crop(box)
     # Pillow holds crops to its own limit, which only a very high ``max_pixels`` lets one reach.
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _bad_crop(f"{right - left} x {bottom - top} pixels ({error})", "crop") from error
+        pixels = f"{box[2] - box[0]} x {box[3] - box[1]} pixels"
+        raise _bad_crop(f"{pixels} ({error})", "crop") from error
 
 
 def _resize(

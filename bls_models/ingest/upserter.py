@@ -10,6 +10,7 @@ removed as the intent is settled, by this server or, after a crash, by any.
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -25,13 +26,14 @@ from bls_models.errors import (
     ProductError,
     RequestError,
 )
-from bls_models.images.decoding import ImageLimits, decode_image
+from bls_models.images.decoding import ImageLimits, open_image
+from bls_models.images.memory import MemoryBudget
 from bls_models.images.preprocessing import Preprocess, prepare_pixels
 from bls_models.ingest.descriptions import Describer
 from bls_models.ingest.upsert_item import CREATED, UNCHANGED, UPDATED, Upsert
 from bls_models.product import embedding_text, stored_images, stored_revision
 from bls_models.services import Services
-from bls_models.vectors import Pixels, binary_from_vector, vector_from_binary
+from bls_models.vectors import Pixels, binary_from_vector, vector_of_length
 
 # Attempts to write a product that others change at the same time.
 WRITE_ATTEMPTS = 5
@@ -63,7 +65,11 @@ class Upserter:
             services.captions, bundle, settings.ingest_caption_timeout_ms / 1e3
         )
         self._fingerprint = bundle.fingerprint
-        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._image_dim = bundle.image_dim
+        self._limits = ImageLimits(
+            settings.max_image_bytes, settings.max_image_pixels, settings.decode_bytes
+        )
+        self._memory = MemoryBudget(settings.decode_bytes)
         self._preprocess = bundle.preprocess
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
 
@@ -231,29 +237,41 @@ class Upserter:
         tensor = upsert.tensor(sha256)
         try:
             data = upsert.data[sha256] if upsert.data else self._pictures.read(sha256)
-            image = decode_image(data, tensor, self._limits)
+            opened = open_image(data, tensor, self._limits)
+            with self._memory.hold(opened.memory):
+                image = opened.decode()
+                width, height = image.size
+                pixels = prepare_pixels(image, preprocess)
+                # Not only when this returns: by then others may hold what it takes.
+                del image
         except (RequestError, MissingImageError) as error:
             upsert.error = error
             return None
-        upsert.records[sha256] = {"sha256": sha256, "width": image.width, "height": image.height}
-        return prepare_pixels(image, preprocess)
+        upsert.records[sha256] = {"sha256": sha256, "width": width, "height": height}
+        return pixels
 
     def _reuse_vectors(self, upserts: list[Upsert]) -> None:
         """Take over the stored vectors of pictures that a product keeps."""
         by_write = {
             upsert.stored["write_id"]: upsert
             for upsert in upserts
-            if upsert.stored and "write_id" in upsert.stored
+            # One that was put there by hand may have anything for it.
+            if upsert.stored and isinstance(upsert.stored.get("write_id"), str)
         }
         if not by_write:
             return
-        for embedding in self._store.find_embeddings(list(by_write)):
-            if embedding["kind"] == "image" and embedding["fingerprint"] == self._fingerprint:
-                upsert = by_write[embedding["write_id"]]
-                upsert.vectors[embedding["sha256"]] = vector_from_binary(embedding["vector"])
         for upsert in by_write.values():
             assert upsert.stored is not None
             upsert.records = {image["sha256"]: image for image in stored_images(upsert.stored)}
+        for embedding in self._store.find_embeddings(list(by_write)):
+            upsert = by_write[embedding["write_id"]]
+            sha256 = embedding.get("sha256")
+            if sha256 in upsert.records and embedding.get("fingerprint") == self._fingerprint:
+                # A damaged one is computed anew.
+                with contextlib.suppress(ValueError):
+                    upsert.vectors[sha256] = vector_of_length(
+                        embedding.get("vector"), self._image_dim
+                    )
 
     def _embeddings(self, upsert: Upsert) -> list[Document]:
         common = {

@@ -23,7 +23,8 @@ from bls_models.cpus import cpu_count
 from bls_models.database.store import Store
 from bls_models.engines.vector_cache import VectorCache
 from bls_models.errors import CaptionerError, RequestError
-from bls_models.images.decoding import ImageLimits, decode_image, encoded_bytes
+from bls_models.images.decoding import ImageLimits, encoded_bytes, open_image
+from bls_models.images.memory import MemoryBudget
 from bls_models.images.preprocessing import finest_preprocess, prepare_pixels
 from bls_models.index.query import IndexQuery
 from bls_models.match.documents import ClientDocuments
@@ -72,7 +73,10 @@ class ProductMatcher:
         self._variants = Variants.from_settings(settings)
         self._default_min_scores = settings.default_min_scores
         self._caption_seconds = settings.caption_timeout_ms / 1e3
-        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._limits = ImageLimits(
+            settings.max_image_bytes, settings.max_image_pixels, settings.decode_bytes
+        )
+        self._memory = MemoryBudget(settings.decode_bytes)
         self._preprocess = bundle.preprocess
         captioner = bundle.captioner
         self._caption_preprocess = None if captioner is None else captioner.preprocess
@@ -161,16 +165,20 @@ class ProductMatcher:
             if image.vector is not None and for_caption is None:
                 return image
             least = self._finest if captioned else self._preprocess
-            picture = decode_image(data, tensor, self._limits, least, crop)
+            opened = open_image(data, tensor, self._limits, least, crop)
+            with self._memory.hold(opened.memory):
+                picture = opened.decode()
+                if image.vector is None:
+                    image.pixels = prepare_pixels(picture, self._preprocess, crop)
+                if for_caption is not None:
+                    same = image.pixels if for_caption == self._preprocess else None
+                    request.caption_pixels = (
+                        prepare_pixels(picture, for_caption, crop) if same is None else same
+                    )
+                # Not only when this returns: by then others may hold what it takes.
+                del picture
         except RequestError as error:
             return error
-        if image.vector is None:
-            image.pixels = prepare_pixels(picture, self._preprocess, crop)
-        if for_caption is not None:
-            same = image.pixels if for_caption == self._preprocess else None
-            request.caption_pixels = (
-                prepare_pixels(picture, for_caption, crop) if same is None else same
-            )
         return image
 
     def _ask_for_caption(self, request: MatchRequest) -> None:
@@ -200,8 +208,10 @@ class ProductMatcher:
             queries = self._encode(good)
             clock.lap("encode")
             found, index_info = self._services.search(queries)
-            for request, matches in zip(good, found, strict=True):
-                request.matches, request.index_info = matches, index_info
+            for request, answer in zip(good, found, strict=True):
+                request.answer, request.index_info = answer, index_info
+                request.error, request.matches = answer.refusal, answer.matches
+            good = [request for request in good if request.error is None]
             clock.lap("search")
             self._add_documents(good, index_info["following"])
             clock.lap("documents")
@@ -348,6 +358,10 @@ class ProductMatcher:
                     "variant": request.variant.name,
                     "bundle": self._about_bundle,
                     "index": request.index_info,
+                    "search": {
+                        "scored": request.answer.scored,
+                        "filtered": request.answer.filtered,
+                    },
                     "min_score": self._min_score(request),
                     "likely": self._likely(request),
                     "caption": request.caption.details(request.caption_used),

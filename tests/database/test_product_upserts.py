@@ -24,6 +24,7 @@ from ingest_support import (
     stored_images,
     upsert,
 )
+from PIL import Image
 from pymongo.database import Database
 from serving_support import (
     SMALL_BUNDLE,
@@ -54,7 +55,7 @@ from bls_models.ingest.upserter import Upserter
 from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
-from bls_models.vectors import FloatArray, vector_from_binary
+from bls_models.vectors import FloatArray, binary_from_vector, vector_from_binary
 
 
 @pytest.fixture
@@ -81,6 +82,16 @@ def test_a_new_product_is_created_with_its_document_vectors_and_pictures(
     }
     assert product["images"] == [{"sha256": sha256(data), "width": 96, "height": 96}]
     assert product["created"] == product["updated"]
+
+
+def test_a_picture_that_takes_too_much_memory_to_decode_fails_its_product_alone(
+    store: Store, log: LogWriter
+) -> None:
+    small = Ingest(store, log, Settings(decode_bytes=100_000))
+    assert small.upsert(RED, picture(1)).status == "created"
+    with pytest.raises(ImageError, match="200 x 200 pixels"):
+        small.upsert({**RED, "product_id": "large"}, encoded(Image.new("RGB", (200, 200))))
+    assert_consistent(store, "mug")
 
 
 def test_vectors_are_stored_as_bson_float32_vectors_of_the_pictures(
@@ -468,6 +479,27 @@ def test_reembedding_computes_every_vector_anew_and_keeps_the_rest(
     assert other.encoders.encoded_images == 2
     assert other.upsert(RED).status == "unchanged"
     assert ingest.upsert(RED).status == "updated", "for the old bundle it is a change back"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"$unset": {"vector": ""}},
+        {"$unset": {"kind": "", "sha256": "", "fingerprint": ""}},
+        {"$set": {"vector": binary_from_vector(np.ones(3, np.float32))}},
+        {"$set": {"vector": 7, "sha256": ["x"]}},
+    ],
+)
+def test_a_damaged_vector_is_computed_anew_with_the_next_write(
+    ingest: Ingest, store: Store, damage: Document
+) -> None:
+    ingest.upsert(RED, picture(1))
+    store.embeddings.update_one({"kind": "image"}, damage)
+    assert ingest.upsert({**RED, "price": 1.0}, picture(1)).status == "updated"
+    assert_consistent(store, "mug")
+    (view,) = store.embeddings.find({"kind": "image"})
+    assert len(vector_from_binary(view["vector"])) == SMALL_BUNDLE.image_dim
+    assert ingest.encoders.encoded_images == 2
 
 
 def test_every_operation_is_in_the_ingest_log(ingest: Ingest, store: Store) -> None:
