@@ -19,6 +19,7 @@ class RequestError(ProductMatchError):
 
     def __init__(self, tensor: str, got: str, expected: str, remedy: str = "") -> None:
         self.tensor = tensor
+        self.parts = (tensor, got, expected, remedy)
         message = f"{tensor}: {got}; expected {expected}."
         super().__init__(f"{message} {remedy}" if remedy else message)
 

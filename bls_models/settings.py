@@ -298,6 +298,24 @@ class Settings(EnvironmentSettings):
         "A filter that leaves so many vectors or fewer has all of them scored; a wider one is "
         "applied within the inverted lists.",
     )
+    max_attribute_keys: Count = setting(
+        10_000,
+        "PRODUCT_MATCH_MAX_ATTRIBUTE_KEYS",
+        "Distinct attribute keys of the catalogue that filters can name. Products with further "
+        "keys are searched as all others, but a filter on such a key is refused.",
+    )
+    max_filter_work: Count = setting(
+        20_000_000,
+        "PRODUCT_MATCH_MAX_FILTER_WORK",
+        "Values of the catalogue that one filter may look at; some 15 ns each. A condition looks "
+        "at those that match, or that do not, and conditions on one field share them.",
+    )
+    max_search_work: Count = setting(
+        2_000_000,
+        "PRODUCT_MATCH_MAX_SEARCH_WORK",
+        "Products of a query vector and a stored one that one query may take where all of the "
+        "catalogue is scored (a page past 500 matches in a large catalogue, for example).",
+    )
     index_device: Literal["cpu", "gpu"] = setting(
         "cpu",
         "PRODUCT_MATCH_INDEX_DEVICE",

@@ -163,6 +163,9 @@ PRODUCT_INDEX = ModelSpec(
     ),
     outputs=(
         TensorSpec("match_count", "INT32", (-1,)),
+        TensorSpec("scored", "INT64", (-1,)),
+        TensorSpec("filtered", "INT64", (-1,)),
+        TensorSpec("refusal", "BYTES", (-1,)),
         TensorSpec("product_id", "BYTES", (-1,)),
         TensorSpec("product_version", "INT64", (-1,)),
         TensorSpec("score", "FP32", (-1,)),

@@ -25,7 +25,7 @@ from bls_models.bundle import Bundle
 from bls_models.database.store import Store
 from bls_models.errors import SetupError
 from bls_models.index.query import IndexQuery
-from bls_models.index.wire import matches_from_tensors, tensors_from_queries
+from bls_models.index.wire import answers_from_tensors, tensors_from_queries
 from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX, PRODUCT_MATCH
@@ -117,8 +117,8 @@ def index_sees(grpc_url: str, text_dim: int, image_dim: int) -> Sees:
             inputs.append(item)
         answer = client.infer(PRODUCT_INDEX.name, inputs)
         names = set(PRODUCT_INDEX.output_names) - {"index_info"}
-        (matches,) = matches_from_tensors({name: answer.as_numpy(name) for name in names})
-        return bool(matches)
+        (found,) = answers_from_tensors({name: answer.as_numpy(name) for name in names})
+        return bool(found.matches)
 
     return sees
 

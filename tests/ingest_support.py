@@ -17,7 +17,7 @@ from bls_models.captions.queue import CaptionQueue
 from bls_models.database.pictures import Pictures, stored_hashes
 from bls_models.database.store import Document, Store
 from bls_models.database.write_journal import WriteJournal
-from bls_models.index.query import IndexMatch, IndexQuery, Search
+from bls_models.index.query import IndexAnswer, IndexQuery, Search
 from bls_models.ingest.ingester import IngestRequest, IngestResult, Outcome, ProductIngester
 from bls_models.product import embedding_text
 from bls_models.services import Services
@@ -41,9 +41,9 @@ def sha256(data: bytes) -> str:
 
 def nothing_found(
     queries: Sequence[IndexQuery],
-) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+) -> tuple[list[IndexAnswer], dict[str, Any]]:
     """An index without products."""
-    return [[] for _ in queries], {"following": True}
+    return [IndexAnswer() for _ in queries], {"following": True}
 
 
 def journal_of(store: Store, settings: Settings, pictures: Pictures | None = None) -> WriteJournal:

@@ -12,27 +12,35 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bls_models.errors import SnapshotError
-from bls_models.index.filters.columns import Columns
-from bls_models.index.filters.language import Scalar, parse_filter
+from bls_models.errors import RequestError, SnapshotError
+from bls_models.index.filters.columns import Columns, save_columns
+from bls_models.index.filters.evaluation import FrozenColumns, fields_of
+from bls_models.index.filters.language import Node, Scalar, parse_filter
 from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.device import device_named
 from bls_models.index.options import IndexOptions
-from bls_models.index.query import IndexMatch, IndexQuery
-from bls_models.index.search import FrozenIndex
+from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
+from bls_models.index.search import MAX_WANTED, FrozenIndex
 from bls_models.index.snapshot.files import SnapshotReader, SnapshotWriter
 from bls_models.index.snapshot.rows import restore_rows, save_rows
+from bls_models.index.storage.frozen_rows import BLOCK_ROWS
+from bls_models.index.storage.pages import PagedArray
 from bls_models.index.storage.readers import Readers
 from bls_models.index.storage.rows import VectorRows
 from bls_models.index.upkeep import IndexUpkeep
-from bls_models.vectors import FloatArray
+from bls_models.vectors import BoolArray, FloatArray
+
+# Write of a product that is being put into place.
+UNKNOWN_WRITE = ""
+# From so many vectors of one kind on, a look at all of them may take tens of milliseconds.
+LONG_ROWS = 50_000
 
 DEFAULT_OPTIONS = IndexOptions()
 
@@ -90,13 +98,14 @@ class ProductIndex:
         self._texts = VectorRows(text_dim, self._readers, options.probed_share)
         self._upkeep = IndexUpkeep(self._lock, self._readers, options.flat_rows, self._device)
         self._upkeep.look_after({"image": self._images, "text": self._texts})
-        self._columns = Columns()
+        self._columns = Columns(options.max_attribute_keys)
         self._slots: dict[str, int] = {}
         # By slot. Of a slot without a product they tell the last one, for searches that began
         # when it was there.
         self._ids: list[str] = []
         self._versions = np.zeros(0, np.int64)
-        self._write_ids: dict[str, str] = {}
+        # By slot: the write that is held, None without a product.
+        self._write_ids = PagedArray(None, np.object_, self._readers)
         # No two runs of the index give out the same numbers.
         self._next_product_version = time.time_ns()
         self._free: list[int] = []
@@ -117,12 +126,18 @@ class ProductIndex:
                 "image_vectors": len(self._images),
                 "text_vectors": len(self._texts),
                 "type": types if types["image"] != types["text"] else types["image"],
+                "attribute_keys": self._columns.attribute_keys,
+                "unindexed_attribute_keys": self._columns.unindexed_keys,
             }
 
     def write_id(self, product_id: str) -> str | None:
         """The write that the index holds of a product, None if it is not there."""
         with self._lock:
-            return self._write_ids.get(product_id)
+            slot = self._slots.get(product_id)
+            if slot is None:
+                return None
+            (write_id,) = self._write_ids[np.array([slot], np.int32)]
+            return write_id or None
 
     def fields(self, product_id: str) -> dict[str, Scalar]:
         """What filters see of a product; empty if it is not there."""
@@ -133,7 +148,13 @@ class ProductIndex:
     def product_ids(self) -> set[str]:
         """Ids of all products in the index."""
         with self._lock:
-            return set(self._slots)
+            reader, writes, count = self._readers.begin(), self._write_ids.frozen(), len(self._ids)
+        try:
+            held = np.flatnonzero(writes.part(0, count) != np.array(None))
+            return {self._ids[slot] for slot in held.tolist()}
+        finally:
+            with self._lock:
+                self._readers.end(reader)
 
     def wait_for_lists(self, seconds: float) -> bool:
         """Wait until no candidate lists are being made or changed in the background.
@@ -158,23 +179,58 @@ class ProductIndex:
                 against.
 
         Raises:
-            FilterError: a filter is not valid.
+            RequestError: a query is refused; see ``answers``.
         """
-        filters = [
-            parse_filter(query.filter, self._max_filter_bytes) if query.filter else None
-            for query in queries
-        ]
+        answers = self.answers(queries, exact)
+        for answer in answers:
+            if answer.refusal is not None:
+                raise answer.refusal
+        return [answer.matches for answer in answers]
+
+    def answers(self, queries: Sequence[IndexQuery], exact: bool = False) -> list[IndexAnswer]:
+        """What each query finds, or why it is refused: each for itself.
+
+        A filter that is not valid, or takes more than filters may, refuses its query, and so does
+        a search that takes more than searches may.
+
+        Args:
+            queries: see ``search``.
+            exact: see ``search``; there is no limit then.
+        """
+        asked = [_Asked.of(query, self._max_filter_bytes) for query in queries]
+        fields = frozenset().union(*(fields_of(item.filter) for item in asked if item.filter))
         with self._lock:
             reader, frozen = self._readers.begin(), self._frozen()
-            eligible = [
-                None if condition is None else self._columns.evaluate(condition, frozen.slot_count)
-                for condition in filters
-            ]
+            columns = self._columns.frozen(fields)
         try:
-            return (frozen.exact() if exact else frozen).search(queries, eligible)
+            most = None if exact else self._options.max_filter_work
+            for item in asked:
+                item.evaluate(columns, frozen.slot_count, most)
+            good = [item for item in asked if item.refusal is None]
+            found = iter(
+                (frozen.exact() if exact else frozen).search(
+                    [item.query for item in good], [item.eligible for item in good]
+                )
+            )
+            return [
+                IndexAnswer(refusal=item.refusal)
+                if item.refusal is not None
+                else replace(next(found), filtered=item.filtered)
+                for item in asked
+            ]
         finally:
             with self._lock:
                 self._readers.end(reader)
+
+    def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
+        """Whether others should not wait for these: a large catalogue, and a filter or no lists."""
+        with self._lock:
+            rows = max(len(self._images), len(self._texts))
+            lists = self._images.main is not None or self._texts.main is not None
+        return rows >= LONG_ROWS and any(
+            query.filter or not lists or query.offset + query.top_k > MAX_WANTED
+            for query in queries
+        )
 
     def _frozen(self) -> FrozenIndex:
         """What is there now; nothing of it is given to others while the caller reads."""
@@ -185,6 +241,7 @@ class ProductIndex:
             self._versions,
             len(self._ids),
             self._options.exact_rows,
+            self._options.max_search_work,
         )
 
     # --- snapshots ------------------------------------------------------------------------
@@ -206,20 +263,24 @@ class ProductIndex:
                 "version": self._version,
                 "time": self._time.isoformat(),
             }
-            slots, write_ids = dict(self._slots), dict(self._write_ids)
-            columns = self._columns.to_save()
+            columns = self._columns.frozen()
             reader, frozen = self._readers.begin(), self._frozen()
+            write_ids = self._write_ids.frozen()
         try:
             snapshot = SnapshotWriter(folder)
-            by_slot = {slot: product_id for product_id, slot in slots.items()}
-            products = map(by_slot.get, range(frozen.slot_count))
             snapshot.lines(
                 "products",
-                (None if item is None else [item, write_ids.get(item)] for item in products),
+                (
+                    None if write_id is None else [frozen.ids[begin + at], write_id]
+                    for begin in range(0, frozen.slot_count, BLOCK_ROWS)
+                    for at, write_id in enumerate(
+                        write_ids.part(begin, min(begin + BLOCK_ROWS, frozen.slot_count))
+                    )
+                ),
             )
             header["image"] = save_rows(snapshot, "image", frozen.images)
             header["text"] = save_rows(snapshot, "text", frozen.texts)
-            header["columns"] = columns.save(snapshot)
+            header["columns"] = save_columns(columns, snapshot)
             snapshot.finish(header)
         finally:
             with self._lock:
@@ -240,7 +301,7 @@ class ProductIndex:
             if header.get(name) != dim:
                 raise SnapshotError(f"{folder} has {name} {header.get(name)}, expected {dim}")
         products = snapshot.lines("products")
-        columns = Columns.restored(header["columns"], snapshot)
+        columns = Columns.restored(header["columns"], snapshot, self._options.max_attribute_keys)
         kinds = {}
         for kind, dim in (("image", self._image_dim), ("text", self._text_dim)):
             kinds[kind] = VectorRows(dim, self._readers, self._options.probed_share)
@@ -250,7 +311,9 @@ class ProductIndex:
                 raise SnapshotError("only an empty index can be filled from a snapshot")
             self._ids = ["" if item is None else item[0] for item in products]
             self._slots = {item[0]: slot for slot, item in enumerate(products) if item}
-            self._write_ids = {item[0]: item[1] for item in products if item and item[1]}
+            self._write_ids.extend(len(products))
+            held = np.array(list(self._slots.values()), np.int32)
+            self._write_ids[held] = [products[slot][1] for slot in held]
             self._free = [slot for slot, item in enumerate(products) if item is None]
             self._versions = self._next_product_version + np.arange(len(products), dtype=np.int64)
             self._next_product_version += len(products)
@@ -266,18 +329,18 @@ class ProductIndex:
         """Add products or replace them; each product at most once a call."""
         if not products:
             return
+        self._upkeep.wait_for_room()
         with self._lock:
-            for product in products:
-                # Known again only when all is in place: what fails half-way must be tried again.
-                self._write_ids.pop(product.product_id, None)
             slots = [self._slot(product.product_id) for product in products]
+            places = np.array(slots, np.int32)
+            # Known again only when all is in place: what fails half-way must be tried again.
+            self._write_ids[places] = UNKNOWN_WRITE
             for slot, product in zip(slots, products, strict=True):
                 self._columns.set(slot, product.fields)
                 self._renew(slot)
             self._images.replace(slots, [product.image_vectors for product in products])
             self._texts.replace(slots, [product.text_vectors for product in products])
-            for product in products:
-                self._write_ids[product.product_id] = product.write_id
+            self._write_ids[places] = [product.write_id for product in products]
             self._changed(len(products))
 
     def refresh(self, product_id: str, fields: Mapping[str, Any]) -> None:
@@ -297,7 +360,7 @@ class ProductIndex:
             self._images.replace([slot], [np.zeros((0, self._image_dim), np.float32)])
             self._texts.replace([slot], [np.zeros((0, self._text_dim), np.float32)])
             self._columns.clear(slot)
-            self._write_ids.pop(product_id, None)
+            self._write_ids[np.array([slot], np.int32)] = None
             self._readers.retire(lambda: self._free.append(slot))
             self._changed(1)
 
@@ -311,6 +374,7 @@ class ProductIndex:
                 slot = len(self._ids)
                 self._ids.append(product_id)
                 self._versions = grown(self._versions, len(self._ids), 0)
+                self._write_ids.extend(len(self._ids))
             self._slots[product_id] = slot
         return slot
 
@@ -322,3 +386,33 @@ class ProductIndex:
         self._version += count
         self._time = datetime.now(UTC)
         self._upkeep.changed()
+
+
+@dataclass
+class _Asked:
+    """A query on its way: its filter, and what became of it."""
+
+    query: IndexQuery
+    filter: Node | None = None
+    eligible: BoolArray | None = None
+    filtered: int = 0
+    refusal: RequestError | None = None
+
+    @classmethod
+    def of(cls, query: IndexQuery, max_filter_bytes: int) -> _Asked:
+        asked = cls(query)
+        if query.filter:
+            try:
+                asked.filter = parse_filter(query.filter, max_filter_bytes)
+            except RequestError as error:
+                asked.refusal = error
+        return asked
+
+    def evaluate(self, columns: FrozenColumns, slot_count: int, most: int | None) -> None:
+        """Find out which slots may match."""
+        if self.filter is None:
+            return
+        try:
+            self.eligible, self.filtered = columns.evaluate(self.filter, slot_count, most)
+        except RequestError as error:
+            self.refusal = error

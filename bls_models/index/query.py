@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bls_models.errors import RequestError
 from bls_models.index.view_scores import POWER
 from bls_models.vectors import FloatArray
 
@@ -57,13 +58,28 @@ class IndexMatch:
     text_score: float
 
 
+@dataclass(frozen=True)
+class IndexAnswer:
+    """What a query found, or why it was refused.
+
+    Attributes:
+        matches: best first.
+        scored: how often a vector of the query was compared with a stored one, exactly.
+        filtered: values of the catalogue that its filter looked at.
+        refusal: what is wrong with the query; None: it was answered.
+    """
+
+    matches: list[IndexMatch] = field(default_factory=list)
+    scored: int = 0
+    filtered: int = 0
+    refusal: RequestError | None = None
+
+
 class Search(Protocol):
     """The product index, wherever it runs."""
 
-    def __call__(
-        self, queries: Sequence[IndexQuery]
-    ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
-        """Matches of each query, and the index's version, time and state.
+    def __call__(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
+        """The answer to each query, and the index's version, time and state.
 
         Raises:
             IndexUnavailableError: the index cannot answer now.

@@ -2,7 +2,7 @@
 
 Scores are always exact. Which products are scored depends on the catalogue: all of them (or all
 that a filter leaves) where that is quick enough, and those that approximate lists propose where it
-is not.
+is not. What is scored exactly is bounded for each query, before it begins.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.errors import RequestError
+from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.index.storage.frozen_rows import NONE, FrozenRows
+from bls_models.index.view_scores import view_scores
 from bls_models.vectors import BoolArray, FloatArray, IntArray, LongArray
 
 # Cosines that differ by less are equal: they round differently in different sums.
@@ -30,6 +32,8 @@ MIN_CANDIDATES = 128
 CANDIDATES_PER_MATCH = 12
 # With several vectors the best product may be far down in each list.
 MIN_JOINT_CANDIDATES = 1024
+# Where a weight pushes away, several views of a product make a list tell less.
+MIN_PUSHED_CANDIDATES = 2048
 # A list is made longer where its end is among equals, up to here.
 MAX_CANDIDATES = 8192
 # More matches than this, offset included, and all products are scored.
@@ -51,6 +55,8 @@ class FrozenIndex:
         versions: (slots or more,) product version by slot.
         slot_count: number of slots; some may hold no product.
         exact_rows: under a filter that leaves so many rows or fewer, all are scored.
+        max_work: products of a query vector and a stored one that a query may take where
+            everything is scored; None: any number.
     """
 
     images: FrozenRows
@@ -59,16 +65,20 @@ class FrozenIndex:
     versions: LongArray
     slot_count: int
     exact_rows: int
+    max_work: int | None
 
     def exact(self) -> FrozenIndex:
-        """The same, searched without candidate lists."""
+        """The same, searched without candidate lists, whatever that takes."""
         return replace(
-            self, images=replace(self.images, main=None), texts=replace(self.texts, main=None)
+            self,
+            images=replace(self.images, main=None),
+            texts=replace(self.texts, main=None),
+            max_work=None,
         )
 
     def search(
         self, queries: Sequence[IndexQuery], eligible: Sequence[BoolArray | None]
-    ) -> list[list[IndexMatch]]:
+    ) -> list[IndexAnswer]:
         """The best products of each query, best first.
 
         Args:
@@ -76,33 +86,64 @@ class FrozenIndex:
             eligible: for each query which slots (slot_count,) may match; None: all.
         """
         asked = [_Query.of(self, query) for query in queries]
-        results: list[list[IndexMatch]] = [[] for _ in queries]
+        answers: list[IndexAnswer | None] = [None] * len(queries)
         whole: list[int] = []
-        listed: list[int] = []
         for number, (query, slots) in enumerate(zip(asked, eligible, strict=True)):
-            if slots is not None and self._few(query, slots):
-                some = np.flatnonzero(slots).astype(np.int32)
-                results[number] = self._ranked(query, some, query.best_of(some))
-            elif query.listable():
-                listed.append(number)
+            try:
+                matches = self._some_scored(query, slots)
+            except RequestError as error:
+                answers[number] = IndexAnswer(refusal=error)
             else:
-                whole.append(number)
-        for number in listed:
-            found = self._listed(asked[number], eligible[number])
-            if found is None:
-                whole.append(number)
-            else:
-                results[number] = found
+                if matches is None:
+                    whole.append(number)
+                else:
+                    answers[number] = IndexAnswer(matches, query.scored)
         for number, best in zip(
             whole, _best_of_all([asked[n] for n in whole], self.slot_count), strict=True
         ):
-            every = np.arange(self.slot_count, dtype=np.int32)
-            some, mask = every, eligible[number]
+            query, mask = asked[number], eligible[number]
+            some = np.arange(self.slot_count, dtype=np.int32)
             if mask is not None:
                 some = np.flatnonzero(mask).astype(np.int32)
                 best = [part[:, some] for part in best]
-            results[number] = self._ranked(asked[number], some, best)
-        return results
+            answers[number] = IndexAnswer(self._ranked(query, some, best), query.whole_work)
+        return [answer for answer in answers if answer is not None]
+
+    def _some_scored(self, query: _Query, slots: BoolArray | None) -> list[IndexMatch] | None:
+        """The page that is wanted, where that takes only some of the products.
+
+        Returns:
+            None if all are to be scored.
+
+        Raises:
+            RequestError: it would take more than a query may.
+        """
+        if slots is not None and self._few(query, slots):
+            some = np.flatnonzero(slots).astype(np.int32)
+            self._check_work(query, query.work_of(some))
+            return self._ranked(query, some, query.best_of(some))
+        affordable = self.max_work is None or query.whole_work <= self.max_work
+        if query.listable():
+            found = self._listed(query, slots, thorough=False)
+            if found is None and not affordable:
+                found = self._listed(query, slots, thorough=True)
+            return found
+        self._check_work(query, query.whole_work)
+        return None
+
+    def _check_work(self, query: _Query, work: int) -> None:
+        if self.max_work is None or work <= self.max_work:
+            return
+        deep = query.wanted > MAX_WANTED
+        raise RequestError(
+            "offset" if deep else "image, text",
+            f"{sum(len(part.vectors) for part in query.parts)} vectors would be compared with "
+            f"stored ones {work} times",
+            f"at most {self.max_work} (PRODUCT_MATCH_MAX_SEARCH_WORK)",
+            f"Ask for matches up to the {MAX_WANTED}th, or narrow the filter."
+            if deep
+            else "Send fewer images and texts, or narrow the filter.",
+        )
 
     def _few(self, query: _Query, slots: BoolArray) -> bool:
         """Whether so few products are eligible that scoring just them is the quickest way."""
@@ -114,21 +155,31 @@ class FrozenIndex:
         # Gathering rows costs about four times as much as running through all.
         return bool(4 * eligible <= products)
 
-    def _listed(self, query: _Query, slots: BoolArray | None) -> list[IndexMatch] | None:
+    def _listed(
+        self, query: _Query, slots: BoolArray | None, thorough: bool
+    ) -> list[IndexMatch] | None:
         """Score what the lists propose, best first, until nothing better can follow.
+
+        Args:
+            query: what is wanted.
+            slots: which may match; None: all.
+            thorough: look through all lists, and take what they tell for all there is.
 
         Returns:
             The page that is wanted; None if lists cannot tell it.
         """
-        proposed = query.proposed(slots)
+        proposed = query.proposed(slots, thorough)
         if proposed is None:
             return None
         candidates, expected = proposed
-        if slots is not None and len(candidates) < query.wanted:
+        if slots is not None and len(candidates) < query.wanted and not thorough:
             # The lists that were looked through hold little of what the filter leaves.
             return None
         order = np.argsort(-expected, kind="stable")
         candidates, expected = candidates[order], expected[order]
+        if query.pushes:
+            # A product may score above what its views promise singly.
+            return self._ranked(query, candidates, query.best_of(candidates))
         best = [np.empty((len(part.vectors), 0), np.float32) for part in query.parts]
         scored, step = 0, max(SCORED_AT_ONCE, 2 * query.wanted)
         least = -np.inf
@@ -194,49 +245,89 @@ class _Part:
     weights: npt.NDArray[np.float64]
     total: float
 
+    def asking(self) -> _Part:
+        """What lists are asked: the same, or where a weight pushes away the sum of all.
+
+        A single view's score is its product with that sum.
+        """
+        if (self.weights >= 0).all():
+            return self
+        whole = self.weights @ self.vectors
+        length = float(np.linalg.norm(whole))
+        unit = whole / length if length > 0 else self.vectors[0]
+        return replace(
+            self, vectors=unit[np.newaxis].astype(np.float32), weights=np.array([length])
+        )
+
     def scores(self, best: FloatArray) -> FloatArray:
         """Weighted mean of the cosines (n, m) to each product, (m,); NaN stays."""
         scores: FloatArray = (self.weights @ best / self.total).astype(np.float32)
         return scores
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Query:
-    """A query with the vectors it is compared with; a modality without weight has no part."""
+    """A query with the vectors it is compared with; a modality without weight has no part.
+
+    Attributes:
+        asked: the query.
+        wanted: matches, those that are skipped among them.
+        images: what its images are compared with.
+        texts: what its texts are compared with.
+        scored: products of two vectors that were taken so far.
+    """
 
     asked: IndexQuery
     wanted: int
     images: _Part | None
     texts: _Part | None
+    scored: int = 0
 
     @classmethod
     def of(cls, frozen: FrozenIndex, query: IndexQuery) -> _Query:
-        parts = []
-        for rows, vectors, weights in (
-            (frozen.images, query.image_vectors, query.image_weights),
-            (frozen.texts, query.text_vectors, query.text_weights),
-        ):
+        def part(rows: FrozenRows, vectors: FloatArray, weights: FloatArray) -> _Part | None:
             wide = weights.astype(np.float64)
             total = float(np.abs(wide).sum())
-            parts.append(_Part(rows, vectors, wide, total) if total > 0 else None)
-        return cls(query, query.offset + query.top_k, *parts)
+            return _Part(rows, vectors, wide, total) if total > 0 else None
+
+        return cls(
+            query,
+            query.offset + query.top_k,
+            part(frozen.images, query.image_vectors, query.image_weights),
+            part(frozen.texts, query.text_vectors, query.text_weights),
+        )
 
     @property
     def parts(self) -> list[_Part]:
         return [part for part in (self.images, self.texts) if part is not None]
 
+    @property
+    def whole_work(self) -> int:
+        """Products of two vectors that scoring everything takes."""
+        return sum(part.rows.total * len(part.vectors) for part in self.parts)
+
+    def work_of(self, slots: IntArray) -> int:
+        """Products of two vectors that scoring these slots (m,) takes."""
+        return sum(len(part.rows.rows_of(slots)[0]) * len(part.vectors) for part in self.parts)
+
+    @property
+    def pushes(self) -> bool:
+        """Whether any weight pushes away."""
+        return any((part.weights < 0).any() for part in self.parts)
+
     def listable(self) -> bool:
         """Whether lists can and should propose the candidates."""
-        # A pushing (negative) weight prefers what is far away, which no near list tells.
-        pushes = any((part.weights < 0).any() for part in self.parts)
-        lists = any(part.rows.main is not None for part in self.parts)
-        return lists and not pushes and self.wanted <= MAX_WANTED
+        return self.wanted <= MAX_WANTED and any(part.rows.main is not None for part in self.parts)
 
     def best_of(self, slots: IntArray) -> list[FloatArray]:
         """Exact scores of these slots' (m,) views, (n, m) for each part."""
-        return [
-            part.rows.scores_of(part.vectors, slots, self.asked.view_power) for part in self.parts
-        ]
+        best = []
+        for part in self.parts:
+            rows, owners = part.rows.rows_of(slots)
+            self.scored += len(rows) * len(part.vectors)
+            cosines = part.rows.cosines(part.vectors, rows)
+            best.append(view_scores(cosines, owners, len(slots), self.asked.view_power))
+        return best
 
     def scores(self, best: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Score, image score and text score (m,) from cosines (n, m) for each part.
@@ -260,40 +351,59 @@ class _Query:
         np.divide(weighted, weights, out=fused, where=weights > 0)
         return fused.astype(np.float32), single[0], single[1]
 
-    def proposed(self, slots: BoolArray | None) -> tuple[IntArray, FloatArray] | None:
+    def proposed(
+        self, slots: BoolArray | None, thorough: bool
+    ) -> tuple[IntArray, FloatArray] | None:
         """Slots (m,) from the lists, and the scores (m,) that these promise at most.
 
         A product that is missing from one vector's list has there at most the cosine of the
         list's last row.
 
+        Args:
+            slots: which may match; None: all.
+            thorough: look through all lists, and cut off equals where the list ends.
+
         Returns:
             None if so many rows are equal that no list of bearable length holds them all.
         """
-        several = sum(len(part.vectors) for part in self.parts) > 1
-        least = MIN_JOINT_CANDIDATES if several else MIN_CANDIDATES
+        least = MIN_CANDIDATES
+        if sum(len(part.vectors) for part in self.parts) > 1:
+            least = MIN_PUSHED_CANDIDATES if self.pushes else MIN_JOINT_CANDIDATES
         count = max(least, CANDIDATES_PER_MATCH * self.wanted)
         lists: list[tuple[_Part, FloatArray, IntArray]] = []
         for part in self.parts:
-            cosines, rows = part.rows.nearest(part.vectors, count, slots)
-            while _cut_among_equals(cosines, self.wanted):
+            asking = part.asking()
+            cosines, rows = part.rows.nearest(asking.vectors, count, slots, thorough)
+            while not thorough and _cut_among_equals(cosines, self.wanted):
                 if cosines.shape[1] >= MAX_CANDIDATES:
                     return None
-                cosines, rows = part.rows.nearest(part.vectors, 8 * cosines.shape[1], slots)
+                cosines, rows = part.rows.nearest(asking.vectors, 8 * cosines.shape[1], slots)
             owners = np.where(rows == NONE, NONE, part.rows.owners[rows]).astype(np.int32)
-            lists.append((part, cosines, owners))
+            lists.append((asking, cosines, owners))
         found = np.unique(np.concatenate([owners.ravel() for _, _, owners in lists]))
         found = found[found != NONE]
-        promised = []
-        for part, cosines, owners in lists:
-            best = np.full((len(part.vectors), len(found)), -np.inf, np.float32)
-            for line, scores, of in zip(best, cosines, owners, strict=True):
-                there = of != NONE
-                np.maximum.at(line, np.searchsorted(found, of[there]), scores[there])
-                # A list that is not full holds all there is, and yet may have missed something.
-                line[np.isneginf(line)] = scores[there].min(initial=1.0)
-            best[:, ~part.rows.have(found)] = np.nan
-            promised.append(best)
-        return found.astype(np.int32), self.scores(promised)[0]
+        promises = []
+        for asking, cosines, owners in lists:
+            best = _promised(found, cosines, owners)
+            best[:, ~asking.rows.have(found)] = np.nan
+            promises.append(best)
+        asking_query = replace(
+            self,
+            images=self.images and self.images.asking(),
+            texts=self.texts and self.texts.asking(),
+        )
+        return found.astype(np.int32), asking_query.scores(promises)[0]
+
+
+def _promised(found: IntArray, cosines: FloatArray, owners: IntArray) -> FloatArray:
+    """The best cosine (n, m) of slots (m,) in lists of cosines (n, k) and owners (n, k)."""
+    best = np.full((len(cosines), len(found)), -np.inf, np.float32)
+    for line, scores, of in zip(best, cosines, owners, strict=True):
+        there = of != NONE
+        np.maximum.at(line, np.searchsorted(found, of[there]), scores[there])
+        # A list that is not full holds all there is, and yet may have missed something.
+        line[np.isneginf(line)] = scores[there].min(initial=1.0)
+    return best
 
 
 def _cut_among_equals(cosines: FloatArray, wanted: int) -> bool:

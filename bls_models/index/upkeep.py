@@ -2,7 +2,8 @@
 
 Whatever takes long is done without the index's lock, a few rows at a time, so neither searches nor
 changes wait for it. Until there are lists, and for rows that they do not hold yet, searches score
-the vectors themselves.
+the vectors themselves; such rows stay few, because one thread gives them places while another may
+make new lists, and changes that come faster than that wait.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ import numpy as np
 from bls_models.background import Background
 from bls_models.index.lists.candidates import TRAINING_ROWS_PER_LIST, CandidateIndex, list_count
 from bls_models.index.lists.device import FaissDevice
-from bls_models.index.storage.frozen_rows import FrozenRows
+from bls_models.index.storage.frozen_rows import NONE, FrozenRows
 from bls_models.index.storage.readers import Readers
 from bls_models.index.storage.rows import VectorRows
-from bls_models.vectors import IntArray
+from bls_models.vectors import FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 
 # Rows that wait for a place in the lists before they get one: they are scored one by one.
 MAX_DELTA = 1024
+# With so many, further changes wait.
+FULL_DELTA = 32 * MAX_DELTA
 # Rows moved at a time, and steps of one reader.
 STEP_ROWS = 2048
 READER_STEPS = 32
@@ -39,10 +42,12 @@ RETRAIN_GROWTH = 4
 KEEP_SHARE = 0.5
 PROGRESS_SECONDS = 10.0
 STOP_SECONDS = 5.0
+# How often a change that waits for room looks for it.
+ROOM_SECONDS = 0.05
 
 
 class IndexUpkeep:
-    """A thread that starts when it has something to do for the first time.
+    """Threads that start when they have something to do for the first time.
 
     Args:
         lock: of the index that the rows belong to.
@@ -62,6 +67,8 @@ class IndexUpkeep:
         self._idle = threading.Event()
         self._idle.set()
         self._thread = Background("index-upkeep", self._run)
+        # Makes new lists, one kind at a time.
+        self._renewal: Background | None = None
 
     def look_after(self, kinds: Mapping[str, VectorRows]) -> None:
         """Take over these rows, in place of earlier ones; the caller holds the lock."""
@@ -75,6 +82,15 @@ class IndexUpkeep:
         self._thread.start()
         self._thread.wake()
 
+    def wait_for_room(self) -> None:
+        """Wait while so many rows have no place in the lists that searches would feel it."""
+        while any(
+            rows.main is not None and rows.delta_count > FULL_DELTA
+            for rows in list(self._kinds.values())
+        ):
+            if self._thread.wait(ROOM_SECONDS):
+                return
+
     def wait_for_lists(self, seconds: float) -> bool:
         """Wait until there is nothing left to do.
 
@@ -84,7 +100,7 @@ class IndexUpkeep:
         return self._idle.wait(seconds)
 
     def stop(self) -> None:
-        """End the thread after the step that it is at; a training is not waited for."""
+        """End after the step that is under way; a training is not waited for."""
         self._thread.close(STOP_SECONDS)
 
     def _run(self) -> None:
@@ -103,8 +119,15 @@ class IndexUpkeep:
                 logger.exception("product_index could not renew its lists")
                 self._thread.wait(PROGRESS_SECONDS)
             with self._lock:
-                if not any(map(self._has_work, self._kinds.values())):
+                waits = self._renewing
+                if not any(map(self._has_work, self._kinds.values())) and not waits:
                     self._idle.set()
+            if waits:
+                self._thread.wait(ROOM_SECONDS)
+
+    @property
+    def _renewing(self) -> bool:
+        return self._renewal is not None and self._renewal.running
 
     def _has_work(self, rows: VectorRows) -> bool:
         return self._wants_other_lists(rows) or (
@@ -125,36 +148,42 @@ class IndexUpkeep:
         return len(rows.stale) > max(MIN_STALE, MAX_STALE_SHARE * main.row_count)
 
     def _keep(self, kind: str, rows: VectorRows) -> None:
+        """Do what is due for one kind; new lists are made by another thread."""
         with self._lock:
             renew, count = self._wants_other_lists(rows), len(rows)
-        if renew:
-            self._renew(kind, rows, count)
-        main = rows.main
-        if main is None or self._thread.stopping:
-            return
-        if rows.delta_count > MAX_DELTA:
-            self._move(rows, main)
-        if self._too_stale(rows, main):
+        if renew and count < self._flat_rows:
             with self._lock:
-                stale = np.array(rows.stale, np.int32)
-            main.remove(stale)
+                rows.set_main(None)
+            logger.info("product_index scores all %d %s vectors again", count, kind)
+        elif renew and not self._renewing:
+            self._renewal = Background("index-training", lambda: self._renew(kind, rows, count))
+            self._renewal.start()
+        main = rows.main
+        if main is None:
+            return
+        while rows.delta_count > MAX_DELTA and not self._thread.stopping:
+            with self._reading(rows) as frozen:
+                self._add(frozen, main, frozen.delta)
+            with self._lock:
+                rows.lists_grew()
+        if self._too_stale(rows, main):
+            rows.remove_stale()
             with self._lock:
                 rows.release_stale()
 
     def _renew(self, kind: str, rows: VectorRows, count: int) -> None:
-        """Make lists for the rows that there are now, or give them up for few."""
-        if count < self._flat_rows:
+        """Make lists for the rows that there are now."""
+        try:
+            self._train_and_fill(kind, rows, count)
+        except Exception:
+            logger.exception("product_index could not make lists for its %s vectors", kind)
             with self._lock:
-                rows.set_main(None)
-            logger.info("product_index scores all %d %s vectors again", count, kind)
-            return
+                rows.end_building(use=False)
+            self._thread.wait(PROGRESS_SECONDS)
+
+    def _train_and_fill(self, kind: str, rows: VectorRows, count: int) -> None:
         begin = time.monotonic()
-        with self._reading(rows) as frozen:
-            living = np.concatenate(list(frozen.living()))
-            wanted = TRAINING_ROWS_PER_LIST * list_count(len(living))
-            if len(living) > wanted:
-                living = np.sort(np.random.default_rng(0).choice(living, wanted, replace=False))
-            sample = frozen.take(living)
+        sample = self._sample(rows)
         logger.info("product_index trains lists for %d %s vectors", count, kind)
         index = CandidateIndex.train(count, sample, self._device)
         del sample
@@ -165,36 +194,14 @@ class IndexUpkeep:
             time.monotonic() - begin,
         )
         with self._lock:
-            rows.building = index
-        self._move(rows, index, kind)
-        with self._lock:
-            rows.building = None
-            if self._thread.stopping:
-                return
-            rows.set_main(index)
-        logger.info(
-            "product_index searches %d %s vectors with %s, made in %.0f s",
-            index.row_count,
-            kind,
-            index.type,
-            time.monotonic() - begin,
-        )
-
-    def _move(self, rows: VectorRows, index: CandidateIndex, kind: str = "") -> None:
-        """Give rows places in the lists until hardly any are left."""
+            rows.begin_building(index)
+        with self._reading(rows) as frozen:
+            missing = np.concatenate([np.zeros(0, np.int32), *frozen.living()])
         told = time.monotonic()
-        while not self._thread.stopping:
+        for at in range(0, len(missing), READER_STEPS * STEP_ROWS):
             with self._reading(rows) as frozen:
-                missing = frozen.delta if index is frozen.main else self._missing(frozen, index)
-                for at in range(0, min(len(missing), READER_STEPS * STEP_ROWS), STEP_ROWS):
-                    step = missing[at : at + STEP_ROWS]
-                    vectors = frozen.take(step)
-                    index.add(step, vectors, index.assign(vectors))
-                    if self._thread.stopping:
-                        break
-            with self._lock:
-                rows.main_grew()
-            if kind and time.monotonic() - told > PROGRESS_SECONDS:
+                self._add(frozen, index, missing[at : at + READER_STEPS * STEP_ROWS])
+            if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
                 logger.info(
                     "product_index: %d of %d %s vectors in %s",
@@ -203,14 +210,45 @@ class IndexUpkeep:
                     kind,
                     index.type,
                 )
-            if len(missing) <= READER_STEPS * STEP_ROWS:
-                return
+        while not self._thread.stopping:
+            with self._reading(rows) as frozen:
+                came = rows.came_since()
+                self._add(frozen, index, came)
+            with self._lock:
+                rows.lists_grew()
+                if len(came) <= STEP_ROWS:
+                    break
+        with self._lock:
+            rows.end_building(use=not self._thread.stopping)
+        logger.info(
+            "product_index searches %d %s vectors with %s, made in %.0f s",
+            index.row_count,
+            kind,
+            index.type,
+            time.monotonic() - begin,
+        )
 
-    @staticmethod
-    def _missing(frozen: FrozenRows, index: CandidateIndex) -> IntArray:
-        living = np.concatenate([np.zeros(0, np.int32), *frozen.living()])
-        missing: IntArray = living[~index.holds(living)]
-        return missing
+    def _sample(self, rows: VectorRows) -> FloatArray:
+        """Living vectors (s, dim), as many as a training needs."""
+        with self._reading(rows) as frozen:
+            living = np.concatenate([np.zeros(0, np.int32), *frozen.living()])
+            wanted = TRAINING_ROWS_PER_LIST * list_count(len(living))
+            if len(living) > wanted:
+                living = np.sort(np.random.default_rng(0).choice(living, wanted, replace=False))
+            return frozen.take(living)
+
+    def _add(self, frozen: FrozenRows, index: CandidateIndex, rows: IntArray) -> None:
+        """Give these rows (r,) places in the lists, those of them that live and have none."""
+        for at in range(0, len(rows), STEP_ROWS):
+            if self._thread.stopping:
+                return
+            step = rows[at : at + STEP_ROWS]
+            # One that came after ``frozen`` is left for the next time.
+            step = step[step < frozen.total]
+            step = step[(frozen.owners[step] != NONE) & ~index.holds(step)]
+            vectors = frozen.take(step)
+            if len(step):
+                index.add(step, vectors, index.assign(vectors))
 
     @contextmanager
     def _reading(self, rows: VectorRows) -> Iterator[FrozenRows]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bls_models.errors import RequestError
-from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.errors import FilterError, RequestError
+from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
+from bls_models.product import json_bytes
 from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
 from bls_models.vectors import Arrays
 
@@ -77,13 +79,14 @@ def queries_from_tensors(tensors: Arrays) -> list[IndexQuery]:
     return queries
 
 
-def tensors_from_matches(
-    results: Sequence[Sequence[IndexMatch]],
-) -> dict[str, npt.NDArray[Any]]:
-    """Matches of each query as the outputs of ``product_index``, without ``index_info``."""
-    flat = [match for matches in results for match in matches]
+def tensors_from_answers(answers: Sequence[IndexAnswer]) -> dict[str, npt.NDArray[Any]]:
+    """The answer to each query as the outputs of ``product_index``, without ``index_info``."""
+    flat = [match for answer in answers for match in answer.matches]
     return {
-        "match_count": np.array([len(matches) for matches in results], np.int32),
+        "match_count": np.array([len(answer.matches) for answer in answers], np.int32),
+        "scored": np.array([answer.scored for answer in answers], np.int64),
+        "filtered": np.array([answer.filtered for answer in answers], np.int64),
+        "refusal": np.array([_bytes_from_refusal(item.refusal) for item in answers], np.object_),
         "product_id": np.array([match.product_id.encode() for match in flat], np.object_),
         "product_version": np.array([match.product_version for match in flat], np.int64),
         "score": np.array([match.score for match in flat], np.float32),
@@ -92,8 +95,8 @@ def tensors_from_matches(
     }
 
 
-def matches_from_tensors(tensors: Arrays) -> list[list[IndexMatch]]:
-    """The inverse of ``tensors_from_matches``."""
+def answers_from_tensors(tensors: Arrays) -> list[IndexAnswer]:
+    """The inverse of ``tensors_from_answers``."""
     flat = [
         IndexMatch(
             product_id.decode(), int(version), float(score), float(image_score), float(text_score)
@@ -109,4 +112,25 @@ def matches_from_tensors(tensors: Arrays) -> list[list[IndexMatch]]:
     ]
     ends = np.cumsum(tensors["match_count"])
     starts = ends - tensors["match_count"]
-    return [flat[start:end] for start, end in zip(starts, ends, strict=True)]
+    return [
+        IndexAnswer(flat[start:end], int(scored), int(filtered), _refusal_from_bytes(refusal))
+        for start, end, scored, filtered, refusal in zip(
+            starts,
+            ends,
+            tensors["scored"],
+            tensors["filtered"],
+            tensors["refusal"],
+            strict=True,
+        )
+    ]
+
+
+def _bytes_from_refusal(refusal: RequestError | None) -> bytes:
+    return b"" if refusal is None else json_bytes(refusal.parts)
+
+
+def _refusal_from_bytes(content: bytes) -> RequestError | None:
+    if not content:
+        return None
+    parts = json.loads(content)
+    return FilterError(*parts) if parts[0] == "filter" else RequestError(*parts)

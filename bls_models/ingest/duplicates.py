@@ -97,9 +97,11 @@ class DuplicateFinder:
         cosines = vectors @ vectors.T
         for row, column in zip(*np.nonzero(cosines >= self._cosine), strict=True):
             self._add_one(found, views[row], views[column].upsert.product_id, cosines[row, column])
-        matches, info = self._search([self._query(vector) for vector in vectors])
-        for view, nearest in zip(views, matches, strict=True):
-            for match in nearest:
+        answers, info = self._search([self._query(vector) for vector in vectors])
+        for view, answer in zip(views, answers, strict=True):
+            if answer.refusal is not None:
+                raise answer.refusal
+            for match in answer.matches:
                 self._add_one(found, view, match.product_id, match.image_score)
         if not info["following"]:
             logger.warning("the index does not follow the database and may not know all products")

@@ -13,7 +13,7 @@ from bls_models.captions.waiting import NOT_ASKED, CaptionOutcome, PendingCaptio
 from bls_models.database.store import Document
 from bls_models.errors import RequestError
 from bls_models.images.preprocessing import Crop
-from bls_models.index.query import IndexMatch
+from bls_models.index.query import IndexAnswer, IndexMatch
 from bls_models.match.request import MatchQuery
 from bls_models.match.variants import DEFAULT, Variant
 from bls_models.telemetry.metrics import (
@@ -74,6 +74,7 @@ class MatchRequest:
         caption_used: whether the caption is one of the query's texts.
         matches: the answer, best first.
         products: JSON of each match's document.
+        answer: the index's answer to its query.
         index_info: what the index said of itself.
         degraded: parts that the answer lacks.
         milliseconds: of each stage.
@@ -96,6 +97,7 @@ class MatchRequest:
     caption_used: bool = False
     matches: list[IndexMatch] = field(default_factory=list)
     products: list[bytes] = field(default_factory=list)
+    answer: IndexAnswer = field(default_factory=IndexAnswer)
     index_info: dict[str, Any] = field(default_factory=dict)
     degraded: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)

@@ -23,8 +23,8 @@ from bls_models.errors import (
     RequestError,
     ServiceError,
 )
-from bls_models.index.query import IndexMatch, IndexQuery
-from bls_models.index.wire import matches_from_tensors, tensors_from_queries
+from bls_models.index.query import IndexAnswer, IndexQuery
+from bls_models.index.wire import answers_from_tensors, tensors_from_queries
 from bls_models.settings import JSON, Settings
 from bls_models.specs import PRODUCT_INDEX, ModelSpec
 from bls_models.telemetry.log_lines import JsonHandler, TextFormatter, log_uncaught
@@ -188,10 +188,10 @@ class ModelCalls:
 
     def search(
         self, queries: Sequence[IndexQuery]
-    ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+    ) -> tuple[list[IndexAnswer], dict[str, Any]]:
         """``product_index``'s answer; see ``bls_models.index.query.Search``."""
         outputs = self._call(PRODUCT_INDEX, tensors_from_queries(queries), IndexUnavailableError)
-        return matches_from_tensors(outputs), json.loads(outputs["index_info"][0])
+        return answers_from_tensors(outputs), json.loads(outputs["index_info"][0])
 
     def _call(
         self, model: ModelSpec, inputs: Arrays, failure: type[ServiceError]

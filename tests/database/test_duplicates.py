@@ -15,7 +15,7 @@ from serving_support import SMALL_BUNDLE, blocks, encoded, image_vector, picture
 from bls_models.database.store import INGEST_LOG, Document, Store
 from bls_models.errors import IndexUnavailableError
 from bls_models.index.product_index import ProductIndex
-from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.ingest.ingester import IngestRequest, IngestResult
 from bls_models.replication.follower import IndexFollower
 from bls_models.settings import Settings
@@ -32,13 +32,11 @@ class Searched:
         self.away = False
         self.follower.start(60.0)
 
-    def __call__(
-        self, queries: Sequence[IndexQuery]
-    ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+    def __call__(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
         self.calls += 1
         if self.away:
             raise IndexUnavailableError("product_index is not loaded")
-        return self.index.search(queries), self.follower.info()
+        return self.index.answers(queries), self.follower.info()
 
 
 @pytest.fixture

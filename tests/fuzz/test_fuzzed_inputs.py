@@ -123,7 +123,7 @@ def test_any_filter_is_evaluated_or_refused(text: bytes) -> None:
     if isinstance(outcome, RequestError):
         assert_worded(outcome, FilterError, "filter")
         return
-    found = columns.evaluate(outcome, len(PRODUCTS))
+    found, _ = columns.frozen().evaluate(outcome, len(PRODUCTS))
     assert (found.dtype, found.shape) == (np.bool_, (len(PRODUCTS),))
     # Nothing outside the declared fields and operators gets through.
     allowed = {*FIELD_OPERATORS, *LOGICAL_OPERATORS, *PLAIN_FIELDS, "attributes.colour"}

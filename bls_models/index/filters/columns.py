@@ -1,48 +1,66 @@
-"""The filterable fields of the indexed products, in columns that a filter is evaluated over."""
+"""The filterable fields of the indexed products, kept so that filters find them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from itertools import repeat
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bls_models.errors import ProductError
+from bls_models.errors import ProductError, SnapshotError
+from bls_models.index.filters.evaluation import FrozenColumn, FrozenColumns
 from bls_models.index.filters.language import (
     ATTRIBUTE_KINDS,
     ATTRIBUTE_PREFIX,
-    COMPARISONS,
     FIELDS,
     PLAIN_FIELDS,
-    And,
-    Node,
-    Not,
-    OneOf,
-    Or,
-    Range,
     Scalar,
     kind_of,
     shown,
 )
-from bls_models.index.growing_arrays import grown
+from bls_models.index.filters.sorted_entries import SortedEntries
 from bls_models.index.snapshot.files import SnapshotReader, SnapshotWriter
 from bls_models.product import ATTRIBUTE_KEY, ATTRIBUTE_KEY_RULE, MAX_INTEGER
-from bls_models.vectors import BoolArray
+from bls_models.settings import Settings
+
+MAX_ATTRIBUTE_KEYS = Settings().max_attribute_keys
+STRING, NUMBER, BOOLEAN = ATTRIBUTE_KINDS
 
 
 class Columns:
-    """The filterable fields of numbered product slots, held column by column.
+    """The filterable fields of numbered product slots, held field by field.
 
-    Not locked: the caller keeps ``evaluate`` from running beside ``set`` and ``clear``.
+    A field takes memory for the values that there are, and none when the last of them is gone.
+    Not locked: the caller keeps its calls from running together. What ``frozen`` returns is read
+    without a lock.
+
+    Args:
+        max_attribute_keys: attribute keys that are kept. The values of further ones are known by
+            ``get``, and a filter that names one is refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_attribute_keys: int = MAX_ATTRIBUTE_KEYS) -> None:
         """Start without slots; they come with ``set``."""
-        self._columns: dict[str, _Column] = {}
-        self._fields_of_slot: dict[int, tuple[str, ...]] = {}
+        self._most = max_attribute_keys
+        self._columns: dict[str, dict[str, SortedEntries]] = {}
+        # By slot the names of its fields, then their values.
+        self._held: dict[int, tuple[Any, ...]] = {}
+        # Values of fields that have no column.
+        self._unindexed: Counter[str] = Counter()
+        self._size = 0
+
+    @property
+    def attribute_keys(self) -> int:
+        """Attribute keys that have a column."""
+        return sum(name.startswith(ATTRIBUTE_PREFIX) for name in self._columns)
+
+    @property
+    def unindexed_keys(self) -> int:
+        """Attribute keys that have none, because there are too many."""
+        return len(self._unindexed)
 
     def set(self, slot: int, fields: Mapping[str, object]) -> None:
         """Replace a slot's values.
@@ -59,250 +77,138 @@ class Columns:
         """
         values = declared_values(fields)
         self.clear(slot)
-        for name, value in values.items():
-            self._columns.setdefault(name, _Column()).put(slot, value)
+        held = [self._put(slot, name, value) for name, value in values.items()]
         if values:
-            self._fields_of_slot[slot] = tuple(values)
+            self._held[slot] = (*values, *held)
+        self._size = max(self._size, slot + 1)
 
     def clear(self, slot: int) -> None:
         """Take all values from a slot, as if it had never been set."""
-        for name in self._fields_of_slot.pop(slot, ()):
-            self._columns[name].remove(slot)
+        for name, value in _pairs(self._held.pop(slot, ())):
+            column = self._columns.get(name)
+            if column is None:
+                self._unindexed[name] -= 1
+                if not self._unindexed[name]:
+                    del self._unindexed[name]
+                continue
+            kind = _kind(value)
+            column[kind].remove(_as_entry(value), slot)
+            if not column[kind]:
+                del column[kind]
+            if not column:
+                del self._columns[name]
 
     def get(self, slot: int) -> dict[str, Scalar]:
-        """A slot's values by declared field, as ``declared_values`` gives them."""
-        return {name: self._columns[name].get(slot) for name in self._fields_of_slot.get(slot, ())}
+        """A slot's values by declared field, as ``declared_values`` gives them.
 
-    def to_save(self) -> ColumnsToSave:
-        """The values as they are now, untouched by later changes here."""
-        return ColumnsToSave({name: column.to_save() for name, column in self._columns.items()})
-
-    @classmethod
-    def restored(cls, names: Iterable[str], snapshot: SnapshotReader) -> Columns:
-        """The columns that ``ColumnsToSave.save`` wrote.
-
-        Raises:
-            SnapshotError: a file is missing or damaged.
+        A whole number comes back as a float.
         """
-        columns = cls()
-        fields: dict[int, list[str]] = {}
-        for number, name in enumerate(names):
-            column = _Column.restored(snapshot, f"column_{number}")
-            columns._columns[name] = column
-            present = np.zeros(column.size, np.bool_)
-            column.mark_present(present)
-            for slot in np.flatnonzero(present).tolist():
-                fields.setdefault(slot, []).append(name)
-        columns._fields_of_slot = {slot: tuple(held) for slot, held in fields.items()}
-        return columns
+        return dict(_pairs(self._held.get(slot, ())))
 
-    def evaluate(self, node: Node, size: int) -> BoolArray:
-        """Which of the first ``size`` slots match a filter.
-
-        A slot without values lacks every field, so a negation matches it: the caller masks the
-        slots that hold no product.
+    def frozen(self, fields: Iterable[str] | None = None) -> FrozenColumns:
+        """What is there now, untouched by later changes here.
 
         Args:
-            node: what ``parse_filter`` returned.
-            size: number of slots, 0 or more.
-
-        Returns:
-            (size,) bool, the caller's to change.
+            fields: those that are wanted; None: all.
         """
-        if isinstance(node, Not):
-            mask = self.evaluate(node.child, size)
-            return np.logical_not(mask, out=mask)
-        if isinstance(node, And | Or):
-            join = np.logical_and if isinstance(node, And) else np.logical_or
-            mask = np.full(size, isinstance(node, And))
-            for child in node.children:
-                join(mask, self.evaluate(child, size), out=mask)
-            return mask
-        mask = np.zeros(size, np.bool_)
-        column = self._columns.get(node.field)
-        if column is None:
-            return mask
-        if isinstance(node, OneOf):
-            column.mark_one_of(node.values, mask)
-        elif isinstance(node, Range):
-            column.mark_range(node.operator, node.value, mask)
-        else:
-            column.mark_present(mask)
-        return mask
-
-
-class ColumnsToSave:
-    """What ``Columns`` held at one moment.
-
-    Args:
-        columns: arrays by name, and strings, of each field.
-    """
-
-    def __init__(self, columns: dict[str, tuple[dict[str, npt.NDArray[Any]], list[str]]]) -> None:
-        self._columns = columns
-
-    def save(self, snapshot: SnapshotWriter) -> list[str]:
-        """Write the values.
-
-        Returns:
-            What ``Columns.restored`` needs beside the files: the fields.
-        """
-        for number, (arrays, strings) in enumerate(self._columns.values()):
-            for name, array in arrays.items():
-                snapshot.array(f"column_{number}_{name}", array)
-            snapshot.lines(f"column_{number}_strings", strings)
-        return list(self._columns)
-
-
-class _Column:
-    """One field: an array for each kind of value, as long as its highest slot demands.
-
-    A string is held as a code; codes that no slot uses any more go to the next new strings.
-    """
-
-    def __init__(self) -> None:
-        self.codes = np.empty(0, np.int32)  # (slots,), -1: no string
-        self.numbers = np.empty(0, np.float64)  # (slots,), NaN: no number
-        self.booleans = np.empty(0, np.int8)  # (slots,), -1: no boolean
-        self._code_of: dict[str, int] = {}
-        self._strings: list[str] = []  # by code
-        self._uses: list[int] = []  # by code
-        self._free: list[int] = []
-
-    @property
-    def size(self) -> int:
-        """One more than the highest slot that has ever had a value, or above."""
-        return max(len(self.codes), len(self.numbers), len(self.booleans))
-
-    def to_save(self) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
-        """Copies of the arrays by name, and of the strings."""
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "codes": self.codes,
-            "numbers": self.numbers,
-            "booleans": self.booleans,
+        names = self._columns.keys() if fields is None else self._columns.keys() & fields
+        columns: dict[str, FrozenColumn] = {
+            name: {kind: entries.frozen() for kind, entries in self._columns[name].items()}
+            for name in names
         }
-        return {name: array.copy() for name, array in arrays.items()}, list(self._strings)
+        return FrozenColumns(columns, frozenset(self._unindexed), self._size)
 
     @classmethod
-    def restored(cls, snapshot: SnapshotReader, name: str) -> _Column:
-        """The column that ``ColumnsToSave.save`` wrote under this name.
+    def restored(
+        cls,
+        saved: Iterable[tuple[str, str]],
+        snapshot: SnapshotReader,
+        max_attribute_keys: int = MAX_ATTRIBUTE_KEYS,
+    ) -> Columns:
+        """The columns that ``save_columns`` wrote; values without a column were not saved.
 
         Raises:
             SnapshotError: a file is missing or damaged.
         """
-        column = cls()
-        column.codes = snapshot.array(f"{name}_codes", np.int32, (None,)).copy()
-        column.numbers = snapshot.array(f"{name}_numbers", np.float64, (None,)).copy()
-        column.booleans = snapshot.array(f"{name}_booleans", np.int8, (None,)).copy()
-        column._set_strings(snapshot.lines(f"{name}_strings"))
-        return column
-
-    def _set_strings(self, strings: list[str]) -> None:
-        """Take over the strings by code; those that no slot uses are free."""
-        used = self.codes[self.codes >= 0]
-        self._uses = np.bincount(used, minlength=len(strings)).tolist()
-        self._strings = strings
-        self._code_of = {string: code for code, string in enumerate(strings) if self._uses[code]}
-        self._free = [code for code, uses in enumerate(self._uses) if not uses]
-
-    def put(self, slot: int, value: Scalar) -> None:
-        """Store a value in a slot that has none."""
-        if isinstance(value, str):
-            self.codes = grown(self.codes, slot + 1, -1)
-            self.codes[slot] = self._acquire(value)
-        elif isinstance(value, bool):
-            self.booleans = grown(self.booleans, slot + 1, -1)
-            self.booleans[slot] = value
-        else:
-            self.numbers = grown(self.numbers, slot + 1, np.nan)
-            self.numbers[slot] = value
-
-    def get(self, slot: int) -> Scalar:
-        """The value of a slot that has one; a whole number may come back as a float."""
-        if slot < len(self.codes) and self.codes[slot] >= 0:
-            return self._strings[int(self.codes[slot])]
-        if slot < len(self.booleans) and self.booleans[slot] >= 0:
-            return bool(self.booleans[slot])
-        return float(self.numbers[slot])
-
-    def remove(self, slot: int) -> None:
-        """Take the value from a slot that has one."""
-        if slot < len(self.numbers):
-            self.numbers[slot] = np.nan
-        if slot < len(self.booleans):
-            self.booleans[slot] = -1
-        if slot < len(self.codes) and self.codes[slot] >= 0:
-            self._release(int(self.codes[slot]))
-            self.codes[slot] = -1
-
-    def mark_present(self, mask: BoolArray) -> None:
-        """Set ``mask`` (size,) where there is a value."""
-        size = len(mask)
-        _mark(mask, self.codes[:size] >= 0)
-        _mark(mask, self.booleans[:size] >= 0)
-        _mark(mask, ~np.isnan(self.numbers[:size]))
-
-    def mark_one_of(self, values: Iterable[Scalar], mask: BoolArray) -> None:
-        """Set ``mask`` (size,) where the value is one of ``values``."""
-        by_code = np.zeros(len(self._strings) + 1, np.bool_)
-        numbers = []
-        for value in values:
-            if isinstance(value, str):
-                if value in self._code_of:
-                    by_code[self._code_of[value]] = True
-            elif isinstance(value, bool):
-                _mark(mask, self.booleans[: len(mask)] == value)
+        columns = cls(max_attribute_keys)
+        held: dict[int, tuple[list[str], list[Scalar]]] = {}
+        for number, (name, kind) in enumerate(saved):
+            file = f"column_{number}"
+            slots = snapshot.array(f"{file}_slots", np.int32, (None,))
+            values: Sequence[Any]
+            if kind == STRING:
+                counts = snapshot.array(f"{file}_counts", np.int32, (None,)).tolist()
+                words = snapshot.lines(f"{file}_strings")
+                if len(words) != len(counts):
+                    raise SnapshotError(f"the snapshot's column {name} is damaged")
+                values = [
+                    word for word, count in zip(words, counts, strict=True) for _ in range(count)
+                ]
             else:
-                numbers.append(value)
-        if by_code.any():
-            _mark(mask, by_code[self.codes[: len(mask)]])
-        if numbers:
-            column = self.numbers[: len(mask)]
-            wanted = np.unique(numbers)
-            nearest = np.searchsorted(wanted, column).clip(max=len(wanted) - 1)
-            _mark(mask, wanted[nearest] == column)
+                values = array(
+                    "d", snapshot.array(f"{file}_numbers", np.float64, (None,)).tobytes()
+                )
+            if len(values) != len(slots) or slots.min(initial=0) < 0:
+                raise SnapshotError(f"the snapshot's column {name} is damaged")
+            columns._columns.setdefault(name, {})[kind] = SortedEntries.of(values, slots)
+            for slot, value in zip(slots.tolist(), values, strict=True):
+                names, own = held.setdefault(slot, ([], []))
+                names.append(name)
+                own.append(bool(value) if kind == BOOLEAN else value)
+        columns._held = {slot: (*names, *own) for slot, (names, own) in held.items()}
+        columns._size = max(held, default=-1) + 1
+        return columns
 
-    def mark_range(self, operator: str, value: Scalar, mask: BoolArray) -> None:
-        """Set ``mask`` (size,) where the value is of the kind of ``value`` and in the range.
+    def _put(self, slot: int, name: str, value: Scalar) -> Scalar:
+        """Hold a value in its field's column, if that has one; returns what is held."""
+        column = self._columns.get(name)
+        if column is None:
+            full = name.startswith(ATTRIBUTE_PREFIX) and self.attribute_keys >= self._most
+            # A column has all values of its field or none.
+            if full or name in self._unindexed:
+                self._unindexed[name] += 1
+                return value
+            column = self._columns[name] = {}
+        kind = _kind(value)
+        entries = column.get(kind)
+        if entries is None:
+            entries = column[kind] = SortedEntries()
+        added = entries.add(_as_entry(value), slot)
+        return value if kind == BOOLEAN else added
 
-        Strings, ordered by code point, cost one comparison for each distinct one.
-        """
-        compare = COMPARISONS[operator]
-        if isinstance(value, str):
-            by_code = np.zeros(len(self._strings) + 1, np.bool_)
-            by_code[:-1] = list(map(compare, self._strings, repeat(value)))
-            _mark(mask, by_code[self.codes[: len(mask)]])
-        elif isinstance(value, bool):
-            booleans = self.booleans[: len(mask)]
-            _mark(mask, compare(booleans, value) & (booleans >= 0))
+
+def save_columns(columns: FrozenColumns, snapshot: SnapshotWriter) -> list[tuple[str, str]]:
+    """Write the values.
+
+    Returns:
+        What ``Columns.restored`` needs beside the files: field and kind of each column.
+    """
+    saved = [(name, kind) for name, column in columns.columns.items() for kind in column]
+    for number, (name, kind) in enumerate(saved):
+        entries, file = columns.columns[name][kind], f"column_{number}"
+        snapshot.array(f"{file}_slots", entries.slots())
+        if kind == STRING:
+            counts = Counter(entries.values())
+            snapshot.lines(f"{file}_strings", counts)
+            snapshot.array(f"{file}_counts", np.fromiter(counts.values(), np.int32))
         else:
-            _mark(mask, compare(self.numbers[: len(mask)], value))
-
-    def _acquire(self, string: str) -> int:
-        code = self._code_of.get(string)
-        if code is None:
-            if self._free:
-                code = self._free.pop()
-                self._strings[code] = string
-            else:
-                code = len(self._strings)
-                self._strings.append(string)
-                self._uses.append(0)
-            self._code_of[string] = code
-        self._uses[code] += 1
-        return code
-
-    def _release(self, code: int) -> None:
-        self._uses[code] -= 1
-        if self._uses[code] == 0:
-            del self._code_of[self._strings[code]]
-            self._strings[code] = ""
-            self._free.append(code)
+            snapshot.array(f"{file}_numbers", np.fromiter(entries.values(), np.float64))
+    return saved
 
 
-def _mark(mask: BoolArray, found: BoolArray) -> None:
-    """Add ``found``, which ends where its column does, to ``mask``."""
-    mask[: len(found)] |= found
+def _pairs(held: tuple[Any, ...]) -> Iterable[tuple[str, Scalar]]:
+    half = len(held) // 2
+    return zip(held[:half], held[half:], strict=True)
+
+
+def _kind(value: Scalar) -> str:
+    kind = kind_of(value)
+    assert kind is not None
+    return kind
+
+
+def _as_entry(value: Scalar) -> str | float:
+    return value if isinstance(value, str) else float(value)
 
 
 def declared_values(fields: Mapping[str, object]) -> dict[str, Scalar]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bls_models.errors import SnapshotError
 
 # Raised when files change their meaning; a snapshot of another format is not read.
-FILES_FORMAT = 1
+FILES_FORMAT = 2
 HEADER_FILE = "index.json"
 # Lines written at a time, so that other threads get their turn between two.
 LINES_AT_ONCE = 1000

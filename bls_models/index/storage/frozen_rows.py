@@ -12,6 +12,7 @@ import numpy as np
 
 from bls_models.cpus import cpu_count
 from bls_models.index.lists.candidates import CandidateIndex
+from bls_models.index.storage.pages import FrozenPages
 from bls_models.index.view_scores import POWER, Powers, view_scores
 from bls_models.vectors import BoolArray, FloatArray, IntArray
 
@@ -36,9 +37,9 @@ class FrozenRows:
         dim: vector length.
         total: rows, dead ones among them.
         blocks: (BLOCK_ROWS, dim) each; rows are numbered through.
-        owners: (total or more,) product slot of each row, ``NONE`` for a dead one.
-        following: (total or more,) the next row of the same product, or ``NONE``.
-        first: (slots or more,) first row of each product slot, or ``NONE``.
+        owners: product slot of each row, ``NONE`` for a dead one.
+        following: the next row of the same product, or ``NONE``.
+        first: first row of each product slot, or ``NONE``.
         main: proposes candidates among most rows; None where there are few rows.
         delta: (d,) living rows that ``main`` does not know yet.
         probed_share: share of main's lists that a search looks through.
@@ -47,9 +48,9 @@ class FrozenRows:
     dim: int
     total: int
     blocks: tuple[FloatArray, ...]
-    owners: IntArray
-    following: IntArray
-    first: IntArray
+    owners: FrozenPages[np.int32]
+    following: FrozenPages[np.int32]
+    first: FrozenPages[np.int32]
     main: CandidateIndex | None
     delta: IntArray
     probed_share: float
@@ -72,7 +73,9 @@ class FrozenRows:
         Returns:
             (n, slot_count) FP32; NaN for a slot without vectors.
         """
-        return view_scores(self.all_cosines(queries), self.owners[: self.total], slot_count, powers)
+        return view_scores(
+            self.all_cosines(queries), self.owners.part(0, self.total), slot_count, powers
+        )
 
     def all_cosines(self, queries: FloatArray) -> FloatArray:
         """Exact cosines (n, total) of queries (n, dim) and all rows, dead ones among them."""
@@ -90,20 +93,6 @@ class FrozenRows:
             for number in numbers:
                 score(number)
         return cosines
-
-    def scores_of(self, queries: FloatArray, slots: IntArray, powers: Powers = POWER) -> FloatArray:
-        """Exact score of these products' views.
-
-        Args:
-            queries: unit vectors (n, dim).
-            slots: product slots (m,).
-            powers: see ``view_scores``.
-
-        Returns:
-            (n, m) FP32; NaN for a slot without vectors.
-        """
-        rows, owners = self.rows_of(slots)
-        return view_scores(self.cosines(queries, rows), owners, len(slots), powers)
 
     def cosines(self, queries: FloatArray, rows: IntArray) -> FloatArray:
         """Exact cosines (n, r) of queries (n, dim) and some rows (r,)."""
@@ -139,7 +128,7 @@ class FrozenRows:
         )
 
     def nearest(
-        self, queries: FloatArray, count: int, slots: BoolArray | None
+        self, queries: FloatArray, count: int, slots: BoolArray | None, thorough: bool = False
     ) -> tuple[FloatArray, IntArray]:
         """Rows that are probably the nearest of each query.
 
@@ -147,6 +136,7 @@ class FrozenRows:
             queries: unit vectors (n, dim).
             count: rows wanted a query.
             slots: which product slots may appear (number of slots,); None: all.
+            thorough: look through all of main's lists.
 
         Returns:
             Cosines (n, k) and rows (n, k) in any order; where fewer are found the rest is -inf
@@ -155,13 +145,15 @@ class FrozenRows:
         eligible = None if slots is None else self._eligible(slots)
         if self.main is None:
             scores = self.all_cosines(queries)
-            scores[:, self.owners[: self.total] == NONE] = -np.inf
+            scores[:, self.owners.part(0, self.total) == NONE] = -np.inf
             if eligible is not None:
                 scores[:, ~eligible] = -np.inf
             rows = np.broadcast_to(np.arange(self.total, dtype=np.int32), scores.shape)
         else:
             delta = self.delta if eligible is None else self.delta[eligible[self.delta]]
-            scores, rows = self.main.search(queries, count, self.probed_share, eligible)
+            scores, rows = self.main.search(
+                queries, count, 1.0 if thorough else self.probed_share, eligible
+            )
             # It is shared, and may have rows by now that these rows do not; and it may still know
             # one that is dead.
             rows = np.where(rows < self.total, rows, NONE)
@@ -181,7 +173,7 @@ class FrozenRows:
         """The rows that have an owner, block by block."""
         for start in range(0, self.total, BLOCK_ROWS):
             end = min(start + BLOCK_ROWS, self.total)
-            yield start + np.flatnonzero(self.owners[start:end] != NONE).astype(np.int32)
+            yield start + np.flatnonzero(self.owners.part(start, end) != NONE).astype(np.int32)
 
     def _first_rows(self, slots: IntArray) -> IntArray:
         known = slots < len(self.first)
@@ -191,7 +183,7 @@ class FrozenRows:
 
     def _eligible(self, slots: BoolArray) -> BoolArray:
         """Which rows (total,) belong to these slots."""
-        owners = self.owners[: self.total]
+        owners = self.owners.part(0, self.total)
         eligible: BoolArray = slots[owners] & (owners != NONE)
         return eligible
 

@@ -10,33 +10,14 @@ rows that it does not know yet (``delta``) are scored one by one. ``IndexUpkeep`
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.candidates import CandidateIndex
 from bls_models.index.storage.frozen_rows import BLOCK_BITS, BLOCK_ROWS, NONE, FrozenRows
+from bls_models.index.storage.pages import PagedArray
 from bls_models.index.storage.readers import Readers
 from bls_models.vectors import BoolArray, FloatArray, IntArray
-
-
-@dataclass
-class _Table:
-    """Who owns which row; copied before a change while somebody reads it.
-
-    Attributes:
-        owners: (rows or more,) product slot of each row, or ``NONE``.
-        following: (rows or more,) next row of the same slot, or ``NONE``.
-        first: (slots or more,) first row of each slot, or ``NONE``.
-    """
-
-    owners: IntArray = field(default_factory=lambda: np.full(0, NONE, np.int32))
-    following: IntArray = field(default_factory=lambda: np.full(0, NONE, np.int32))
-    first: IntArray = field(default_factory=lambda: np.full(0, NONE, np.int32))
-
-    def copy(self) -> _Table:
-        return _Table(self.owners.copy(), self.following.copy(), self.first.copy())
 
 
 class VectorRows:
@@ -54,14 +35,19 @@ class VectorRows:
         self._readers = readers
         self._blocks: list[FloatArray] = []
         self._total = 0
-        self._table = _Table()
-        self._table_reader = 0
+        # By row: the slot that owns it, or NONE; the next row of that slot, or NONE.
+        self._owners = PagedArray(NONE, np.int32, readers)
+        self._following = PagedArray(NONE, np.int32, readers)
+        # By slot: its first row, or NONE.
+        self._first = PagedArray(NONE, np.int32, readers)
         self._free: list[int] = []
         self._living = 0
-        # Living rows that main does not hold; none without main.
-        self._delta: set[int] = set()
+        # Living rows that main does not hold; none without main. Never changed, but replaced.
+        self._delta = np.zeros(0, np.int32)
         self._main: CandidateIndex | None = None
-        self.building: CandidateIndex | None = None
+        # What will be main, and rows that came since it was begun.
+        self._building: CandidateIndex | None = None
+        self._came = np.zeros(0, np.int32)
         # Rows that nobody reads any more, but that main or building still hold.
         self.stale: list[int] = []
 
@@ -90,16 +76,15 @@ class VectorRows:
 
     def frozen(self) -> FrozenRows:
         """What is there now; the caller is a reader as long as it uses it."""
-        table = self._table
         return FrozenRows(
             self._dim,
             self._total,
             tuple(self._blocks),
-            table.owners,
-            table.following,
-            table.first,
+            self._owners.frozen(),
+            self._following.frozen(),
+            self._first.frozen(),
             self._main,
-            np.fromiter(self._delta, np.int32, len(self._delta)),
+            self._delta,
             self._probed_share,
         )
 
@@ -117,7 +102,7 @@ class VectorRows:
         for block in vectors:
             if block.ndim != 2 or block.shape[1] != self._dim:
                 raise ValueError(f"vectors of shape {block.shape}, expected (views, {self._dim})")
-        self._before_change(int(owners.max(initial=-1)) + 1)
+        self._first.extend(int(owners.max(initial=-1)) + 1)
         self._forget(owners)
         counts = np.array([len(block) for block in vectors], np.int32)
         if counts.sum():
@@ -130,25 +115,51 @@ class VectorRows:
             owners: (r,) slots.
             vectors: (r, dim), read block by block; may be mapped from a file.
         """
-        self._before_change(int(owners.max(initial=-1)) + 1)
+        self._first.extend(int(owners.max(initial=-1)) + 1)
         if len(owners):
             # The rows are to be the vectors as they come, chained by owner.
             self._put(owners, vectors, np.argsort(owners, kind="stable"))
 
     def set_main(self, index: CandidateIndex | None) -> None:
-        """Search with this from now on, or score all rows without any."""
+        """Search with this from now on, or score all rows without any; looks at every row."""
         self._main = index
-        self._delta = set()
+        self._delta = np.zeros(0, np.int32)
         if index is not None:
-            rows = np.flatnonzero(self._table.owners[: self._total] != NONE).astype(np.int32)
-            self._delta.update(rows[~index.holds(rows)].tolist())
+            every = np.arange(self._total, dtype=np.int32)
+            rows = every[self._owners[every] != NONE]
+            self._delta = rows[~index.holds(rows)]
         self.release_stale()
 
-    def main_grew(self) -> None:
-        """``main`` holds more rows than before."""
+    def begin_building(self, index: CandidateIndex) -> None:
+        """Note from now on which rows come that ``index``, the next main, does not hold."""
+        self._building = index
+        self._came = np.zeros(0, np.int32)
+
+    def came_since(self) -> IntArray:
+        """Living rows that came since ``begin_building`` and that it does not hold."""
+        return self._came
+
+    def end_building(self, use: bool) -> None:
+        """Search with what was built, if it is to be used: it holds all rows but what came."""
+        if use and self._building is not None:
+            self._main, self._delta = self._building, self._came
+        self._building = None
+        self._came = np.zeros(0, np.int32)
+        self.release_stale()
+
+    def lists_grew(self) -> None:
+        """``main``, or what is built, holds more rows than before."""
         if self._main is not None:
-            delta = np.fromiter(self._delta, np.int32, len(self._delta))
-            self._delta = set(delta[~self._main.holds(delta)].tolist())
+            self._delta = self._delta[~self._main.holds(self._delta)]
+        if self._building is not None:
+            self._came = self._came[~self._building.holds(self._came)]
+
+    def remove_stale(self) -> None:
+        """Take stale rows out of what holds them; not under the index's lock."""
+        stale = np.array(self.stale, np.int32)
+        for index in (self._main, self._building):
+            if index is not None:
+                index.remove(stale)
 
     def release_stale(self) -> None:
         """Give out those stale rows again that no index holds any more."""
@@ -159,27 +170,19 @@ class VectorRows:
 
     # --- rows -----------------------------------------------------------------------------
 
-    def _before_change(self, slot_count: int) -> None:
-        """Make room for slots, in arrays that nobody reads."""
-        if self._readers.latest > self._table_reader:
-            self._table = self._table.copy()
-        self._table_reader = self._readers.number
-        table = self._table
-        table.first = grown(table.first, slot_count, NONE)
-
     def _forget(self, slots: IntArray) -> None:
-        table = self._table
-        rows = table.first[slots]
-        table.first[slots] = NONE
+        rows = self._first[slots]
         dead: list[IntArray] = []
         while len(rows := rows[rows != NONE]):
             dead.append(rows)
-            rows = table.following[rows]
+            rows = self._following[rows]
         if dead:
             gone = np.concatenate(dead)
-            table.owners[gone] = NONE
+            self._first[slots] = NONE
+            self._owners[gone] = NONE
             self._living -= len(gone)
-            self._delta.difference_update(gone.tolist())
+            self._delta = self._delta[self._owners[self._delta] != NONE]
+            self._came = self._came[self._owners[self._came] != NONE]
             self._readers.retire(lambda: self._give_back(gone))
 
     def _give_back(self, rows: IntArray) -> None:
@@ -189,7 +192,7 @@ class VectorRows:
 
     def _held(self, rows: IntArray) -> BoolArray:
         held = np.zeros(len(rows), np.bool_)
-        for index in (self._main, self.building):
+        for index in (self._main, self._building):
             if index is not None:
                 held |= index.holds(rows)
         return held
@@ -207,17 +210,19 @@ class VectorRows:
         for number in np.unique(numbers):
             places = np.flatnonzero(numbers == number)
             self._blocks[number][rows[places] & (BLOCK_ROWS - 1)] = vectors[places]
-        table = self._table
-        table.owners[rows] = owners
+        self._owners[rows] = owners
         chained, of = (rows, owners) if order is None else (rows[order], owners[order])
         same = of[1:] == of[:-1]
-        table.following[chained] = NONE
-        table.following[chained[:-1][same]] = chained[1:][same]
+        following = np.full(len(rows), NONE, np.int32)
+        following[:-1][same] = chained[1:][same]
+        self._following[chained] = following
         starts = np.flatnonzero(np.concatenate([[True], ~same]))
-        table.first[of[starts]] = chained[starts]
+        self._first[of[starts]] = chained[starts]
         self._living += len(rows)
         if self._main is not None:
-            self._delta.update(rows.tolist())
+            self._delta = np.append(self._delta, rows)
+        if self._building is not None:
+            self._came = np.append(self._came, rows)
 
     def _take_rows(self, count: int) -> IntArray:
         """Rows that nobody uses, those that were given back first."""
@@ -229,7 +234,6 @@ class VectorRows:
         while len(self._blocks) * BLOCK_ROWS < self._total:
             # Memory comes from the system when rows are written, not before.
             self._blocks.append(np.empty((BLOCK_ROWS, self._dim), np.float32))
-        table = self._table
-        table.owners = grown(table.owners, self._total, NONE)
-        table.following = grown(table.following, self._total, NONE)
+        self._owners.extend(self._total)
+        self._following.extend(self._total)
         return np.concatenate([np.array(rows, np.int32), new])

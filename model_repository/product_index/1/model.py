@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from bls_models.database.store import Store
 from bls_models.errors import IndexUnavailableError
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import ProductIndex
-from bls_models.index.query import IndexMatch
-from bls_models.index.wire import operation_from_tensors, queries_from_tensors, tensors_from_matches
+from bls_models.index.query import IndexAnswer, IndexQuery
+from bls_models.index.wire import operation_from_tensors, queries_from_tensors, tensors_from_answers
 from bls_models.product import json_bytes
 from bls_models.replication.follower import IndexFollower
 from bls_models.replication.sync_check import SyncCheck
@@ -21,6 +22,8 @@ from bls_models.triton.database_model import DatabaseModel
 
 # A large catalogue goes on loading after this, and searches answer 503 until it is there.
 LOAD_WAIT_SECONDS = 30.0
+# Searches that take long run beside the others, so many at once.
+LONG_SEARCHES = 4
 
 
 class TritonPythonModel(DatabaseModel):
@@ -38,12 +41,14 @@ class TritonPythonModel(DatabaseModel):
         )
         self._follower = IndexFollower(self._index, store, self.bundle, self.settings, self.metrics)
         self._check = SyncCheck(self._index, store, self._follower)
+        self._pool = ThreadPoolExecutor(LONG_SEARCHES, thread_name_prefix="long-search")
+        self.closing.callback(self._pool.shutdown)
         for close in (self._index.close, self._follower.stop, self._check.close):
             self.closing.callback(close)
         self._follower.start(LOAD_WAIT_SECONDS)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Search for every request's queries; a check of the index is answered later."""
+        """Search for every request's queries; long searches and checks are answered later."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
@@ -57,10 +62,20 @@ class TritonPythonModel(DatabaseModel):
             if operation:
                 self._start_check(operation, request)
                 return None
+            queries = queries_from_tensors(tensors)
+            if not self._index.may_take_long(queries):
+                return self._search(queries)
+            send = late_reply(request)
+            self._pool.submit(lambda: send(self._search(queries)))
+            return None
+        except Exception as error:
+            return error_response(error)
+
+    def _search(self, queries: list[IndexQuery]) -> Any:
+        try:
             # Before the search: that the index follows must hold for the versions it gives.
             about = self._follower.info()
-            matches = self._index.search(queries_from_tensors(tensors))
-            return _response(matches, about)
+            return _response(self._index.answers(queries), about)
         except Exception as error:
             return error_response(error)
 
@@ -77,6 +92,6 @@ class TritonPythonModel(DatabaseModel):
         self._check.start(operation == REPAIR, reply)
 
 
-def _response(matches: list[list[IndexMatch]], about: dict[str, Any]) -> Any:
+def _response(answers: list[IndexAnswer], about: dict[str, Any]) -> Any:
     info = {"index_info": np.array([json_bytes(about)], np.object_)}
-    return response(PRODUCT_INDEX, tensors_from_matches(matches) | info)
+    return response(PRODUCT_INDEX, tensors_from_answers(answers) | info)

@@ -28,7 +28,7 @@ from bls_models.captions.queue import CaptionQueue
 from bls_models.errors import CaptionerError, EncoderError
 from bls_models.images.preprocessing import Preprocess, prepare_pixels
 from bls_models.index.product_index import IndexedProduct, ProductIndex
-from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
@@ -109,11 +109,9 @@ class Matching:
             NoStore(),  # type: ignore[arg-type]
         )
 
-    def search(
-        self, queries: Sequence[IndexQuery]
-    ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+    def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
         self.queries += queries
-        return self.index.search(list(queries)), {"version": 1, "following": True}
+        return self.index.answers(list(queries)), {"version": 1, "following": True}
 
     def start(self, *inputs: dict[str, Any]) -> list[MatchRequest]:
         """Run one batch; each request ends up in ``answered``, now or later."""

@@ -131,20 +131,122 @@ def test_what_lists_propose_is_what_exact_search_finds(
     index.close()
 
 
-def test_pushing_weights_and_deep_pages_are_answered_exactly() -> None:
+def test_deep_pages_are_answered_exactly_and_pushing_weights_nearly_so() -> None:
     random, index = filled(2500)
     assert index.wait_for_lists(LISTS_SECONDS)
     deep = queries(random, 1, 0, offset=1500)
     assert recall(index, deep) == 1
-    (asked, *_) = queries(random, 2, 0)
-    pushing = IndexQuery(
-        asked.image_vectors,
-        np.array([1, -1], np.float32),
-        asked.text_vectors,
-        asked.text_weights,
-        top_k=20,
+    for images, texts, weights in ((2, 0, [1, -1]), (1, 0, [-1]), (2, 1, [-0.5, 1])):
+        pushing = [
+            replace(asked, image_weights=np.array(weights, np.float32))
+            for asked in queries(random, images, texts)
+        ]
+        assert recall(index, pushing) >= 0.97
+        # From lists: a small part of the vectors is looked at.
+        (answer, *_) = index.answers(pushing)
+        assert 0 < answer.scored < images * 6000 + texts * 2500
+    index.close()
+
+
+def test_a_query_that_takes_too_much_is_refused_alone() -> None:
+    random, index = filled(2500, replace(OPTIONS, max_search_work=5000))
+    assert index.wait_for_lists(LISTS_SECONDS)
+    deep = queries(random, 1, 0, offset=1500)[0]
+    fine = queries(random, 2, 1)[0]
+    refused, answered = index.answers([deep, fine])
+    assert refused.refusal is not None
+    assert refused.refusal.tensor == "offset"
+    assert "at most 5000 (PRODUCT_MATCH_MAX_SEARCH_WORK)" in str(refused.refusal)
+    assert answered.refusal is None
+    assert len(answered.matches) == 10
+    # What it would take under a filter counts, not the size of the catalogue.
+    narrow = replace(deep, filter=b'{"category": "c7"}', offset=20)
+    (few,) = index.answers([narrow])
+    assert few.refusal is None
+    assert 0 < few.scored < 200
+    # Whoever asks for the truth gets it.
+    assert index.search([deep], exact=True)[0]
+    index.close()
+
+
+def test_where_all_is_scored_many_vectors_are_refused() -> None:
+    random, index = filled(1000, replace(OPTIONS, max_search_work=12_000))
+    few, many = queries(random, 2, 1)[0], queries(random, 2, 0)[0]
+    many = replace(
+        many,
+        image_vectors=np.tile(many.image_vectors, (4, 1)),
+        image_weights=np.ones(8, np.float32),
     )
-    assert recall(index, [pushing]) == 1
+    answered, refused = index.answers([few, many])
+    assert answered.scored == 2 * index.info()["image_vectors"] + index.info()["text_vectors"]
+    assert refused.refusal is not None
+    assert refused.refusal.tensor == "image, text"
+    assert "Send fewer images and texts" in str(refused.refusal)
+    index.close()
+
+
+def test_equal_vectors_that_no_list_can_tell_apart_are_found_within_the_budget() -> None:
+    random, index = filled(2100, replace(OPTIONS, max_search_work=1000))
+    shared = product(random, 0)
+    index.upsert(
+        [replace(shared, product_id=f"same{number:05d}", fields={}) for number in range(9000)]
+    )
+    assert index.wait_for_lists(LISTS_SECONDS)
+    (answer,) = index.answers([exactly(shared.image_vectors[:1], top_k=100)])
+    assert answer.refusal is None
+    assert len(answer.matches) == 100
+    assert all(match.product_id.startswith("same") for match in answer.matches)
+    index.close()
+
+
+def test_new_rows_get_places_while_other_lists_are_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random, index = filled(1000)
+    assert index.wait_for_lists(LISTS_SECONDS)
+    may_train, train = threading.Event(), CandidateIndex.train
+
+    def slow_train(*arguments: Any) -> CandidateIndex:
+        assert may_train.wait(LISTS_SECONDS)
+        return train(*arguments)
+
+    monkeypatch.setattr(upkeep.CandidateIndex, "train", slow_train)
+    for start in range(1000, 5000, 500):
+        index.upsert([product(random, number) for number in range(start, start + 500)])
+    rows = index._images
+    wait_for(lambda: rows.delta_count <= upkeep.MAX_DELTA, "new rows are in the old lists")
+    assert rows.main is not None
+    before = rows.main
+    index.remove("p3000")
+    index.upsert([product(random, 4000, "new")])
+    may_train.set()
+    assert index.wait_for_lists(LISTS_SECONDS)
+    assert rows.main is not before
+    assert rows.delta_count <= upkeep.MAX_DELTA
+    assert recall(index, queries(random, 1, 1)) >= 0.98
+    index.close()
+
+
+def test_a_change_waits_for_room_in_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "FULL_DELTA", 100)
+    random, index = filled(1000)
+    assert index.wait_for_lists(LISTS_SECONDS)
+    may_add, add = threading.Event(), CandidateIndex.add
+
+    def slow_add(*arguments: Any) -> None:
+        assert may_add.wait(LISTS_SECONDS)
+        add(*arguments)
+
+    monkeypatch.setattr(upkeep.CandidateIndex, "add", slow_add)
+    index.upsert([product(random, number) for number in range(1000, 1200)])
+    later = threading.Thread(target=lambda: index.upsert([product(random, 5000)]))
+    later.start()
+    assert index.write_id("p5000") is None
+    assert len(index.search(queries(random, 1, 0))) == 30
+    may_add.set()
+    later.join()
+    assert index.write_id("p5000") == "w"
+    assert index.wait_for_lists(LISTS_SECONDS)
     index.close()
 
 

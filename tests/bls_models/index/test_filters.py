@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bls_models.errors import FilterError, ProductError
+from bls_models.index.filters import sorted_entries
 from bls_models.index.filters.columns import Columns
 from bls_models.index.filters.language import (
     FIELDS,
@@ -25,6 +27,8 @@ from bls_models.index.filters.language import (
     Range,
     parse_filter,
 )
+from bls_models.index.filters.sorted_entries import SortedEntries
+from bls_models.vectors import BoolArray
 
 MAX_BYTES = 100_000
 
@@ -51,11 +55,16 @@ def parse(query: object) -> Any:
     return parse_filter(json.dumps(query), MAX_BYTES)
 
 
+def found(columns: Columns, query: object, size: int) -> BoolArray:
+    mask, _ = columns.frozen().evaluate(parse(query), size)
+    return mask
+
+
 def matches(query: object, products: tuple[Mapping[str, object], ...] = PRODUCTS) -> list[int]:
     columns = Columns()
     for slot, product in enumerate(products):
         columns.set(slot, product)
-    return [int(slot) for slot in np.flatnonzero(columns.evaluate(parse(query), len(products)))]
+    return [int(slot) for slot in np.flatnonzero(found(columns, query, len(products)))]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +234,7 @@ class TestSlots:
             ({"attributes.volume": "large"}, True),
             ({"price": 5}, True),
         ):
-            assert columns.evaluate(parse(query), 1).tolist() == [expected]
+            assert found(columns, query, 1).tolist() == [expected]
 
     def test_cleared_slot_matches_only_negations(self) -> None:
         columns = Columns()
@@ -234,8 +243,8 @@ class TestSlots:
         columns.clear(0)
         columns.clear(0)
         columns.clear(99)
-        assert columns.evaluate(parse({"category": "mug"}), 2).tolist() == [False, True]
-        assert columns.evaluate(parse({"category": {"$ne": "mug"}}), 2).tolist() == [True, False]
+        assert found(columns, {"category": "mug"}, 2).tolist() == [False, True]
+        assert found(columns, {"category": {"$ne": "mug"}}, 2).tolist() == [True, False]
 
     def test_strings_of_cleared_slots_do_not_return_with_new_ones(self) -> None:
         columns = Columns()
@@ -245,14 +254,14 @@ class TestSlots:
         columns.clear(2)
         columns.set(3, {"category": "sofa"})
         columns.clear(0)
-        assert columns.evaluate(parse({"category": "mug"}), 4).tolist() == [
+        assert found(columns, {"category": "mug"}, 4).tolist() == [
             False,
             True,
             False,
             False,
         ]
-        assert columns.evaluate(parse({"category": "chair"}), 4).tolist() == [False] * 4
-        assert columns.evaluate(parse({"category": {"$gt": "n"}}), 4).tolist() == [
+        assert found(columns, {"category": "chair"}, 4).tolist() == [False] * 4
+        assert found(columns, {"category": {"$gt": "n"}}, 4).tolist() == [
             *[False] * 3,
             True,
         ]
@@ -261,18 +270,18 @@ class TestSlots:
         columns = Columns()
         columns.set(1000, {"category": "mug"})
         columns.set(3, {"category": "mug"})
-        mask = columns.evaluate(parse({"category": "mug"}), 5000)
+        mask = found(columns, {"category": "mug"}, 5000)
         assert mask.shape == (5000,)
         assert mask.dtype == np.bool_
         assert np.flatnonzero(mask).tolist() == [3, 1000]
-        assert columns.evaluate(parse({"category": "mug"}), 4).tolist() == [False] * 3 + [True]
-        assert columns.evaluate(parse({}), 0).shape == (0,)
+        assert found(columns, {"category": "mug"}, 4).tolist() == [False] * 3 + [True]
+        assert found(columns, {}, 0).shape == (0,)
 
     def test_mask_is_the_callers_own(self) -> None:
         columns = Columns()
         columns.set(0, RED_MUG)
-        columns.evaluate(parse({"category": "mug"}), 1)[0] = False
-        assert columns.evaluate(parse({"category": "mug"}), 1).tolist() == [True]
+        found(columns, {"category": "mug"}, 1)[0] = False
+        assert found(columns, {"category": "mug"}, 1).tolist() == [True]
 
     def test_keys_that_are_not_for_filtering_are_ignored(self) -> None:
         assert matches({"category": "mug"}, ({**RED_MUG, "_id": 7, "pictures": []},)) == [0]
@@ -301,7 +310,125 @@ class TestSlots:
         with pytest.raises(ProductError) as caught:
             columns.set(0, {"name": "other", **fields})
         assert caught.value.tensor == tensor
-        assert columns.evaluate(parse({"name": "Cup", "category": "mug"}), 1).tolist() == [True]
+        assert found(columns, {"name": "Cup", "category": "mug"}, 1).tolist() == [True]
+
+
+class TestBudgets:
+    def test_what_was_frozen_stays_as_it_was(self) -> None:
+        columns = Columns()
+        columns.set(0, RED_MUG)
+        columns.set(1, BLUE_MUG)
+        frozen = columns.frozen(["category"])
+        columns.set(0, CHAIR)
+        columns.clear(1)
+        mask, _ = frozen.evaluate(parse({"category": "mug"}), 2)
+        assert mask.tolist() == [True, True]
+        assert found(columns, {"category": "mug"}, 2).tolist() == [False, False]
+
+    def test_conditions_on_one_field_look_at_its_values_once(self) -> None:
+        columns = Columns()
+        for slot in range(2000):
+            columns.set(slot, {"name": f"product {slot:04d}", "price": slot})
+        conditions = [{"name": {"$gt": f"product {number:04d}"}} for number in range(250)]
+        for joined, first in (("$and", 250), ("$or", 1)):
+            mask, looked_at = columns.frozen().evaluate(parse({joined: conditions}), 2000)
+            assert np.flatnonzero(mask).tolist() == list(range(first, 2000))
+            assert looked_at < 2100
+
+    def test_a_filter_that_looks_at_too_much_is_refused_before_it_begins(self) -> None:
+        columns = Columns()
+        for slot in range(1000):
+            columns.set(slot, {"name": f"product {slot}", "price": slot})
+        # Conditions on two fields in turn, none of which can be answered with another.
+        query = {"$or": [{"name": {"$gt": "p"}, "price": {"$gte": n}} for n in range(20)]}
+        _, looked_at = columns.frozen().evaluate(parse(query), 1000)
+        assert looked_at > 30_000
+        columns.frozen().evaluate(parse(query), 1000, most=looked_at)
+        with pytest.raises(FilterError, match="PRODUCT_MATCH_MAX_FILTER_WORK") as caught:
+            columns.frozen().evaluate(parse(query), 1000, most=looked_at - 1)
+        assert f"{looked_at} values" in str(caught.value)
+
+    def test_keys_of_one_product_take_memory_for_its_values_alone_and_give_it_back(self) -> None:
+        columns = Columns()
+        keys = {"attributes": {f"key{number}": number for number in range(64)}}
+        # What Python keeps for itself is there already.
+        columns.set(200_000, keys)
+        columns.clear(200_000)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            columns.set(200_000, keys)
+            held, peak = tracemalloc.get_traced_memory()
+            assert columns.attribute_keys == 64
+            assert peak - before < 200_000
+            columns.clear(200_000)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert columns.attribute_keys == 0
+        assert after - before < (held - before) / 5
+
+    def test_keys_beyond_the_limit_cannot_be_filtered_by_and_cost_no_other_key(self) -> None:
+        columns = Columns(max_attribute_keys=2)
+        columns.set(0, {"category": "mug", "attributes": {"a": 1, "b": 2, "c": 3}})
+        columns.set(1, {"attributes": {"c": 4}})
+        assert (columns.attribute_keys, columns.unindexed_keys) == (2, 1)
+        assert columns.get(0) == {
+            "category": "mug",
+            "attributes.a": 1,
+            "attributes.b": 2,
+            "attributes.c": 3,
+        }
+        assert found(columns, {"category": "mug", "attributes.b": 2}, 2).tolist() == [True, False]
+        with pytest.raises(FilterError, match=r"attributes\.c.*PRODUCT_MATCH_MAX_ATTRIBUTE_KEYS"):
+            found(columns, {"attributes.c": 4}, 2)
+        # Room alone does not help a key some of whose values were not kept.
+        columns.clear(0)
+        columns.set(2, {"attributes": {"c": 5}})
+        with pytest.raises(FilterError, match=r"attributes\.c"):
+            found(columns, {"attributes.c": 5}, 3)
+        columns.clear(1)
+        columns.clear(2)
+        columns.set(3, {"attributes": {"c": 6}})
+        assert found(columns, {"attributes.c": 6}, 4).tolist() == [False, False, False, True]
+
+    @given(
+        changes=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 200)), max_size=150),
+        bounds=st.tuples(st.integers(-1, 31), st.integers(-1, 31)),
+        words=st.booleans(),
+    )
+    @settings(max_examples=200, deadline=None)
+    def test_entries_in_small_buckets_are_those_of_a_sorted_list(
+        self, changes: list[tuple[int, int]], bounds: tuple[int, int], words: bool
+    ) -> None:
+        def value(number: int) -> Any:
+            return f"{number + 10:02d}" if words else float(number)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sorted_entries, "BUCKET", 4)
+            patch.setattr(sorted_entries, "SMALL", 2)
+            entries = SortedEntries()
+            expected: set[tuple[Any, int]] = set()
+            for number, slot in changes:
+                entry = (value(number), slot)
+                if entry in expected:
+                    entries.remove(*entry)
+                    expected.remove(entry)
+                else:
+                    entries.add(*entry)
+                    expected.add(entry)
+            frozen = entries.frozen()
+        ordered = sorted(expected)
+        assert list(zip(frozen.values(), frozen.slots().tolist(), strict=True)) == ordered
+        assert all(0 < len(bucket.slots) <= 4 for bucket in frozen.buckets)
+        ranks = frozen.ranks()
+        low, high = map(value, bounds)
+        assert ranks.below(low) == sum(held < low for held, _ in ordered)
+        assert ranks.up_to(high) == sum(held <= high for held, _ in ordered)
+        mask = np.zeros(201, np.bool_)
+        begin, end = sorted((ranks.below(low), ranks.up_to(high)))
+        ranks.mark(mask, begin, end, True)
+        assert set(np.flatnonzero(mask)) == {slot for _, slot in ordered[begin:end]}
 
 
 # A plain interpreter of the JSON itself, one document at a time: it shares no code with the
@@ -389,7 +516,6 @@ queries = st.recursive(
 def test_columns_agree_with_reading_the_documents_one_by_one(
     writes: list[tuple[int, dict[str, Any] | None]], query: dict[str, Any]
 ) -> None:
-    node = parse(query)
     columns = Columns()
     current: dict[int, dict[str, Any]] = {}
     for slot, document in writes:
@@ -400,4 +526,4 @@ def test_columns_agree_with_reading_the_documents_one_by_one(
             columns.set(slot, document)
             current[slot] = document
     expected = [document_matches(query, current.get(slot, {})) for slot in range(12)]
-    assert columns.evaluate(node, 12).tolist() == expected
+    assert found(columns, query, 12).tolist() == expected

@@ -18,6 +18,7 @@ from serving_support import unit
 
 from bls_models.errors import FilterError
 from bls_models.index import search
+from bls_models.index.filters.evaluation import FrozenColumns
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.index.storage import frozen_rows, rows
@@ -519,6 +520,46 @@ def test_refreshed_fields_count_for_filters() -> None:
     for category, found in (("mug", 0), ("vase", 1)):
         asked = replace(query_for(product), filter=json.dumps({"category": category}).encode())
         assert len(twin.index.search([asked])[0]) == found
+
+
+def test_a_long_filter_holds_up_neither_searches_nor_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random, twin = filled(10, 40)
+    evaluate = FrozenColumns.evaluate
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(self: FrozenColumns, *arguments: Any) -> Any:
+        begun.set()
+        assert may_end.wait(60)
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(FrozenColumns, "evaluate", slow)
+    asked = query(random, [1.0], [1.0], top_k=100)
+    answers: list[list[IndexMatch]] = []
+    filtered = replace(asked, filter=b'{"category": {"$exists": false}}')
+    thread = threading.Thread(target=lambda: answers.extend(twin.index.search([filtered])))
+    thread.start()
+    try:
+        assert begun.wait(60)
+        before = twin.index.search([asked])
+        twin.index.upsert([random_product(random, 2000)])
+        assert len(twin.index.search([asked])[0]) == len(before[0]) + 1
+    finally:
+        may_end.set()
+        thread.join()
+    # It saw what was there when it began.
+    assert "p2000" not in {match.product_id for match in answers[0]}
+
+
+def test_a_refused_filter_fails_its_query_alone() -> None:
+    random, twin = filled(10, 40)
+    asked = query(random, [1.0], [1.0], top_k=100)
+    bad = replace(asked, filter=b'{"colour": "red"}')
+    first, refused, last = twin.index.answers([asked, bad, asked])
+    assert isinstance(refused.refusal, FilterError)
+    found = [[match.product_id for match in answer.matches] for answer in (first, last)]
+    assert found[0] == found[1] != []
 
 
 def test_a_change_that_fails_half_way_is_not_taken_for_done() -> None:

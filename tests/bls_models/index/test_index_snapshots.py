@@ -226,7 +226,7 @@ def test_a_snapshot_of_other_vectors_or_of_another_format_is_refused(
     with pytest.raises(SnapshotError, match="image_dim 6, expected 7"):
         new_index(image_dim=7).restore(tmp_path)
     monkeypatch.setattr(files, "FILES_FORMAT", 99)
-    with pytest.raises(SnapshotError, match="format 1, expected 99"):
+    with pytest.raises(SnapshotError, match="format 2, expected 99"):
         new_index().restore(tmp_path)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bls_models.errors import RequestError
-from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.errors import FilterError, RequestError
+from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.index.wire import (
     SEARCH_TENSORS,
-    matches_from_tensors,
+    answers_from_tensors,
     operation_from_tensors,
     queries_from_tensors,
-    tensors_from_matches,
+    tensors_from_answers,
     tensors_from_queries,
 )
 from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
@@ -79,6 +79,7 @@ def test_query_tensors_are_the_inputs_of_the_spec_in_dtype_and_rank() -> None:
         assert tensors[spec.name].ndim == len(spec.dims), spec.name
 
 
+REFUSED = IndexAnswer(refusal=FilterError("filter", "too much", "less", "Ask for less."))
 MATCHES = [
     IndexMatch("mug-1", 2**62, 0.5, 0.5, 0.25),
     IndexMatch("Tässchen", 7, -0.25, -0.25, 0.75),
@@ -89,20 +90,30 @@ MATCHES = [
 @pytest.mark.parametrize(
     "results", [[MATCHES], [[], MATCHES[:1], [], MATCHES[1:]], [[]], [[], []]], ids=len
 )
-def test_matches_come_back_query_by_query_also_empty_ones(
+def test_answers_come_back_query_by_query_also_empty_ones(
     results: list[list[IndexMatch]],
 ) -> None:
-    assert matches_from_tensors(tensors_from_matches(results)) == results
+    answers = [IndexAnswer(matches, 2**40, number) for number, matches in enumerate(results)]
+    assert answers_from_tensors(tensors_from_answers(answers)) == answers
+
+
+def test_a_refused_query_comes_back_as_its_error_between_others() -> None:
+    answers = [IndexAnswer(MATCHES[:1]), REFUSED, IndexAnswer(MATCHES[1:])]
+    first, refused, last = answers_from_tensors(tensors_from_answers(answers))
+    assert (first, last) == (answers[0], answers[2])
+    assert isinstance(refused.refusal, FilterError)
+    assert str(refused.refusal) == str(REFUSED.refusal)
 
 
 def test_a_modality_without_part_stays_nan() -> None:
-    (found,) = matches_from_tensors(tensors_from_matches([[IndexMatch("p", 1, 0.5, 0.5, np.nan)]]))
-    assert found[0].image_score == 0.5
-    assert np.isnan(found[0].text_score)
+    answer = IndexAnswer([IndexMatch("p", 1, 0.5, 0.5, np.nan)])
+    (found,) = answers_from_tensors(tensors_from_answers([answer]))
+    assert found.matches[0].image_score == 0.5
+    assert np.isnan(found.matches[0].text_score)
 
 
 def test_match_tensors_are_the_outputs_of_the_spec_in_dtype_and_rank() -> None:
-    tensors = tensors_from_matches([MATCHES, []])
+    tensors = tensors_from_answers([IndexAnswer(MATCHES), REFUSED])
     by_hand = [spec for spec in PRODUCT_INDEX.outputs if spec.name != "index_info"]
     assert set(tensors) == {spec.name for spec in by_hand}
     for spec in by_hand:

@@ -15,7 +15,7 @@ from serving_support import blocks as blocks_of
 from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.index.product_index import IndexedProduct, ProductIndex
-from bls_models.index.query import IndexMatch, IndexQuery
+from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.index.view_scores import view_scores
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
@@ -97,11 +97,9 @@ class Matching:
             NoStore(),  # type: ignore[arg-type]
         )
 
-    def search(
-        self, queries: Sequence[IndexQuery]
-    ) -> tuple[list[list[IndexMatch]], dict[str, Any]]:
+    def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
         self.queries = list(queries)
-        return self.index.search(queries), {"following": True}
+        return self.index.answers(queries), {"following": True}
 
     def match(self, *inputs: dict[str, Any]) -> list[dict[str, IndexMatch]]:
         requests = []

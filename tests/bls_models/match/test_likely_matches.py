@@ -36,7 +36,7 @@ class Shop:
                 self.settings,
                 ContentEncoders(BUNDLE),
                 CaptionQueue(lambda *_: pytest.fail("no caption was asked for"), 1, 1.0),
-                lambda queries: (index.search(queries), {"following": True}),
+                lambda queries: (index.answers(queries), {"following": True}),
                 self,  # type: ignore[arg-type]
             ),
             self,  # type: ignore[arg-type]

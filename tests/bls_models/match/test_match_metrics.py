@@ -57,7 +57,7 @@ class Shop:
                 self.settings,
                 self.encoders,
                 CaptionQueue(no_caption_wanted, 1, 1.0),
-                lambda queries: (index.search(queries), {"following": True}),
+                lambda queries: (index.answers(queries), {"following": True}),
                 self,  # type: ignore[arg-type]
                 self.metrics,
             ),

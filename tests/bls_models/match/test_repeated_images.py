@@ -64,7 +64,7 @@ class Matching:
 
     def search(self, queries: Sequence[IndexQuery]) -> tuple[list[list[Any]], dict[str, Any]]:
         self.queries = list(queries)
-        return self.index.search(queries), {"following": True}
+        return self.index.answers(queries), {"following": True}
 
     def match(self, *inputs: dict[str, Any]) -> list[FloatArray]:
         """The image vectors that each request searched with."""
