@@ -30,8 +30,30 @@ def binary_from_vector(vector: FloatArray) -> Binary:
     return Binary.from_vector(vector.astype("<f4", copy=False), BinaryVectorDtype.FLOAT32)
 
 
-def vector_from_binary(binary: bytes) -> FloatArray:
-    """A BSON binary vector as float32 (D,), without a Python object a number."""
-    if len(binary) < HEADER_BYTES or binary[0] != BinaryVectorDtype.FLOAT32.value[0]:
+def vector_from_binary(binary: object) -> FloatArray:
+    """A BSON binary vector as float32 (D,), without a Python object a number.
+
+    Raises:
+        ValueError: it is none, as what was put into the database by hand may be.
+    """
+    if (
+        not isinstance(binary, bytes)
+        or len(binary) < HEADER_BYTES
+        or binary[0] != BinaryVectorDtype.FLOAT32.value[0]
+    ):
         raise ValueError("not a BSON binary vector of float32")
     return np.frombuffer(binary, dtype="<f4", offset=HEADER_BYTES)
+
+
+def vector_of_length(binary: object, dim: int) -> FloatArray:
+    """A BSON binary vector as float32 (dim,).
+
+    Raises:
+        ValueError: it is none, of another length, or not finite.
+    """
+    vector = vector_from_binary(binary)
+    if len(vector) != dim:
+        raise ValueError(f"{len(vector)} numbers instead of {dim}")
+    if not np.isfinite(vector).all():
+        raise ValueError("a number that is not finite")
+    return vector

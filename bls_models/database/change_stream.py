@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from bson.timestamp import Timestamp
 from pymongo.collection import Collection
 
 from bls_models.background import Background
@@ -55,15 +56,28 @@ class ChangeReader:
         collection: what to watch.
         token: where to go on; None: from now.
 
+    Attributes:
+        opened: when the stream was opened, by the database's clock.
+
     Raises:
         PyMongoError: the stream cannot be opened, or not from that token.
     """
 
     def __init__(self, collection: Collection[Document], token: Token | None) -> None:
         self._opened_at = datetime.now(UTC)
-        self._stream = collection.watch(
-            resume_after=token, max_await_time_ms=MAX_AWAIT_MS, batch_size=MAX_EVENTS
-        )
+        self._session = collection.database.client.start_session(causal_consistency=True)
+        try:
+            self._stream = collection.watch(
+                resume_after=token,
+                max_await_time_ms=MAX_AWAIT_MS,
+                batch_size=MAX_EVENTS,
+                session=self._session,
+            )
+        except BaseException:
+            self._session.end_session()
+            raise
+        assert self._session.operation_time is not None
+        self.opened: Timestamp = self._session.operation_time
         self._waiting: deque[Document] = deque()
         self._token: Token | None = self._stream.resume_token
         self._was_idle = False
@@ -104,7 +118,7 @@ class ChangeReader:
 
     def _read(self) -> None:
         try:
-            with self._stream as stream:
+            with self._session, self._stream as stream:
                 while stream.alive:
                     event = stream.try_next()
                     with self._arrived:

@@ -6,11 +6,14 @@ Questions to the request logs are in ``bls_models.database.queries``.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pymongo
 from pymongo import ASCENDING, DESCENDING
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -18,6 +21,8 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 from pymongo.operations import InsertOne, ReplaceOne
 
 from bls_models.errors import DatabaseError
+
+logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 
@@ -42,6 +47,9 @@ INDEX_FIELDS = (
 )
 
 SECONDS_A_DAY = 86_400
+# For a page of a read of all products, which a shop's server gives in milliseconds; the local
+# database looks through everything for the first one.
+PAGE_SECONDS = 120.0
 DUPLICATE_KEY = 11000
 # IndexOptionsConflict and IndexKeySpecsConflict: servers differ in which one they answer.
 INDEX_CONFLICTS = (85, 86)
@@ -86,8 +94,8 @@ def _same_write(document: Document) -> Document:
     The revision alone would not tell, because it counts from 1 again after a deletion. One that was
     put there by hand may lack either, which None stands for.
     """
-    names = ("_id", "revision", "write_id")
-    return {name: document.get(name) for name in names}
+    names = ("revision", "write_id")
+    return {"_id": document["_id"]} | {name: {"$eq": document.get(name)} for name in names}
 
 
 class Store:
@@ -175,35 +183,70 @@ class Store:
             return [document["_id"] for document in found]
 
     def find_embeddings(self, write_ids: Sequence[str]) -> list[Document]:
-        """The embeddings that these writes stored (see ``bls_models.ingest.upserter``)."""
+        """The embeddings that these writes stored (see ``bls_models.ingest.upserter``).
+
+        Each has one of the ``write_id``s, and may lack anything else that was taken out by hand.
+        """
         with database_errors("reading embeddings"):
-            return list(self.embeddings.find({"write_id": {"$in": list(write_ids)}}))
+            found = self.embeddings.find({"write_id": {"$in": list(write_ids)}})
+            # MongoDB also finds a list that holds one of them.
+            return [item for item in found if isinstance(item["write_id"], str)]
 
     def iterate_products(
         self, page: int = PAGE, fields: Iterable[str] = INDEX_FIELDS
     ) -> Iterator[list[Document]]:
-        """Some fields of every product, in pages, in the order of ids.
+        """Some fields of every product, in pages, in the order of ids, of whatever type these are.
 
-        Only of those whose id is a string, as all have that ``product_ingest`` writes.
+        Each page has ``PAGE_SECONDS``, however long all of them take. Where the database loses its
+        place, or its primary, reading goes on behind the last page.
+
+        Args:
+            page: most products at a time.
+            fields: what is wanted of each beside its id.
+
+        Raises:
+            DatabaseError: the database does not answer in time, for the second time in a row.
         """
-        # MongoDB compares within a type, so that this leaves all others out.
-        query: Document = {"_id": {"$gte": ""}}
+        # The id that was read last; an id may be anything, also None.
+        place: list[Any] = []
         while True:
-            with database_errors("reading all products"):
-                documents = list(
-                    self.products.find(query, dict.fromkeys(fields, 1))
-                    .sort("_id", ASCENDING)
-                    .limit(page)
-                )
-            if not documents:
+            before = place
+            try:
+                for documents in self._pages_behind(before, page, fields):
+                    place = [documents[-1]["_id"]]
+                    yield documents
                 return
-            yield documents
-            query = {"_id": {"$gt": documents[-1]["_id"]}}
+            except DatabaseError as error:
+                if place is before:
+                    raise
+                logger.warning("reading all products goes on where it was: %s", error)
 
-    def strange_product_ids(self) -> list[Any]:
-        """The ids that are no strings: of documents that were put in by hand."""
-        with database_errors("reading all products"):
-            found = self.products.find({"_id": {"$not": {"$type": "string"}}}, {"_id": 1})
+    def _pages_behind(
+        self, place: list[Any], page: int, fields: Iterable[str]
+    ) -> Iterator[list[Document]]:
+        cursor = self.products.find(
+            {},
+            dict.fromkeys(fields, 1),
+            sort=[("_id", ASCENDING)],
+            hint=[("_id", ASCENDING)],
+            batch_size=page,
+        )
+        if place:
+            # Not by `$gt`, which compares only within a type.
+            cursor.min([("_id", place[0])])
+        with database_errors("reading all products"), cursor:
+            while True:
+                with pymongo.timeout(PAGE_SECONDS):
+                    documents = list(itertools.islice(cursor, page))
+                if not documents:
+                    return
+                if new := [item for item in documents if [item["_id"]] != place]:
+                    yield new
+
+    def stored_ids(self, ids: Sequence[Any]) -> list[Any]:
+        """Those of some ids, of whatever type, that a product has."""
+        with database_errors("reading products"):
+            found = self.products.find({"_id": {"$in": list(ids)}}, {"_id": 1})
             return [document["_id"] for document in found]
 
     def insert_embeddings(self, documents: list[Document]) -> None:

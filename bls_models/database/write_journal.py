@@ -70,7 +70,7 @@ class WriteJournal:
     def begin(
         self,
         product_ids: Iterable[str],
-        write_ids: Iterable[str | None],
+        write_ids: Iterable[Any],
         pictures: Iterable[str],
         uploads: Iterable[str] = (),
     ) -> WriteIntent:
@@ -82,8 +82,8 @@ class WriteJournal:
         intent = WriteIntent(
             intent_id=uuid.uuid4().hex,
             product_ids=list(product_ids),
-            # A product put there by hand has none.
-            write_ids=[write_id for write_id in write_ids if write_id is not None],
+            # A product put there by hand has none, or anything.
+            write_ids=[write_id for write_id in write_ids if isinstance(write_id, str)],
             pictures=list(dict.fromkeys(pictures)),
             files={sha256: ObjectId() for sha256 in dict.fromkeys(uploads)},
             begun=time.monotonic(),
@@ -141,7 +141,7 @@ class WriteJournal:
         current = self.store.find_products(
             intent.product_ids, ("write_id", "images.sha256")
         ).values()
-        written = {document.get("write_id") for document in current}
+        written = [document.get("write_id") for document in current]
         useless = [write_id for write_id in intent.write_ids if write_id not in written]
         if useless:
             self.store.delete_embeddings(useless)

@@ -264,9 +264,10 @@ class Upserter:
             assert upsert.stored is not None
             upsert.records = {image["sha256"]: image for image in stored_images(upsert.stored)}
         for embedding in self._store.find_embeddings(list(by_write)):
-            upsert = by_write[embedding["write_id"]]
-            sha256 = embedding.get("sha256")
-            if sha256 in upsert.records and embedding.get("fingerprint") == self._fingerprint:
+            upsert, sha256 = by_write[embedding["write_id"]], embedding.get("sha256")
+            if not isinstance(sha256, str) or sha256 not in upsert.records:
+                continue
+            if embedding.get("fingerprint") == self._fingerprint:
                 # A damaged one is computed anew.
                 with contextlib.suppress(ValueError):
                     upsert.vectors[sha256] = vector_of_length(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from pymongo.client_session import ClientSession
 from pymongo.errors import ConnectionFailure, PyMongoError
 
 from bls_models.background import Background
@@ -21,13 +22,15 @@ from bls_models.database.change_stream import (
     Token,
     age_seconds,
 )
+from bls_models.database.connection import causal_session, check_server
 from bls_models.database.store import Store
-from bls_models.errors import DatabaseError, IndexUnavailableError
+from bls_models.errors import DatabaseError, IndexUnavailableError, SetupError
 from bls_models.index.product_index import ProductIndex
 from bls_models.replication.product_loader import LeftOut, ProductLoader
 from bls_models.replication.snapshot_schedule import Progress, SnapshotSchedule
 from bls_models.settings import Settings
 from bls_models.telemetry.metrics import (
+    INDEX_ATTRIBUTE_KEYS,
     INDEX_FOLLOWING,
     INDEX_LAG_SECONDS,
     INDEX_PRODUCTS,
@@ -88,9 +91,9 @@ class IndexFollower:
         return self._loaded.is_set()
 
     @property
-    def left_out(self) -> dict[str, LeftOut]:
-        """Stored products that are not searched now, by id."""
-        return dict(self._loader.left_out)
+    def left_out(self) -> Mapping[str, LeftOut]:
+        """Stored products that are not searched now, by id; another thread changes it."""
+        return self._loader.left_out
 
     @property
     def lag_seconds(self) -> float:
@@ -154,13 +157,19 @@ class IndexFollower:
             try:
                 if not self._restored:
                     self._restore()
+                check_server(self._store.database)
                 # Opened before the full read, so that no change falls between the two.
-                with ChangeReader(self._store.products, self._token) as reader:
+                with (
+                    ChangeReader(self._store.products, self._token) as reader,
+                    causal_session(self._store.database) as session,
+                ):
+                    # What is read is no older than the stream, also after a change of the primary.
+                    session.advance_operation_time(reader.opened)
                     if self._token is None:
                         self._load()
                     self._following = True
-                    self._follow(reader)
-            except (ConnectionFailure, DatabaseError) as error:
+                    self._follow(reader, session)
+            except (ConnectionFailure, DatabaseError, SetupError) as error:
                 logger.warning("product_index lost the database, trying again: %s", error)
             except (PyMongoError, StreamEndedError) as error:
                 # A token that the server no longer knows, or any other refusal.
@@ -192,10 +201,12 @@ class IndexFollower:
         self._changes += 1
         self._loaded.set()
 
-    def _follow(self, reader: ChangeReader) -> None:
+    def _follow(self, reader: ChangeReader, session: ClientSession) -> None:
         while not self._thread.stopping:
             start = time.monotonic()
             changes = reader.take(WAIT_SECONDS)
+            if changes.events:
+                session.advance_operation_time(changes.events[-1]["clusterTime"])
             self._loader.apply(changes.events)
             # Only now, so that what could not be applied comes again.
             self._note(changes)
@@ -233,6 +244,8 @@ class IndexFollower:
         report.set(INDEX_PRODUCTS, info["products"])
         report.set(INDEX_VECTORS, info["image_vectors"], "image")
         report.set(INDEX_VECTORS, info["text_vectors"], "text")
+        for state, keys in zip(("indexed", "refused"), self._index.attribute_keys(), strict=True):
+            report.set(INDEX_ATTRIBUTE_KEYS, keys, state)
         report.set(INDEX_VERSION, info["version"])
         report.set(INDEX_STALE, info["stale_products"])
         report.set(INDEX_FOLLOWING, float(self._following))

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pymongo
 
 from bls_models.bundle import Bundle
 from bls_models.database.change_stream import StreamEndedError
-from bls_models.database.store import INDEX_FIELDS, Document, Store
+from bls_models.database.store import INDEX_FIELDS, PAGE_SECONDS, Document, Store
 from bls_models.errors import ProductError
 from bls_models.index.filters.columns import declared_values
 from bls_models.index.product_index import IndexedProduct, ProductIndex
-from bls_models.vectors import FloatArray, vector_from_binary
+from bls_models.vectors import FloatArray, vector_of_length
 
 logger = logging.getLogger(__name__)
 
 # How often products are read again that others write while they are read; their events follow.
 READ_ATTEMPTS = 3
+KINDS = IMAGE, TEXT = "image", "text"
+STRANGE_ID = "its id is not a string"
 
 # What takes the place of a document that must be read from the database.
 _UNREAD: Document = {}
@@ -73,16 +76,14 @@ class ProductLoader:
         """
         seen: set[str] = set()
         for documents in self._store.iterate_products():
-            seen.update(document["_id"] for document in documents)
-            self._put(documents)
+            seen.update(product_key(document["_id"]) for document in documents)
+            # A page of many pictures may take longer than a request may wait.
+            with pymongo.timeout(PAGE_SECONDS):
+                self._put(documents)
         for product_id in self._index.product_ids() - seen:
             self._index.remove(product_id)
-        strange = self._store.strange_product_ids()
-        seen.update(strange_key(item) for item in strange)
         for product_id in self._left_out.keys() - seen:
             del self._left_out[product_id]
-        for item in strange:
-            self._leave_out_strange(item)
         info = self._index.info()
         logger.info(
             "product_index holds %d products, %d image and %d text vectors",
@@ -117,9 +118,9 @@ class ProductLoader:
             product_id = event["documentKey"]["_id"]
             if not isinstance(product_id, str):
                 if kind == "delete":
-                    self._left_out.pop(strange_key(product_id), None)
+                    self._left_out.pop(product_key(product_id), None)
                 else:
-                    self._leave_out_strange(product_id)
+                    self._leave_out({"_id": product_id}, STRANGE_ID)
             elif kind == "delete":
                 latest[product_id] = None
             else:
@@ -159,6 +160,10 @@ class ProductLoader:
             anew: ids of those whose vectors are read again though the index has that write:
                 what was changed by hand has no new ``write_id``.
         """
+        for start in range(0, len(documents), self._store.PAGE):
+            self._put_page(documents[start : start + self._store.PAGE], anew)
+
+    def _put_page(self, documents: list[Document], anew: Set[str]) -> None:
         for _ in range(READ_ATTEMPTS):
             without = self._put_once(documents, anew)
             if not without:
@@ -186,7 +191,9 @@ class ProductLoader:
         newer = []
         for document in documents:
             write_id = document.get("write_id")
-            if not isinstance(write_id, str):
+            if not isinstance(document["_id"], str):
+                self._leave_out(document, STRANGE_ID)
+            elif not isinstance(write_id, str):
                 self._leave_out(document, "it was not written by product_ingest")
             elif document["_id"] in anew or write_id != self._index.write_id(document["_id"]):
                 newer.append(document)
@@ -215,7 +222,9 @@ class ProductLoader:
 
     def _indexed(self, document: Document, embeddings: list[Document]) -> IndexedProduct | None:
         """What the index keeps of a product; None where it cannot be searched."""
-        current = [item for item in embeddings if item["fingerprint"] == self._bundle.fingerprint]
+        current = [
+            item for item in embeddings if item.get("fingerprint") == self._bundle.fingerprint
+        ]
         if not current:
             self._leave_out(document)
             return None
@@ -223,15 +232,18 @@ class ProductLoader:
         if fields is None:
             return None
         try:
+            for item in current:
+                if item.get("kind") not in KINDS:
+                    raise ValueError(f"its kind is {item.get('kind')!r}")
             return IndexedProduct(
                 product_id=document["_id"],
                 write_id=document["write_id"],
                 fields=fields,
-                image_vectors=_stack(current, "image", self._bundle.image_dim),
-                text_vectors=_stack(current, "text", self._bundle.text_dim),
+                image_vectors=_stack(current, IMAGE, self._bundle.image_dim),
+                text_vectors=_stack(current, TEXT, self._bundle.text_dim),
             )
         except ValueError as error:
-            self._leave_out(document, f"a stored vector is damaged: {error}")
+            self._leave_out(document, f"a stored vector is damaged ({error}); reembed it")
             return None
 
     def _fields_of(self, document: Document) -> dict[str, Any] | None:
@@ -246,19 +258,24 @@ class ProductLoader:
 
     def _leave_out(self, document: Document, reason: str = "") -> None:
         """Do not search a product; a reason is for what was put into the database by hand."""
-        product_id, write_id = document["_id"], document.get("write_id")
-        item = LeftOut(write_id if isinstance(write_id, str) else None, reason)
+        product_id = product_key(document["_id"])
+        item = LeftOut(write_of(document), reason)
         self._index.remove(product_id)
         if reason and self._left_out.get(product_id) != item:
             logger.warning("product %s is not searched: %s", product_id, reason)
         self._left_out[product_id] = item
 
-    def _leave_out_strange(self, product_id: object) -> None:
-        self._leave_out({"_id": strange_key(product_id)}, "its id is not a string")
+
+def write_of(document: Document) -> str | None:
+    """The write that stored a product, None if ``product_ingest`` did not."""
+    write_id = document.get("write_id")
+    return write_id if isinstance(write_id, str) else None
 
 
-def strange_key(product_id: object) -> str:
-    """The name of a product whose id is not a string, as one that was stored by hand may be."""
+def product_key(product_id: object) -> str:
+    """A product's id; a name for one that is no string, as one that was stored by hand may have."""
+    if isinstance(product_id, str):
+        return product_id
     return f"{type(product_id).__name__} {product_id!r}"
 
 
@@ -266,10 +283,9 @@ def _stack(embeddings: list[Document], kind: str, dim: int) -> FloatArray:
     """The vectors of one kind, (n, dim).
 
     Raises:
-        ValueError: one is not of that length.
+        ValueError: one is damaged.
     """
-    vectors = [vector_from_binary(item["vector"]) for item in embeddings if item["kind"] == kind]
-    for vector in vectors:
-        if len(vector) != dim:
-            raise ValueError(f"{len(vector)} numbers instead of {dim}")
+    vectors = [
+        vector_of_length(item.get("vector"), dim) for item in embeddings if item.get("kind") == kind
+    ]
     return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)

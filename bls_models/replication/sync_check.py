@@ -21,7 +21,7 @@ from bls_models.index.filters.columns import declared_values
 from bls_models.index.product_index import ProductIndex
 from bls_models.product import stored_revision
 from bls_models.replication.follower import IndexFollower
-from bls_models.replication.product_loader import LeftOut, strange_key
+from bls_models.replication.product_loader import STRANGE_ID, LeftOut, product_key, write_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,9 @@ class Difference:
     kind: str
     revision: int
     detail: str
+
+
+STRANGE = Difference(NOT_SEARCHABLE, 0, STRANGE_ID)
 
 
 class SyncCheck:
@@ -134,15 +137,15 @@ class SyncCheck:
         """
         start = time.monotonic()
         self._wait_for_index()
-        stored, first = self._compare_all()
-        found = self._lasting(first)
+        stored, strange, first = self._compare_all()
+        found = self._lasting(first, strange)
         self._wait_for_index()
         wanted = [key for key, item in found.items() if item.kind in REPAIRABLE]
         left = found
         if repair and wanted:
             self._follower.reread(wanted, REPAIR_SECONDS)
             logger.warning("product_index repaired %d products on request", len(wanted))
-            left = self._lasting(self._compare(found))
+            left = self._lasting(self._compare(found, strange), strange)
         return {
             "products_in_database": stored,
             "products_in_index": self._index.info()["products"],
@@ -177,38 +180,48 @@ class SyncCheck:
         if self._stop.wait(seconds):
             raise IndexUnavailableError("the server stops; check the index when it runs again")
 
-    def _lasting(self, differences: Mapping[str, Difference]) -> dict[str, Difference]:
+    def _lasting(
+        self, differences: Mapping[str, Difference], strange: Mapping[str, Any]
+    ) -> dict[str, Difference]:
         """Those that are still the same after a while."""
         lasting = dict(differences)
         deadline = time.monotonic() + self._lasting_seconds
         while lasting and time.monotonic() < deadline:
             self._pause(self._lasting_seconds / 4)
-            now = self._compare(lasting)
+            now = self._compare(lasting, strange)
             lasting = {key: item for key, item in lasting.items() if now.get(key) == item}
         return lasting
 
-    def _compare_all(self) -> tuple[int, dict[str, Difference]]:
-        """How many products are stored, and everything that differs at this moment."""
+    def _compare_all(self) -> tuple[int, dict[str, Any], dict[str, Difference]]:
+        """How many products are stored, and everything that differs at this moment.
+
+        In between the ids that are no strings, by their ``product_key``.
+        """
         differences: dict[str, Difference] = {}
+        strange: dict[str, Any] = {}
         seen: set[str] = set()
         # Before the database: what is added meanwhile is in both, or found missing and does not
         # last.
-        indexed = self._index.product_ids() | self._follower.left_out.keys()
+        indexed = self._index.product_ids() | set(self._follower.left_out)
         for documents in self._store.iterate_products(PAGE, FIELDS):
             self._pause(0)
-            page = {document["_id"]: document for document in documents}
+            page = {product_key(document["_id"]): document for document in documents}
+            strange |= {
+                key: document["_id"] for key, document in page.items() if key != document["_id"]
+            }
             seen |= page.keys()
-            differences |= self._differences(page, page)
-        strange = {strange_key(item) for item in self._store.strange_product_ids()}
-        differences |= {key: _strange() for key in strange}
-        differences |= self._differences(indexed - seen - strange, {})
-        return len(seen) + len(strange), differences
+            differences |= self._differences(page.keys() - strange.keys(), page)
+        differences |= dict.fromkeys(strange, STRANGE)
+        differences |= self._differences(indexed - seen, {})
+        return len(seen), strange, differences
 
-    def _compare(self, product_ids: Iterable[str]) -> dict[str, Difference]:
+    def _compare(
+        self, product_ids: Iterable[str], strange: Mapping[str, Any]
+    ) -> dict[str, Difference]:
         """What differs now of some products."""
-        strange = {strange_key(item) for item in self._store.strange_product_ids()}
         ids = list(product_ids)
-        differences = {key: _strange() for key in ids if key in strange}
+        known = [strange[key] for key in ids if key in strange]
+        differences = {product_key(item): STRANGE for item in self._store.stored_ids(known)}
         ids = [key for key in ids if key not in strange]
         for start in range(0, len(ids), PAGE):
             page = ids[start : start + PAGE]
@@ -234,7 +247,7 @@ class SyncCheck:
             return Difference(GONE, 0, f"the index has write {indexed}")
         write_id, revision = document.get("write_id"), stored_revision(document)
         if indexed is None:
-            if left_out is None or left_out.write_id != write_id:
+            if left_out is None or left_out.write_id != write_of(document):
                 return Difference(MISSING, revision, f"stored by write {write_id}")
             if left_out.reason:
                 return Difference(NOT_SEARCHABLE, revision, left_out.reason)
@@ -258,7 +271,3 @@ class SyncCheck:
         return sorted(
             name for name in stored.keys() | indexed.keys() if stored.get(name) != indexed.get(name)
         )
-
-
-def _strange() -> Difference:
-    return Difference(NOT_SEARCHABLE, 0, "its id is not a string")

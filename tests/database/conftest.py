@@ -1,4 +1,4 @@
-"""A shop with a database of its own, and an index that follows it."""
+"""A shop with a database of its own, an index that follows it, and a set that lags behind it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from follower_support import Followed, Shop
 
 from bls_models.settings import Settings
+from loadtest.faults.stale_secondary import StaleReplicaSet, stale_replica_set
 
 
 @pytest.fixture
@@ -25,3 +26,10 @@ def followed(settings: Settings) -> Iterator[Followed]:
     followed = Followed(settings)
     yield followed
     followed.close()
+
+
+@pytest.fixture
+def lagging(database_uri: str) -> Iterator[StaleReplicaSet]:
+    """A replica set whose secondary has none of the writes."""
+    with stale_replica_set(database_uri) as members:
+        yield members

@@ -26,7 +26,7 @@ from bls_models.database.write_journal import WriteJournal
 from bls_models.errors import DatabaseError, SetupError
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
-from loadtest.faults.stale_secondary import ChangeReply, StaleReplicaSet, stale_replica_set
+from loadtest.faults.stale_secondary import ChangeReply, StaleReplicaSet
 
 WEAK = (
     "readPreference=secondary&readPreferenceTags=dc:east&maxStalenessSeconds=90"
@@ -93,12 +93,6 @@ def test_what_python_has_no_form_for_can_be_read(database: Database[Document]) -
 
 
 # --- a secondary that lags ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def lagging(database_uri: str) -> Iterator[StaleReplicaSet]:
-    with stale_replica_set(database_uri) as members:
-        yield members
 
 
 @pytest.fixture

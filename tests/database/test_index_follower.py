@@ -10,7 +10,7 @@ from bson import ObjectId
 from follower_support import OTHER_BUNDLE, Followed, Shop
 from serving_support import UNSTEADY_MS, RestartableDatabase, picture, wait_for
 
-from bls_models.database.store import Store
+from bls_models.database.store import Document, Store
 from bls_models.settings import Settings
 from bls_models.vectors import binary_from_vector
 
@@ -182,18 +182,72 @@ def test_a_product_whose_vectors_are_gone_is_counted_and_not_found_by_its_old_on
     assert followed.follower.info()["stale_products"] == 1
 
 
-def test_a_damaged_vector_leaves_its_product_out_and_stops_nothing(
-    shop: Shop, followed: Followed
+def binary(*numbers: float) -> bytes:
+    return binary_from_vector(np.array(numbers, np.float32))
+
+
+# What may have been done by hand to the embedding of a product's words.
+DAMAGES: dict[str, tuple[Document, str]] = {
+    "no vector": ({"$unset": {"vector": ""}}, "not a BSON binary vector"),
+    "null": ({"$set": {"vector": None}}, "not a BSON binary vector"),
+    "numbers": ({"$set": {"vector": [0.5] * 8}}, "not a BSON binary vector"),
+    "bytes": ({"$set": {"vector": b"x"}}, "not a BSON binary vector"),
+    "half a number": ({"$set": {"vector": binary(*[0.5] * 8)[:-1]}}, "buffer size"),
+    "short": ({"$set": {"vector": binary(1, 1, 1)}}, "3 numbers instead of 8"),
+    "not a number": ({"$set": {"vector": binary(*[np.nan] * 8)}}, "not finite"),
+    "no kind": ({"$unset": {"kind": ""}}, "its kind is None"),
+    "kind": ({"$set": {"kind": ["text"]}}, "its kind is ['text']"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_embedding_leaves_its_product_out_and_stops_nothing(
+    shop: Shop, followed: Followed, name: str
 ) -> None:
-    shop.put(1)
-    short = binary_from_vector(np.ones(3, np.float32))
-    shop.store.embeddings.update_many({"product_id": "p1"}, {"$set": {"vector": short}})
+    damage, reason = DAMAGES[name]
+    shop.put(1, picture(1))
+    shop.store.embeddings.update_one({"product_id": "p1", "kind": "text"}, damage)
     shop.put(2)
     followed.start()
     assert followed.ids == {"p2"}
-    assert followed.follower.left_out["p1"].reason == (
-        "a stored vector is damaged: 3 numbers instead of 8"
-    )
+    left_out = followed.follower.left_out["p1"].reason
+    assert reason in left_out
+    assert "reembed" in left_out
+    assert followed.follower.info()["stale_products"] == 1
+    assert shop.run("reembed", {"product_id": "p1"}) == "updated"
+    wait_for(lambda: followed.finds(1), "the reembedded product is found")
+
+
+@pytest.mark.parametrize(
+    "damage", [{"$unset": {"fingerprint": ""}}, {"$set": {"fingerprint": {"a": 1}}}]
+)
+def test_an_embedding_of_no_known_bundle_is_one_of_another(
+    shop: Shop, followed: Followed, damage: Document
+) -> None:
+    shop.put(1)
+    shop.store.embeddings.update_many({}, damage)
+    followed.start()
+    assert followed.ids == set()
+    assert followed.follower.left_out["p1"].reason == ""
+
+
+def test_an_embedding_of_a_list_of_writes_is_of_none(shop: Shop, followed: Followed) -> None:
+    shop.put(1)
+    shop.store.embeddings.update_many({}, {"$set": {"write_id": [shop.writes["p1"]]}})
+    followed.start()
+    assert "not stored" in followed.follower.left_out["p1"].reason
+
+
+def test_a_write_id_that_is_none_leaves_its_product_out(shop: Shop, followed: Followed) -> None:
+    for number, write_id in enumerate((5, ["w"], {"w": 1}, None)):
+        shop.put(number, picture(number))
+        shop.store.products.update_one({"_id": f"p{number}"}, {"$set": {"write_id": write_id}})
+    followed.start()
+    assert followed.ids == set()
+    assert len(followed.follower.left_out) == 4
+    for number in range(4):
+        assert shop.put(number, picture(number), price=1.0) == "updated"
+    wait_for(lambda: len(followed.ids) == 4, "products that are sent again are found")
 
 
 def test_a_full_read_takes_over_what_was_changed_by_hand_since(
