@@ -126,9 +126,12 @@ class ProductIndex:
                 "image_vectors": len(self._images),
                 "text_vectors": len(self._texts),
                 "type": types if types["image"] != types["text"] else types["image"],
-                "attribute_keys": self._columns.attribute_keys,
-                "unindexed_attribute_keys": self._columns.unindexed_keys,
             }
+
+    def attribute_keys(self) -> tuple[int, int]:
+        """How many attribute keys filters can name, and how many are beyond the limit."""
+        with self._lock:
+            return self._columns.attribute_keys, self._columns.unindexed_keys
 
     def write_id(self, product_id: str) -> str | None:
         """The write that the index holds of a product, None if it is not there."""

@@ -93,6 +93,13 @@ INDEX_PRODUCTS = MetricSpec("product_match_index_products", "gauge", "Products i
 INDEX_VECTORS = MetricSpec(
     "product_match_index_vectors", "gauge", "Vectors in the index, by kind.", ("kind",)
 )
+INDEX_ATTRIBUTE_KEYS = MetricSpec(
+    "product_match_index_attribute_keys",
+    "gauge",
+    "Distinct attribute keys of the indexed products: indexed (filters can name them), refused "
+    "(beyond PRODUCT_MATCH_MAX_ATTRIBUTE_KEYS).",
+    ("state",),
+)
 INDEX_VERSION = MetricSpec(
     "product_match_index_version", "gauge", "Changes that the index has applied since its start."
 )
@@ -134,6 +141,7 @@ METRICS = (
     ENGINE_PRECISION,
     INDEX_PRODUCTS,
     INDEX_VECTORS,
+    INDEX_ATTRIBUTE_KEYS,
     INDEX_VERSION,
     INDEX_FOLLOWING,
     INDEX_LAG_SECONDS,

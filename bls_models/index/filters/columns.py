@@ -40,6 +40,9 @@ class Columns:
     Args:
         max_attribute_keys: attribute keys that are kept. The values of further ones are known by
             ``get``, and a filter that names one is refused.
+
+    Attributes:
+        attribute_keys: how many attribute keys are kept.
     """
 
     def __init__(self, max_attribute_keys: int = MAX_ATTRIBUTE_KEYS) -> None:
@@ -48,14 +51,10 @@ class Columns:
         self._columns: dict[str, dict[str, SortedEntries]] = {}
         # By slot the names of its fields, then their values.
         self._held: dict[int, tuple[Any, ...]] = {}
+        self.attribute_keys = 0
         # Values of fields that have no column.
         self._unindexed: Counter[str] = Counter()
         self._size = 0
-
-    @property
-    def attribute_keys(self) -> int:
-        """Attribute keys that have a column."""
-        return sum(name.startswith(ATTRIBUTE_PREFIX) for name in self._columns)
 
     @property
     def unindexed_keys(self) -> int:
@@ -97,6 +96,7 @@ class Columns:
                 del column[kind]
             if not column:
                 del self._columns[name]
+                self.attribute_keys -= _is_attribute(name)
 
     def get(self, slot: int) -> dict[str, Scalar]:
         """A slot's values by declared field, as ``declared_values`` gives them.
@@ -157,18 +157,20 @@ class Columns:
                 own.append(bool(value) if kind == BOOLEAN else value)
         columns._held = {slot: (*names, *own) for slot, (names, own) in held.items()}
         columns._size = max(held, default=-1) + 1
+        columns.attribute_keys = sum(map(_is_attribute, columns._columns))
         return columns
 
     def _put(self, slot: int, name: str, value: Scalar) -> Scalar:
         """Hold a value in its field's column, if that has one; returns what is held."""
         column = self._columns.get(name)
         if column is None:
-            full = name.startswith(ATTRIBUTE_PREFIX) and self.attribute_keys >= self._most
+            is_attribute = _is_attribute(name)
             # A column has all values of its field or none.
-            if full or name in self._unindexed:
+            if name in self._unindexed or (is_attribute and self.attribute_keys >= self._most):
                 self._unindexed[name] += 1
                 return value
             column = self._columns[name] = {}
+            self.attribute_keys += is_attribute
         kind = _kind(value)
         entries = column.get(kind)
         if entries is None:
@@ -199,6 +201,10 @@ def save_columns(columns: FrozenColumns, snapshot: SnapshotWriter) -> list[tuple
 def _pairs(held: tuple[Any, ...]) -> Iterable[tuple[str, Scalar]]:
     half = len(held) // 2
     return zip(held[:half], held[half:], strict=True)
+
+
+def _is_attribute(name: str) -> bool:
+    return name.startswith(ATTRIBUTE_PREFIX)
 
 
 def _kind(value: Scalar) -> str:
