@@ -29,6 +29,7 @@ from bls_models.index.query import IndexQuery
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 from loadtest.options import add_catalog, exit_status, tool_parser
+from loadtest.search_stalls import hostile_filter, stalls
 from loadtest.synthetic_catalogue import (
     VIEWS_PER_PRODUCT,
     RealCatalogue,
@@ -79,6 +80,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console.print(f"{views:,} views: filling the index")
         rows.append(measured_size(views, real))
     console.print(_table(rows))
+    console.print(_stall_table(rows))
     write_report(options.report, {"machine": machine(), "sizes": rows})
     console.print(f"written to {options.report}")
 
@@ -95,7 +97,7 @@ def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None)
         ``views``, ``products``, ``type`` (the index type), ``fill_seconds``, ``lists_seconds``
         (after filling, in the background), ``bytes_per_view`` and ``peak_bytes_per_view``, and by
         kind of query ``ms_per_query``, the same without lists ``flat_ms_per_query`` (both by batch
-        size), and ``recall_at_10``.
+        size), and ``recall_at_10``; ``beside``: see ``loadtest.search_stalls.stalls``.
     """
     options = IndexOptions() if flat_rows is None else IndexOptions(flat_rows=flat_rows)
     index = ProductIndex(
@@ -139,6 +141,8 @@ def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None)
                 for batch in BATCHES
             }
         row["recall_at_10"][kind] = round(recall(index, queries), 4)
+    plain = [_query(image, text[:0]) for image, text in catalogue.queries_near(some)]
+    row["beside"] = stalls(index, plain, some)
     index.close()
     return row
 
@@ -160,6 +164,21 @@ def queries_by_kind(
         for name, filter_json in (("", b""), (", filter keeps 1%", FILTER))
         for kind, (images, texts) in kinds.items()
     }
+    # One photo less another, nothing but a photo to be unlike, and as many as a request may have.
+    found["image less another"] = [
+        _weighed(np.concatenate([image, other]), text[:0], [1.0, -1.0])
+        for (image, text), (other, _) in zip(vectors, vectors[1:] + vectors[:1], strict=True)
+    ]
+    found["unlike an image"] = [_weighed(image, text[:0], [-1.0]) for image, text in vectors]
+    found["8 images, 8 texts"] = [
+        _query(
+            np.concatenate([vectors[(at + step) % len(vectors)][0] for step in range(8)]),
+            np.concatenate([vectors[(at + step) % len(vectors)][1] for step in range(8)]),
+        )
+        for at in range(len(vectors))
+    ]
+    hostile = hostile_filter(VIEWS_PER_PRODUCT * len(products))
+    found["image, 250 conditions"] = [_query(image, text[:0], hostile) for image, text in vectors]
     # Another category than the photo's: what it keeps lies far from the query.
     categories = [str(product.fields["category"]) for product in products]
     found["image, another category"] = [
@@ -218,6 +237,10 @@ def _query(image: FloatArray, text: FloatArray, filter_json: bytes = b"") -> Ind
     )
 
 
+def _weighed(images: FloatArray, texts: FloatArray, weights: Sequence[float]) -> IndexQuery:
+    return replace(_query(images, texts), image_weights=np.array(weights, np.float32))
+
+
 def _milliseconds(
     index: ProductIndex, queries: Sequence[IndexQuery], batch: int, exact: bool
 ) -> float:
@@ -263,6 +286,19 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
             ]
             table.add_row(*size, kind, *times, f"{row['recall_at_10'][kind]:.4f}")
             size = ("",) * len(size)
+    return table
+
+
+def _stall_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """One line a size and what runs beside."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("views", "p50 ms", "p99 ms", "times/s"):
+        table.add_column(column, justify="right")
+    table.add_column("a search beside")
+    for row in rows:
+        for name, found in row["beside"].items():
+            figures = (f"{found[key]:.2f}" for key in ("p50_ms", "p99_ms", "times_a_second"))
+            table.add_row(f"{row['views']:,}", *figures, name)
     return table
 
 

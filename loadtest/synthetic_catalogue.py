@@ -98,6 +98,7 @@ class SyntheticCatalogue:
                     f"p{start + at}",
                     "w",
                     {
+                        "name": f"product {start + at:08d}",
                         "category": str(self._names[categories[at]]),
                         "attributes": {"section": (start + at) % SECTIONS},
                     },

@@ -38,6 +38,8 @@ MIN_PUSHED_CANDIDATES = 2048
 MAX_CANDIDATES = 8192
 # More matches than this, offset included, and all products are scored.
 MAX_WANTED = 500
+# If the lists may propose a product of so many, all are scored.
+WHOLE_SHARE = 3
 # Products scored exactly at a time, best first by what the lists say.
 SCORED_AT_ONCE = 64
 # Codes of 8 bits tell cosines to about this.
@@ -123,8 +125,10 @@ class FrozenIndex:
             self._check_work(query, query.work_of(some))
             return self._ranked(query, some, query.best_of(some))
         affordable = self.max_work is None or query.whole_work <= self.max_work
-        if query.listable():
-            found = self._listed(query, slots, thorough=False)
+        # Of many vectors the lists would propose so much that all is sooner scored.
+        mostly = affordable and WHOLE_SHARE * query.proposed_at_most > self.slot_count
+        if query.listable() and not mostly:
+            found = self._listed(query, slots, thorough=not query.pulls)
             if found is None and not affordable:
                 found = self._listed(query, slots, thorough=True)
             return found
@@ -315,6 +319,26 @@ class _Query:
         """Whether any weight pushes away."""
         return any((part.weights < 0).any() for part in self.parts)
 
+    @property
+    def pulls(self) -> bool:
+        """Whether any weight pulls near."""
+        return any((part.weights > 0).any() for part in self.parts)
+
+    @property
+    def candidates(self) -> int:
+        """Rows that a list proposes, at first."""
+        least = MIN_CANDIDATES
+        if self.pushes:
+            least = MIN_PUSHED_CANDIDATES
+        elif sum(len(part.vectors) for part in self.parts) > 1:
+            least = MIN_JOINT_CANDIDATES
+        return max(least, CANDIDATES_PER_MATCH * self.wanted)
+
+    @property
+    def proposed_at_most(self) -> int:
+        """Rows that all lists propose."""
+        return self.candidates * sum(len(part.asking().vectors) for part in self.parts)
+
     def listable(self) -> bool:
         """Whether lists can and should propose the candidates."""
         return self.wanted <= MAX_WANTED and any(part.rows.main is not None for part in self.parts)
@@ -366,14 +390,10 @@ class _Query:
         Returns:
             None if so many rows are equal that no list of bearable length holds them all.
         """
-        least = MIN_CANDIDATES
-        if sum(len(part.vectors) for part in self.parts) > 1:
-            least = MIN_PUSHED_CANDIDATES if self.pushes else MIN_JOINT_CANDIDATES
-        count = max(least, CANDIDATES_PER_MATCH * self.wanted)
         lists: list[tuple[_Part, FloatArray, IntArray]] = []
         for part in self.parts:
             asking = part.asking()
-            cosines, rows = part.rows.nearest(asking.vectors, count, slots, thorough)
+            cosines, rows = part.rows.nearest(asking.vectors, self.candidates, slots, thorough)
             while not thorough and _cut_among_equals(cosines, self.wanted):
                 if cosines.shape[1] >= MAX_CANDIDATES:
                     return None

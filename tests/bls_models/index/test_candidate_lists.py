@@ -13,7 +13,7 @@ import pytest
 from serving_support import unit, wait_for
 
 from bls_models.errors import SetupError
-from bls_models.index import upkeep
+from bls_models.index import search, upkeep
 from bls_models.index.lists.candidates import CandidateIndex
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import IndexedProduct, ProductIndex
@@ -34,6 +34,9 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "STEP_ROWS", 64)
     monkeypatch.setattr(upkeep, "READER_STEPS", 3)
     monkeypatch.setattr(upkeep, "MIN_STALE", 50)
+    # So few candidates that lists are used for several vectors, too.
+    monkeypatch.setattr(search, "MIN_JOINT_CANDIDATES", 200)
+    monkeypatch.setattr(search, "MIN_PUSHED_CANDIDATES", 200)
 
 
 def product(random: np.random.Generator, number: int, write_id: str = "w") -> IndexedProduct:
