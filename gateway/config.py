@@ -21,6 +21,10 @@ MODULE_FOLDERS = (Path("/usr/lib/nginx/modules"), Path("/etc/nginx/modules"))
 SCRIPT_MODULE = "ngx_http_js_module.so"
 # Debian keeps programs for administrators where only root's PATH leads.
 SYSTEM_FOLDERS = "/usr/sbin:/usr/local/sbin"
+# A body that is larger goes to a file. Most photos are smaller.
+BODY_BUFFER_KB = 256
+# One worker has the connections of thousands of clients, and each takes memory of its own.
+MOST_WORKERS = 4
 
 _PLACEHOLDER = re.compile(r"@([A-Z_]+)@")
 
@@ -111,14 +115,15 @@ def configuration_text(options: GatewayOptions, module: Path, keys: Sequence[Api
         "TLS": _tls(options) if secure else "",
         "REAL_ADDRESS": _real_address(options.trusted_proxies.split()),
         "CORS_ORIGINS": _origins(options.cors_origins.split()),
-        "WORKERS": str(options.workers or cpu_count()),
+        "WORKERS": str(options.workers or min(cpu_count(), MOST_WORKERS)),
         "MAX_BODY": f"{options.max_body_mb}m",
-        # More than the largest body, so that none goes to a file before it is refused.
-        "GRPC_BUFFER": f"{options.max_body_mb + 1}m",
+        "BODY_BUFFER": f"{BODY_BUFFER_KB}k",
         "MATCH_RATE": f"{options.match_rate}r/s",
         "MATCH_BURST": str(options.match_burst),
         "INGEST_RATE": f"{options.ingest_rate}r/s",
         "INGEST_BURST": str(options.ingest_burst),
+        "REQUESTS": str(options.requests),
+        "CLIENT_REQUESTS": str(options.client_requests),
         "ADDRESS_CONNECTIONS": str(options.address_connections),
         "TIMEOUT": f"{options.timeout_s}s",
         "LOG_FORMAT": options.log_format,

@@ -62,24 +62,38 @@ class GatewayOptions(EnvironmentSettings):
     match_rate: Number = setting(
         20,
         "GATEWAY_MATCH_RATE",
-        "Matches, feedback and metadata requests a second for each client.",
+        "Matches, feedback and metadata requests a second for each client, at each gateway: with "
+        "several, a client that uses all of them gets so many times as much.",
     )
     match_burst: Number = setting(
         40,
         "GATEWAY_MATCH_BURST",
         "Such requests that a client may send at once on top of its rate.",
     )
-    ingest_rate: Number = setting(20, "GATEWAY_INGEST_RATE", "Writes a second for each client.")
+    ingest_rate: Number = setting(
+        20, "GATEWAY_INGEST_RATE", "Writes a second for each client, at each gateway."
+    )
     ingest_burst: Number = setting(
         40, "GATEWAY_INGEST_BURST", "Writes that a client may send at once on top of its rate."
     )
+    requests: Number = setting(
+        128,
+        "GATEWAY_REQUESTS",
+        "Requests under way at once of all clients, from their first byte to the answer's last. "
+        "The gateway's folder needs this times `GATEWAY_MAX_BODY_MB`.",
+    )
+    client_requests: Number = setting(
+        64, "GATEWAY_CLIENT_REQUESTS", "Requests under way at once of each client."
+    )
     address_connections: Number = setting(
-        100, "GATEWAY_ADDRESS_CONNECTIONS", "Requests under way at once for each client address."
+        100,
+        "GATEWAY_ADDRESS_CONNECTIONS",
+        "Requests under way at once of each address, of those without a known key.",
     )
     workers: Annotated[int, Field(ge=0, le=1024)] = setting(
         0,
         "GATEWAY_WORKERS",
-        "nginx's processes; 0: one a CPU of the affinity and of the cgroup's quota.",
+        "nginx's processes; 0: one a CPU of the affinity and of the cgroup's quota, and 4 at most.",
     )
     timeout_s: Number = setting(
         30, "GATEWAY_TIMEOUT_S", "Longest wait for Triton's answer, in seconds."

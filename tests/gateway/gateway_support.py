@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,45 @@ def running_recorder() -> Iterator[Recorder]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@dataclass
+class GrpcRecorder:
+    """A gRPC server in Triton's place that keeps what it was sent, and may hold its answers.
+
+    Attributes:
+        port: where it listens.
+        calls: metadata and message of each call, in order of their arrival.
+        answers: calls are answered while it is set.
+    """
+
+    port: int = 0
+    calls: list[tuple[dict[str, str | bytes], bytes]] = field(default_factory=list)
+    answers: threading.Event = field(default_factory=threading.Event)
+
+
+@contextlib.contextmanager
+def running_grpc_recorder(threads: int = 4) -> Iterator[GrpcRecorder]:
+    """Run it on a free port until the end of the block; it answers until told otherwise."""
+    recorder = GrpcRecorder()
+    recorder.answers.set()
+
+    def answer(message: bytes, context: grpc.ServicerContext) -> bytes:
+        recorder.calls.append((dict(context.invocation_metadata()), message))
+        recorder.answers.wait()
+        return b""
+
+    class Everything(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    with ThreadPoolExecutor(threads) as pool:
+        options = [("grpc.max_receive_message_length", -1)]
+        server = grpc.server(pool, [Everything()], options=options)
+        recorder.port = server.add_insecure_port(f"{LOOPBACK}:0")
+        server.start()
+        try:
+            yield recorder
+        finally:
+            recorder.answers.set()
+            server.stop(None).wait()

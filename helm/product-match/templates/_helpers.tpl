@@ -147,3 +147,23 @@ emptyDir: { sizeLimit: {{ .sizeLimit }} }
 {{- define "pm.text" -}}
 {{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ toString . }}{{ end }}
 {{- end }}
+
+{{/* A quantity of bytes as whole MiB, rounded down. */}}
+{{- define "pm.mebibytes" -}}
+{{- $factors := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $text := include "pm.text" . -}}
+{{- $unit := regexFind "[kKMGTi]*$" $text -}}
+{{- divf (mulf (trimSuffix $unit $text | float64) (get $factors $unit)) 1048576 | floor | int64 -}}
+{{- end -}}
+
+{{/* The gateway's folder: the largest body of every request that may be under way, and 64 MiB. */}}
+{{- define "pm.gatewayScratch" -}}
+{{- $settings := .Values.gateway.settings -}}
+{{- $requests := $settings.GATEWAY_REQUESTS | default 128 | int -}}
+{{- $limit := .Values.gateway.resources.limits.memory -}}
+{{- $least := add 64 $requests -}}
+{{- if and $limit (lt (include "pm.mebibytes" $limit | int) (int $least)) -}}
+{{- fail (printf "gateway.resources.limits.memory is %v; %d requests at once take up to %dMi: raise it, or lower gateway.settings.GATEWAY_REQUESTS" $limit $requests $least) -}}
+{{- end -}}
+{{- add 64 (mul $requests ($settings.GATEWAY_MAX_BODY_MB | default 32 | int)) -}}Mi
+{{- end -}}
