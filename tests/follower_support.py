@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from caption_support import PixelCaptioner
-from ingest_support import journal_of, nothing_found
+from ingest_support import journal_of, nothing_found, with_indexes
 from serving_support import SMALL_BUNDLE, ContentEncoders, text_vector
 
 from bls_models.bundle import Bundle
@@ -49,6 +49,7 @@ class Shop:
                 self._log,
             ),
             journal_of(self.store, settings),
+            with_indexes(self.store),
         )
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,13 @@ def journal_of(store: Store, settings: Settings, pictures: Pictures | None = Non
     return WriteJournal(store, pictures, settings.write_lease_seconds)
 
 
+def with_indexes(store: Store) -> Callable[[], None]:
+    """Build the indexes of a database; what an ingester asks whether they are there."""
+    store.ensure_indexes()
+    Pictures(store.database).ensure_indexes()
+    return lambda: None
+
+
 class Ingest:
     """An ingester with short forms of its operations."""
 
@@ -69,7 +76,9 @@ class Ingest:
         self.captioner = PixelCaptioner()
         self.captions = CaptionQueue(self.captioner, 32, settings.ingest_caption_timeout_ms / 1e3)
         self.ingester = ProductIngester(
-            Services(bundle, settings, self.encoders, self.captions, search, log), journal
+            Services(bundle, settings, self.encoders, self.captions, search, log),
+            journal,
+            with_indexes(store),
         )
 
     def run(self, *requests: IngestRequest) -> list[Outcome]:

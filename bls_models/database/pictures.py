@@ -24,12 +24,19 @@ from typing import Any
 
 import gridfs
 import gridfs.errors
+import pymongo
 from bson import ObjectId
 from pymongo import ASCENDING
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
-from bls_models.database.store import PRODUCTS, Document, database_errors, duplicates_of
+from bls_models.database.store import (
+    INDEX_BUILD_SECONDS,
+    PRODUCTS,
+    Document,
+    database_errors,
+    duplicates_of,
+)
 from bls_models.errors import DatabaseError, MissingImageError
 from bls_models.product import stored_images
 
@@ -59,12 +66,12 @@ class Pictures:
         self._products = database[PRODUCTS]
 
     def ensure_indexes(self) -> None:
-        """Create the indexes that are not there yet.
+        """Create the indexes that are not there yet, which may take minutes.
 
         Raises:
-            DatabaseError: the database does not answer.
+            DatabaseError: the database does not answer, or refuses.
         """
-        with database_errors("creating indexes of pictures"):
+        with database_errors("creating indexes of pictures"), pymongo.timeout(INDEX_BUILD_SECONDS):
             self.files.create_index([("filename", ASCENDING)], unique=True)
             self.chunks.create_index([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
 

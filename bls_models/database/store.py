@@ -21,6 +21,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 from pymongo.operations import InsertOne, ReplaceOne
 
 from bls_models.errors import DatabaseError
+from bls_models.watchdog import progress
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ SECONDS_A_DAY = 86_400
 # For a page of a read of all products, which a shop's server gives in milliseconds; the local
 # database looks through everything for the first one.
 PAGE_SECONDS = 120.0
+# An index of a large collection takes minutes; a connection that is dead is found out before.
+INDEX_BUILD_SECONDS = 86_400.0
 DUPLICATE_KEY = 11000
 # IndexOptionsConflict and IndexKeySpecsConflict: servers differ in which one they answer.
 INDEX_CONFLICTS = (85, 86)
@@ -65,6 +68,8 @@ def database_errors(doing: str) -> Iterator[None]:
             f"MongoDB failed while {doing}: {error}; check that it runs and that MONGODB_URI is "
             "right, then try again"
         ) from error
+    finally:
+        progress()
 
 
 def duplicates_of(error: BulkWriteError) -> list[Document]:
@@ -111,12 +116,12 @@ class Store:
         self._log_days = log_days
 
     def ensure_indexes(self) -> None:
-        """Create the indexes that are not there yet.
+        """Create the indexes that are not there yet, which may take minutes.
 
         Raises:
-            DatabaseError: the database does not answer.
+            DatabaseError: the database does not answer, or refuses.
         """
-        with database_errors("creating indexes"):
+        with database_errors("creating indexes"), pymongo.timeout(INDEX_BUILD_SECONDS):
             for field in ("category", "price", "name", "images.sha256"):
                 self.products.create_index([(field, ASCENDING)])
             self.embeddings.create_index([("write_id", ASCENDING)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -108,15 +108,18 @@ class ProductIngester:
     Args:
         services: what it calls; the log takes ``ingest_log`` entries.
         journal: the intents of writes, with the database.
+        check_indexes: raises ``DatabaseError`` while the database's indexes are not there.
     """
 
-    def __init__(self, services: Services, journal: WriteJournal) -> None:
+    def __init__(
+        self, services: Services, journal: WriteJournal, check_indexes: Callable[[], None]
+    ) -> None:
         settings = services.settings
         self._metrics = services.metrics
         self._log = services.log
         self._journal = journal
         self._store = journal.store
-        self._indexes_ready = False
+        self._check_indexes = check_indexes
         self._max_product_bytes = settings.max_product_bytes
         self._max_images = settings.max_product_images
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
@@ -151,11 +154,7 @@ class ProductIngester:
         return outcomes
 
     def _carry_out(self, requests: Sequence[IngestRequest]) -> list[Outcome]:
-        if not self._indexes_ready:
-            # Not at load time: the server must also start while the database is away.
-            self._store.ensure_indexes()
-            self._journal.pictures.ensure_indexes()
-            self._indexes_ready = True
+        self._check_indexes()
         outcomes: dict[int, Outcome] = {}
         group: dict[str, tuple[int, Upsert]] = {}
 

@@ -197,6 +197,8 @@ class IndexFollower:
     def _load(self) -> None:
         if self._index.product_ids():
             self._metrics.add(INDEX_RESYNCS)
+        # Without them, as after a restore, each page of vectors would be a scan.
+        self._store.ensure_indexes()
         self._loader.load_all()
         self._changes += 1
         self._loaded.set()

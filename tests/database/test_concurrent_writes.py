@@ -118,8 +118,6 @@ class Server:
         )
         store = Store(self.client[settings.database], log_days=30)
         self.ingest = Ingest(store, log, settings)
-        # Its first request sees to the indexes, which takes steps of its own.
-        self.ingest.run(request("get", "nothing"))
         self.restart()
 
     def restart(self, before: Callable[[int], None] = lambda step: None) -> None:

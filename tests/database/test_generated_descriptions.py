@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import CAPTIONED_BUNDLE, SMALL_CAPTIONER, PixelCaptioner, caption_of
-from ingest_support import journal_of, nothing_found
+from ingest_support import journal_of, nothing_found, with_indexes
 from pymongo.database import Database
 from serving_support import (
     SMALL_BUNDLE,
@@ -62,6 +62,7 @@ class Shop:
                 bundle, settings, ContentEncoders(bundle), self.queue, nothing_found, self.log
             ),
             journal_of(store, settings),
+            with_indexes(store),
         )
 
     def run(self, *requests: IngestRequest) -> list[Outcome]:

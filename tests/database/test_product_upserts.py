@@ -23,6 +23,7 @@ from ingest_support import (
     sha256,
     stored_images,
     upsert,
+    with_indexes,
 )
 from PIL import Image
 from pymongo.database import Database
@@ -454,6 +455,7 @@ def test_where_an_engine_fails_nothing_is_stored_and_all_are_told(
     ingester = ProductIngester(
         Services(SMALL_BUNDLE, settings, FailingEncoders(), captions, nothing_found, log),
         journal_of(store, settings),
+        with_indexes(store),
     )
     outcomes = ingester.run(
         [upsert(RED, picture(1)), upsert({**RED, "product_id": "cup"}), request("get")]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bls_models.database.index_setup import IndexSetup
 from bls_models.database.pictures import Pictures
 from bls_models.database.store import INGEST_LOG, Store
 from bls_models.database.write_journal import WriteJournal, WriteRecovery
@@ -15,12 +16,12 @@ from bls_models.specs import PRODUCT_INGEST
 from bls_models.telemetry.request_ids import request_id_from
 from bls_models.triton.bridge import error_response, parameters_of, response, tensors_of
 from bls_models.triton.client_services import client_services
-from bls_models.triton.database_model import DatabaseModel
+from bls_models.triton.public_model import PublicModel
 from bls_models.triton.traces import traced
 
 
-class TritonPythonModel(DatabaseModel):
-    """Served through the Python backend, one instance."""
+class TritonPythonModel(PublicModel):
+    """Served through the Python backend."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the parts and see to the database's indexes."""
@@ -33,10 +34,12 @@ class TritonPythonModel(DatabaseModel):
         store = Store(self.database, self.settings.log_days)
         journal = WriteJournal(store, Pictures(self.database), lease)
         recovery = WriteRecovery(journal, lease / 2)
-        self.closing.callback(recovery.close)
-        self._ingester = ProductIngester(services, journal)
+        indexes = IndexSetup(store, journal.pictures, self.settings.mongodb_timeout_ms / 1e3)
+        for close in (recovery.close, indexes.close):
+            self.closing.callback(close)
+        self._ingester = ProductIngester(services, journal, indexes.check)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
+    def answer(self, requests: list[Any]) -> list[Any]:
         """Carry out a batch of requests."""
         batch = [
             ingest_request_from_tensors(
