@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from product_match_client import ClientError, IngestResult, ServiceUnavailableError
 from seed.records import CatalogRow, RowError
+from seed.retries import RepeatedRequests, RetryPolicy, Sleep
 
 DEFAULT_CONCURRENCY = 16
 SHOWN_FAILURES = 5
@@ -32,26 +33,6 @@ class UpsertClient(Protocol):
         duplicates: str | None = None,
     ) -> IngestResult:
         """Create a product or replace it."""
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How long a request is repeated while the service is unavailable.
-
-    Attributes:
-        attempts: how often it is sent at most.
-        first_delay_s: the wait before the second attempt, in seconds; it doubles each time.
-        longest_delay_s: where the doubling ends, in seconds.
-    """
-
-    attempts: int = 8
-    first_delay_s: float = 0.5
-    longest_delay_s: float = 15.0
-
-    def delays_s(self) -> Iterator[float]:
-        """The waits between the attempts, in seconds."""
-        for attempt in range(self.attempts - 1):
-            yield min(self.first_delay_s * 2**attempt, self.longest_delay_s)
 
 
 @dataclass
@@ -137,7 +118,7 @@ async def import_catalog(
     errors: Path | None = None,
     duplicates: Path | None = None,
     on_progress: Callable[[ImportCounts], None] | None = None,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    sleep: Sleep = asyncio.sleep,
 ) -> ImportCounts:
     """Send every row; those that fail are counted and reported, and the import goes on.
 
@@ -180,15 +161,14 @@ class _ImportRun:
         failures: RowReport,
         alike: RowReport,
         on_progress: Callable[[ImportCounts], None] | None,
-        sleep: Callable[[float], Awaitable[None]],
+        sleep: Sleep,
     ) -> None:
         self.counts = ImportCounts()
         self._client = client
-        self._retry = retry
         self._failures = failures
         self._alike = alike
         self._on_progress = on_progress
-        self._sleep = sleep
+        self._requests = RepeatedRequests(retry, sleep)
         # A lock lives as long as a worker holds it or waits for it; asyncio's locks are fair,
         # which keeps the rows of one product in their order.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -208,14 +188,11 @@ class _ImportRun:
                 return
 
     async def _send(self, row: CatalogRow) -> None:
-        accepted_before = self.counts.accepted
         try:
-            result = await self._upsert_with_retries(row)
+            result = await self._requests.send(lambda: self._upsert(row))
         except ClientError as error:
             self._fail(RowError(row.row, row.product["product_id"], str(error)))
-            nothing_got_through = self.counts.accepted == accepted_before
-            if isinstance(error, ServiceUnavailableError) and nothing_got_through:
-                self.counts.stopped_by = error
+            self.counts.stopped_by = self._requests.stopped_by
             return
         statuses = self.counts.statuses
         statuses[result.status] = statuses.get(result.status, 0) + 1
@@ -224,16 +201,6 @@ class _ImportRun:
             self._alike.write(
                 row.row, row.product["product_id"], duplicates=result.details["duplicates"]
             )
-
-    async def _upsert_with_retries(self, row: CatalogRow) -> IngestResult:
-        for delay_s in self._retry.delays_s():
-            try:
-                return await self._upsert(row)
-            except ServiceUnavailableError:
-                if self.counts.stopped_by is not None:
-                    raise
-                await self._sleep(delay_s)
-        return await self._upsert(row)
 
     async def _upsert(self, row: CatalogRow) -> IngestResult:
         mode = "report" if self._alike.is_kept else "never"

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from product_match_client import BadRequestError, IngestResult, ServiceUnavailableError
-from seed.importer import ImportCounts, RetryPolicy, import_catalog
+from seed.importer import ImportCounts, import_catalog
 from seed.records import CatalogRow, RowError
+from seed.retries import RetryPolicy
 
 Answer = Callable[[str, int], str]
 """From a product's id and how often it was sent before: its status, or an exception."""
