@@ -192,6 +192,13 @@ def test_another_value_gives_other_objects(path: str) -> None:
     assert {name for name in changed if not name.endswith("NOTES.txt")}
 
 
+@pytest.mark.parametrize("seconds", [0, 7200])
+def test_an_import_takes_as_long_as_it_takes_unless_told(seconds: int) -> None:
+    values = merged(ALL_ON, values_of("import.deadlineSeconds", seconds) if seconds else {})
+    job = the(render(values), "Job", "-import")
+    assert job["spec"].get("activeDeadlineSeconds", 0) == seconds
+
+
 # --- probes and stopping ----------------------------------------------------------------------
 
 
