@@ -26,6 +26,7 @@ from bls_models.background import repeated
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
+from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
 from loadtest.options import add_catalog, exit_status, tool_parser
@@ -156,6 +157,7 @@ def queries_by_kind(
         vectors: a photo's and a text's vector for each product.
         products: the products.
     """
+    vectors = list(vectors)
     kinds = {"image": (1, 0), "text": (0, 1), "both": (1, 1)}
     found = {
         f"{kind}{name}": [
@@ -177,7 +179,7 @@ def queries_by_kind(
         )
         for at in range(len(vectors))
     ]
-    hostile = hostile_filter(VIEWS_PER_PRODUCT * len(products))
+    hostile = json_bytes(hostile_filter(VIEWS_PER_PRODUCT * len(products)))
     found["image, 250 conditions"] = [_query(image, text[:0], hostile) for image, text in vectors]
     # Another category than the photo's: what it keeps lies far from the query.
     categories = [str(product.fields["category"]) for product in products]

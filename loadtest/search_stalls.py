@@ -6,19 +6,20 @@ The searches and the work beside them run in one process, in turns of the same l
 from __future__ import annotations
 
 import itertools
-import json
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bls_models.background import Background
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
+from bls_models.product import json_bytes
 
 # Conditions of one kilobyte-sized filter, each on another name: the most that a filter may have.
 HOSTILE_CONDITIONS = 250
@@ -29,10 +30,11 @@ TURN_SECONDS = 5.0
 PAUSE_SECONDS = 0.002
 
 
-def hostile_filter(products: int) -> bytes:
+def hostile_filter(products: int) -> dict[str, Any]:
     """A filter of as many conditions as are allowed, all over the catalogue's names."""
-    names = [f"product {number * products // HOSTILE_CONDITIONS:08d}" for number in range(1, 251)]
-    return json.dumps({"$or": [{"name": {"$gt": name}} for name in names]}).encode()
+    step = products / HOSTILE_CONDITIONS
+    names = [f"product {round(number * step):08d}" for number in range(HOSTILE_CONDITIONS)]
+    return {"$or": [{"name": {"$gt": name}} for name in names]}
 
 
 def stalls(
@@ -49,7 +51,7 @@ def stalls(
         By what runs beside: ``p50_ms`` and ``p99_ms`` of the searches, and how often a second the
         work beside them was done (``times_a_second``).
     """
-    hostile = replace(queries[0], filter=hostile_filter(index.info()["products"]))
+    hostile = replace(queries[0], filter=json_bytes(hostile_filter(index.info()["products"])))
     deep = replace(queries[0], offset=1000)
     with tempfile.TemporaryDirectory() as folder:
         numbers = itertools.count()

@@ -167,6 +167,20 @@ class ProductIndex:
         """
         return self._upkeep.wait_for_lists(seconds)
 
+    @property
+    def has_first_lists(self) -> bool:
+        """Whether searches have the candidate lists that so many vectors need to be fast.
+
+        It is also so where the lists could not be made, which the log says.
+        """
+        return self._upkeep.has_first_lists
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of all vectors, most of what ``save`` writes."""
+        with self._lock:
+            return 4 * (len(self._images) * self._image_dim + len(self._texts) * self._text_dim)
+
     def close(self) -> None:
         """End what runs in the background."""
         self._upkeep.stop()
@@ -226,13 +240,14 @@ class ProductIndex:
                 self._readers.end(reader)
 
     def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
-        """Whether others should not wait for these: a large catalogue, and a filter or no lists."""
+        """Whether others should not wait for these: under a filter, or a look at many vectors."""
+        if any(query.filter for query in queries):
+            return True
         with self._lock:
             rows = max(len(self._images), len(self._texts))
             lists = self._images.main is not None or self._texts.main is not None
         return rows >= LONG_ROWS and any(
-            query.filter or not lists or query.offset + query.top_k > MAX_WANTED
-            for query in queries
+            not lists or query.offset + query.top_k > MAX_WANTED for query in queries
         )
 
     def _frozen(self) -> FrozenIndex:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Rows that wait for a place in the lists before they get one: they are scored one by one.
 MAX_DELTA = 1024
 # With so many, further changes wait.
-FULL_DELTA = 32 * MAX_DELTA
+FULL_DELTA = 8 * MAX_DELTA
 # Rows moved at a time, and steps of one reader.
 STEP_ROWS = 2048
 READER_STEPS = 32
@@ -69,6 +69,7 @@ class IndexUpkeep:
         self._thread = Background("index-upkeep", self._run)
         # Makes new lists, one kind at a time.
         self._renewal: Background | None = None
+        self._failed = False
 
     def look_after(self, kinds: Mapping[str, VectorRows]) -> None:
         """Take over these rows, in place of earlier ones; the caller holds the lock."""
@@ -98,6 +99,15 @@ class IndexUpkeep:
             Whether that is so; False if the time is up.
         """
         return self._idle.wait(seconds)
+
+    @property
+    def has_first_lists(self) -> bool:
+        """Whether every kind that lists are for has some; also where they could not be made."""
+        with self._lock:
+            return self._failed or all(
+                rows.main is not None or len(rows) < self._flat_rows
+                for rows in self._kinds.values()
+            )
 
     def stop(self) -> None:
         """End after the step that is under way; a training is not waited for."""
@@ -179,6 +189,7 @@ class IndexUpkeep:
             logger.exception("product_index could not make lists for its %s vectors", kind)
             with self._lock:
                 rows.end_building(use=False)
+                self._failed = True
             self._thread.wait(PROGRESS_SECONDS)
 
     def _train_and_fill(self, kind: str, rows: VectorRows, count: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from loadtest.faults.attacks import Attack, Calls, attribute_call, filter_call
 from loadtest.faults.audit import LogAudit, audit_logs, index_difference, wrong_products
 from loadtest.faults.server import BreakableServer
 from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, MATCH, REFUSED, Sent, Traffic
@@ -25,7 +26,7 @@ class Fault:
 
     Attributes:
         name: as reports have it.
-        make: makes it.
+        make: makes it; None with an attack.
         mend: what an operator does, after the fault has lasted; None where the server must
             recover by itself.
         recovery_s: the longest time to complete answers, from ``mend``, or else from ``make``.
@@ -34,16 +35,18 @@ class Fault:
         longest_match_s: no match may take longer, whatever becomes of it.
         drops: whether log entries may be lost, each one counted by the server.
         captions: share of the photos that ask for a caption.
+        attack: what hostile clients send while it lasts.
     """
 
     name: str
-    make: Callable[[BreakableServer], None]
+    make: Callable[[BreakableServer], None] | None = None
     mend: Callable[[BreakableServer], None] | None = None
     recovery_s: float = 30.0
     fails_matches: bool = False
     longest_match_s: float = 12.0
     drops: bool = False
     captions: float = 0.0
+    attack: Calls | None = None
 
 
 def _restart_database(server: BreakableServer) -> None:
@@ -69,6 +72,8 @@ FAULTS = (
     Fault(
         "triton killed", lambda server: server.kill_triton(), recovery_s=80.0, fails_matches=True
     ),
+    Fault("hostile filters", attack=filter_call),
+    Fault("hostile attributes", attack=attribute_call),
 )
 # On a server with ``SMALL_QUEUE``.
 QUEUE_FULL = Fault(
@@ -97,6 +102,7 @@ class Result:
         wrong_products: products that are not stored as they were acknowledged.
         index_differs: whether the index holds other products than the database, or other writes of
             them, or cannot be compared with it.
+        attacked: the answers to hostile clients by status, ``ok`` for those that got one.
         problems: what is not as it must be; empty if all is well.
     """
 
@@ -110,6 +116,7 @@ class Result:
     dropped: int
     wrong_products: list[str]
     index_differs: bool
+    attacked: dict[str, int]
     problems: list[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -130,11 +137,19 @@ def run_fault(
         clients: threads that match.
     """
     dropped = server.metric(DROPPED)
+    attacked: dict[str, int] = {}
     with Traffic(server.triton.http_url, photos, clients, fault.captions) as traffic:
         time.sleep(AROUND_SECONDS)
         made = mended = time.monotonic()
-        fault.make(server)
-        if fault.mend is not None:
+        if fault.make is not None:
+            fault.make(server)
+        if fault.attack is not None:
+            attack = Attack(server.triton.http_url, fault.attack)
+            with attack.running():
+                time.sleep(seconds)
+            mended = time.monotonic()
+            attacked = dict(attack.outcomes)
+        elif fault.mend is not None:
             time.sleep(seconds)
             mended = time.monotonic()
             fault.mend(server)
@@ -155,6 +170,7 @@ def run_fault(
         dropped=lost,
         wrong_products=wrong_products(server.products, traffic),
         index_differs=bool(index_difference(server.triton.http_url)),
+        attacked=attacked,
         problems=[],
     )
     result.problems.extend(_problems(fault, result))
@@ -195,6 +211,7 @@ def _problems(fault: Fault, result: Result) -> list[str]:
         f"{result.logs.doubled} log entries are doubled": result.logs.doubled,
         f"{len(result.wrong_products)} products are not as acknowledged": result.wrong_products,
         "the index differs from the database": result.index_differs,
+        "hostile clients got no answer": fault.attack is not None and not result.attacked,
         "nothing was dropped, so the queue was not full": fault.drops and not result.dropped,
     }
     return [text for text, wrong in checks.items() if wrong]

@@ -13,7 +13,7 @@ import pytest
 from serving_support import unit, wait_for
 
 from bls_models.errors import SetupError
-from bls_models.index import search, upkeep
+from bls_models.index import product_index, search, upkeep
 from bls_models.index.lists.candidates import CandidateIndex
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import IndexedProduct, ProductIndex
@@ -200,6 +200,22 @@ def test_equal_vectors_that_no_list_can_tell_apart_are_found_within_the_budget()
     assert len(answer.matches) == 100
     assert all(match.product_id.startswith("same") for match in answer.matches)
     index.close()
+
+
+def test_searches_that_may_take_long_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    random, index = filled(1500)
+    plain, filtered = queries(random, 1, 0)[0], queries(random, 1, 0, b'{"price": 1}')[0]
+    deep = replace(plain, offset=1000)
+    assert [index.may_take_long([item]) for item in (plain, filtered, deep)] == [False, True, False]
+    monkeypatch.setattr(product_index, "LONG_ROWS", 3000)
+    assert index.wait_for_lists(LISTS_SECONDS)
+    assert index.info()["type"] != "Flat"
+    assert [index.may_take_long([item]) for item in (plain, deep)] == [False, True]
+    assert index.may_take_long([plain, deep])
+    index.close()
+    _, flat = filled(1500, replace(OPTIONS, flat_rows=10_000))
+    assert flat.may_take_long([plain])
+    flat.close()
 
 
 def test_new_rows_get_places_while_other_lists_are_trained(
