@@ -20,11 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pymongo
 from rich.console import Console
 
 from bls_models.bundle import Bundle
 from bls_models.database.connection import connect
-from bls_models.database.store import Document, Store
+from bls_models.database.store import PAGE_SECONDS, Document, Store
 from bls_models.errors import ServiceError
 from bls_models.index.product_index import ProductIndex
 from bls_models.replication.follower import IndexFollower
@@ -146,8 +147,10 @@ def _insert(store: Store, products: int, fingerprint: str) -> None:
                     | {"_id": f"{write_id}:{kind}", "product_id": product_id, "kind": kind}
                     | {"vector": binary_from_vector(vector)}
                 )
-        store.insert_embeddings(embeddings)
-        store.products.insert_many(documents, ordered=False)
+        # A database that writes its files may stand still for longer than a request may wait.
+        with pymongo.timeout(PAGE_SECONDS):
+            store.insert_embeddings(embeddings)
+            store.products.insert_many(documents, ordered=False)
 
 
 if __name__ == "__main__":
