@@ -15,7 +15,15 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.faults.scenarios import FAULTS, QUEUE_FULL, SMALL_QUEUE, Fault, Result, run_fault
+from loadtest.faults.scenarios import (
+    FAULTS,
+    QUEUE_FULL,
+    SECONDARY_BEHIND,
+    SMALL_QUEUE,
+    Fault,
+    Result,
+    run_fault,
+)
 from loadtest.faults.server import SAMPLE, breakable_server
 from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, REFUSED
 from loadtest.options import exit_status, tool_parser
@@ -65,12 +73,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def run_all(options: argparse.Namespace, console: Console) -> list[Result]:
     """Run the faults that were asked for, each with its result on the console."""
     photos = read_any_photos(SAMPLE / "images", 0)
-    chosen = [item for item in (*FAULTS, QUEUE_FULL) if item.name in options.faults]
     results = []
-    for settings, faults in (
-        ({}, [item for item in chosen if item is not QUEUE_FULL]),
-        (SMALL_QUEUE, [item for item in chosen if item is QUEUE_FULL]),
+    for settings, lagging, possible in (
+        ({}, False, FAULTS),
+        (SMALL_QUEUE, False, (QUEUE_FULL,)),
+        ({}, True, (SECONDARY_BEHIND,)),
     ):
+        faults = [item for item in possible if item.name in options.faults]
         if not faults:
             continue
         console.print("starting a database and Triton")
@@ -78,7 +87,7 @@ def run_all(options: argparse.Namespace, console: Console) -> list[Result]:
         def report(line: str) -> None:
             console.print(f"    {line}", style="dim", highlight=False)
 
-        with breakable_server(report, options.repository, settings) as server:
+        with breakable_server(report, options.repository, settings, lagging) as server:
             for fault in faults:
                 console.print(f"{fault.name}", style="bold")
                 results.append(run_fault(fault, server, photos, options.seconds, options.clients))
@@ -112,7 +121,7 @@ def table_from_results(results: Iterable[Result]) -> Table:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("faults", __doc__, "faults")
-    names = [item.name for item in (*FAULTS, QUEUE_FULL)]
+    names = [item.name for item in (*FAULTS, QUEUE_FULL, SECONDARY_BEHIND)]
     add = parser.add_argument
     add("--seconds", type=float, default=60.0, help="how long the database is away "
         "(default: %(default)s)")  # fmt: skip

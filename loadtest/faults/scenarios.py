@@ -83,6 +83,8 @@ QUEUE_FULL = Fault(
     drops=True,
 )
 SMALL_QUEUE = {"PRODUCT_MATCH_LOG_QUEUE_BYTES": "65536"}
+# On a server whose database has a secondary without any of the writes, which its address prefers.
+SECONDARY_BEHIND = Fault("secondary behind", _restart_database)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Result:
         wrong_products: products that are not stored as they were acknowledged.
         index_differs: whether the index holds other products than the database, or other writes of
             them, or cannot be compared with it.
+        stale_reads: reads from a secondary that lags.
         attacked: the answers to hostile clients by status, ``ok`` for those that got one.
         problems: what is not as it must be; empty if all is well.
     """
@@ -116,6 +119,7 @@ class Result:
     dropped: int
     wrong_products: list[str]
     index_differs: bool
+    stale_reads: int
     attacked: dict[str, int]
     problems: list[str]
 
@@ -170,6 +174,7 @@ def run_fault(
         dropped=lost,
         wrong_products=wrong_products(server.products, traffic),
         index_differs=bool(index_difference(server.triton.http_url)),
+        stale_reads=len(server.stale_reads),
         attacked=attacked,
         problems=[],
     )
@@ -211,6 +216,7 @@ def _problems(fault: Fault, result: Result) -> list[str]:
         f"{result.logs.doubled} log entries are doubled": result.logs.doubled,
         f"{len(result.wrong_products)} products are not as acknowledged": result.wrong_products,
         "the index differs from the database": result.index_differs,
+        f"the secondary was read {result.stale_reads} times": result.stale_reads,
         "hostile clients got no answer": fault.attack is not None and not result.attacked,
         "nothing was dropped, so the queue was not full": fault.drops and not result.dropped,
     }

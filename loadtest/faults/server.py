@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pymongo import MongoClient
@@ -16,6 +16,7 @@ from pymongo.database import Database
 
 from bls_models.database.store import Document
 from bls_models.settings import Settings
+from loadtest.faults.stale_secondary import stale_replica_set
 from local_server.database import local_database
 from local_server.model_processes import model_processes
 from local_server.options import PROJECT
@@ -60,14 +61,20 @@ class BreakableServer:
         database: may be killed and started.
         triton: is brought back by the supervisor.
         products: the collections.
+        stale_reads: commands that a secondary which lags has answered.
     """
 
     def __init__(
-        self, database: KillableDatabase, triton: TritonServer, products: Database[Document]
+        self,
+        database: KillableDatabase,
+        triton: TritonServer,
+        products: Database[Document],
+        stale_reads: Sequence[str],
     ) -> None:
         self.database = database
         self.triton = triton
         self.products = products
+        self.stale_reads = stale_reads
 
     def kill_model(self, model: str) -> None:
         """Kill one process of a model."""
@@ -91,7 +98,10 @@ class BreakableServer:
 
 @contextlib.contextmanager
 def breakable_server(
-    report: Report, repository: Path, settings: Mapping[str, str] | None = None
+    report: Report,
+    repository: Path,
+    settings: Mapping[str, str] | None = None,
+    lagging: bool = False,
 ) -> Iterator[BreakableServer]:
     """Start all parts on free ports, with their files in a temporary folder.
 
@@ -99,6 +109,8 @@ def breakable_server(
         report: called with what the supervisor says.
         repository: the built models.
         settings: environment variables of ``bls_models.settings``.
+        lagging: the database has a secondary without any of the writes, which the server's address
+            prefers.
 
     Raises:
         SetupError: a part does not start, or the catalogue does not get in.
@@ -110,7 +122,9 @@ def breakable_server(
         database = KillableDatabase(state)
         database.start()
         parts.callback(database.stop)
-        environment = {**(settings or {}), "MONGODB_URI": database.uri}
+        members = parts.enter_context(stale_replica_set(database.uri))
+        uri = members.uri if lagging else database.uri
+        environment = {**(settings or {}), "MONGODB_URI": uri}
         # Not where other servers of this machine leave theirs.
         environment["PRODUCT_MATCH_LOG_QUEUE_FOLDER"] = str(state / "log-queue")
         triton = parts.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
@@ -123,7 +137,7 @@ def breakable_server(
         try:
             # Triton's, which inherits this environment.
             name = Settings.from_environment().database
-            yield BreakableServer(database, triton, client[name])
+            yield BreakableServer(database, triton, client[name], members.reads)
         finally:
             # Not before the block ends: a Triton that the thread started ends with it.
             stop.set()

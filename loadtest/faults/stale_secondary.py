@@ -7,12 +7,12 @@ the writes yet.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import socketserver
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +51,7 @@ class StaleReplicaSet:
     change_reply: ChangeReply = lambda command, reply: reply
 
 
-@contextmanager
+@contextlib.contextmanager
 def stale_replica_set(database_uri: str) -> Iterator[StaleReplicaSet]:
     """Run the relays in front of a database until the end of the block."""
     (address,) = parse_uri(database_uri)["nodelist"]
@@ -113,7 +113,11 @@ class _Connection(socketserver.BaseRequestHandler):
     server: _Relay
 
     def handle(self) -> None:
-        with socket.create_connection(self.server.database) as database:
+        # Whose end, or whose database's, ends the connection.
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(self.server.database) as database,
+        ):
             while message := _message(self.request.recv):
                 *_, code = HEADER.unpack_from(message)
                 command = _document(message, code) if code == OP_MSG else {}

@@ -13,7 +13,7 @@ from serving_support import PATIENT
 from bls_models.bundle import Bundle
 from loadtest import soak
 from loadtest.faults import __main__ as faults
-from loadtest.faults.scenarios import FAULTS, QUEUE_FULL
+from loadtest.faults.scenarios import FAULTS, QUEUE_FULL, SECONDARY_BEHIND
 
 pytestmark = pytest.mark.server
 
@@ -30,7 +30,11 @@ FELT = {
 @pytest.fixture(
     params=[
         pytest.param({"database killed", "encoder killed"}, id="two", marks=pytest.mark.slow),
-        pytest.param({fault.name for fault in FAULTS}, id="all", marks=pytest.mark.nightly),
+        pytest.param(
+            {fault.name for fault in (*FAULTS, SECONDARY_BEHIND)},
+            id="all",
+            marks=pytest.mark.nightly,
+        ),
     ]
 )
 def patient_faults(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -39,14 +43,16 @@ def patient_faults(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     chosen = [replace(fault, **patient) for fault in FAULTS if fault.name in request.param]
     monkeypatch.setattr(faults, "FAULTS", tuple(chosen))
     monkeypatch.setattr(faults, "QUEUE_FULL", replace(QUEUE_FULL, **patient))
-    return [fault.name for fault in (*chosen, QUEUE_FULL)]
+    monkeypatch.setattr(faults, "SECONDARY_BEHIND", replace(SECONDARY_BEHIND, **patient))
+    last = [SECONDARY_BEHIND.name] if SECONDARY_BEHIND.name in request.param else []
+    return [*(fault.name for fault in (*chosen, QUEUE_FULL)), *last]
 
 
 def test_faults_are_survived_as_documented(
     bundle: Bundle, patient_faults: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "faults.json"
-    status = faults.main(["--seconds", "8", "--report", str(path)])
+    status = faults.main(["--seconds", "8", "--report", str(path), "--faults", *patient_faults])
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     assert (status, report["problems"]) == (0, [])
     results = {item["fault"]: item for item in report["faults"]}
