@@ -141,7 +141,8 @@ class Settings(EnvironmentSettings):
     mongodb_uri: str = setting(
         "mongodb://127.0.0.1:27017",
         "MONGODB_URI",
-        "MongoDB server (a replica set: the index follows its change stream).",
+        "MongoDB server (a replica set: the index follows its change stream), 7.0 or newer. Its "
+        "options for read preference, read and write concern, retries and times are not used.",
         secret=True,
     )
     database: str = setting("product_match", "PRODUCT_MATCH_DATABASE", "Database name.")
@@ -152,6 +153,26 @@ class Settings(EnvironmentSettings):
         10_000,
         "PRODUCT_MATCH_CALL_TIMEOUT_MS",
         "Longest wait of a match or an ingest for one answer of an engine or of the index.",
+    )
+    queue_size: Count = setting(
+        64,
+        "PRODUCT_MATCH_QUEUE_SIZE",
+        "Most requests that wait, for each of `product_match`, `product_ingest` and "
+        "`product_feedback`, beside those that are worked on; further ones are refused at once "
+        "(503).",
+    )
+    queue_timeout_ms: Count = setting(
+        5000,
+        "PRODUCT_MATCH_QUEUE_TIMEOUT_MS",
+        "Longest wait there; a request that has waited longer when its turn comes is refused "
+        "(503). A request may ask for less with its parameter `timeout`, in microseconds.",
+    )
+    hang_seconds: Count = setting(
+        120,
+        "PRODUCT_MATCH_HANG_SECONDS",
+        "A model's process whose work does not move for so long (no picture, call or database "
+        "operation ends) is taken for one that hangs: it writes where it stands to the log and "
+        "ends, and is brought back.",
     )
     max_image_bytes: Count = setting(
         10 * 2**20, "PRODUCT_MATCH_MAX_IMAGE_BYTES", "Largest encoded image."
@@ -329,6 +350,13 @@ class Settings(EnvironmentSettings):
         "Folder for snapshots of the index, from which a server starts faster than by reading all "
         "vectors from MongoDB; each server needs its own. Local start-up and the container choose "
         "one below their state folder unless this is set. Empty: no snapshots.",
+    )
+    snapshot_bytes: NonNegativeInt = setting(
+        0,
+        "PRODUCT_MATCH_SNAPSHOT_BYTES",
+        "Most bytes that the folder may hold; 0: any number. A snapshot that does not fit beside the "
+        "one before is written after that was removed, and one that does not fit at all is not "
+        "written. The chart sets it.",
     )
     snapshot_seconds: Count = setting(
         300,

@@ -4,12 +4,14 @@ A server whose model processes have died still answers that it is live and ready
 real match, of a word and a tiny picture, through the whole pipeline: decoding, both encoders, index
 and database. It needs nothing but Python. ``match_log`` shows it only where it fails.
 
-``ready`` (also for start-up): the match was answered. ``live``: it was answered, or refused because
-a part is away that a restart would not bring back, as the database while the index loads (503). A
-server with a dead model process should be restarted, for Triton does not start it again, and so
-should one with a part that hangs, or that fails otherwise or does not answer in time. Where the
-server's processes can be seen, as in its container, ``live`` looks at those of all models, also of
-those that no match needs: ingest and captions.
+``ready``: the match was answered. ``live`` (also for start-up): no part is dead, no loading stands
+still, and the server answers at all. A match that is refused (503), or not answered in time while
+Triton itself answers, is a server with too much to do, or one that lacks a part which a restart
+would not bring back, as the database while the index loads. A server with a dead model process
+should be restarted, for Triton does not start it again, and so should one that fails otherwise. A
+part that hangs ends its own process (``bls_models.watchdog``). Where the server's processes can be
+seen, as in its container, ``live`` looks at those of all models, also of those that no match needs:
+ingest and captions.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 
+from bls_models.errors import STANDS_STILL
 from bls_models.match.probes import probe_body
 from local_server.model_processes import dead_model_processes, find_server
 
@@ -30,10 +33,11 @@ READY = "ready"
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_SECONDS = 5.0
 ENDPOINT = "v2/models/product_match/infer"
+HEALTH = "v2/health/live"
 UNAVAILABLE = 503
-# How Triton's Python backend words it in every answer of a model whose process is gone, and
-# bls_models.triton.timed_calls in those that need a part that hangs.
-BROKEN_PARTS = ("is not healthy", "did not answer within", "has not answered for")
+# How Triton's Python backend words it in every answer of a model whose process is gone.
+DEAD_PART = "is not healthy"
+BROKEN = (DEAD_PART, STANDS_STILL)
 # product_match has two processes, and Triton gives requests to them in turn.
 REQUESTS = 2
 
@@ -46,7 +50,7 @@ def ask(url: str, seconds: float) -> tuple[int, str]:
         seconds: longest wait for the answer.
 
     Returns:
-        The HTTP status, 0 if there was no answer, and what was wrong.
+        The HTTP status, 0 if there was no answer, and what was wrong; empty if it was a match.
     """
     request = urllib.request.Request(
         f"{url.rstrip('/')}/{ENDPOINT}",
@@ -56,18 +60,22 @@ def ask(url: str, seconds: float) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(request, timeout=seconds) as answer:
             outputs = json.load(answer)["outputs"]
-            return (int(answer.status), "") if outputs else (0, "the answer has no outputs")
+            return int(answer.status), "" if outputs else "the answer has no outputs"
     except urllib.error.HTTPError as error:
         return error.code, f"HTTP {error.code}: {error.read(500).decode(errors='replace')}"
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
+        return 200, f"the answer is no match: {error}"
+    except OSError as error:
         return 0, f"no answer within {seconds:g} s: {error}"
 
 
-def healthy(level: str, status: int, reason: str) -> bool:
-    """Whether an answer is good enough for a level."""
-    if level == LIVE and status == UNAVAILABLE:
-        return not any(words in reason for words in BROKEN_PARTS)
-    return status == 200
+def answers(url: str, seconds: float) -> bool:
+    """Whether Triton itself says that it lives."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/{HEALTH}", timeout=seconds) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def problem(url: str, level: str, seconds: float) -> str:
@@ -83,7 +91,13 @@ def problem(url: str, level: str, seconds: float) -> str:
     """
     for _ in range(REQUESTS):
         status, reason = ask(url, seconds)
-        if not healthy(level, status, reason):
+        if reason and level == LIVE:
+            if status == 0:
+                # So late an answer needs no second one.
+                return "" if answers(url, seconds) else reason
+            if status == UNAVAILABLE and not any(words in reason for words in BROKEN):
+                continue
+        if reason:
             return reason
     return ""
 

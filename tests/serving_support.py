@@ -224,7 +224,7 @@ HANG = """
 import time
 from pathlib import Path
 
-_execute = TritonPythonModel.execute
+_answer_batch = TritonPythonModel.answer
 
 def _hang(self, requests):
     flag = Path({flag!r})
@@ -233,9 +233,9 @@ def _hang(self, requests):
             stream.write("x" * len(requests))
     while flag.exists():
         time.sleep(0.05)
-    return _execute(self, requests)
+    return _answer_batch(self, requests)
 
-TritonPythonModel.execute = _hang
+TritonPythonModel.answer = _hang
 """
 
 

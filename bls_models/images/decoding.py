@@ -26,6 +26,7 @@ from bls_models.errors import ImageError
 from bls_models.images.memory import decoding_bytes
 from bls_models.images.part_limits import excess_of_parts
 from bls_models.images.preprocessing import Crop, Preprocess, prepare_pixels
+from bls_models.watchdog import progress
 
 # The readers are called directly and not through ``Image.open``: that one would hand a JPEG with
 # a picture index to the MPO plugin, and warn at a process-wide pixel limit of its own.
@@ -165,6 +166,7 @@ class OpenImage:
                 image = _on_white(image)
             elif image.mode != "RGB":
                 image = image.convert("RGB")
+            progress()
             return image if turn is None else image.transpose(turn)
 
 

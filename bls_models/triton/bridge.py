@@ -31,6 +31,7 @@ from bls_models.telemetry.log_lines import JsonHandler, TextFormatter, log_uncau
 from bls_models.triton.timed_calls import TimedCalls
 from bls_models.triton.traces import call_arguments
 from bls_models.vectors import Arrays
+from bls_models.watchdog import progress
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ def run_model(
         **call_arguments(),
     )
     answer = request.exec()
+    progress()
     if answer.has_error():
         raise failure(
             f"{model.name} failed: {answer.error().message()}; "
@@ -186,9 +188,7 @@ class ModelCalls:
         """An engine model's outputs; see ``bls_models.engines.encoders.Caller``."""
         return self._call(model, inputs, EncoderError)
 
-    def search(
-        self, queries: Sequence[IndexQuery]
-    ) -> tuple[list[IndexAnswer], dict[str, Any]]:
+    def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
         """``product_index``'s answer; see ``bls_models.index.query.Search``."""
         outputs = self._call(PRODUCT_INDEX, tensors_from_queries(queries), IndexUnavailableError)
         return answers_from_tensors(outputs), json.loads(outputs["index_info"][0])

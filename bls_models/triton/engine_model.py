@@ -40,7 +40,7 @@ class EngineModel(ServedModel):
         self._engine = CpuEngine(graph, self.spec, threads, self.split_rows)
         logger.info("serving %s", graph.name)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
+    def answer(self, requests: list[Any]) -> list[Any]:
         """Encode every request's rows in one inference."""
         inputs = [tensors_of(request) for request in requests]
         try:

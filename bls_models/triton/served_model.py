@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from bls_models.bundle import Bundle
 from bls_models.settings import Settings
 from bls_models.triton.bridge import set_up_logging
+from bls_models.watchdog import watched
 
 
-class ServedModel:
+class ServedModel(ABC):
     """A model of the Python backend, with its settings and its log.
+
+    One that hangs ends its process (``bls_models.watchdog``).
 
     Attributes:
         settings: from the environment.
@@ -37,6 +42,15 @@ class ServedModel:
         set_up_logging(args, self.settings)
         self.repository = Path(args["model_repository"]).parent
         self.closing = ExitStack()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer a batch of Triton's; see ``answer``."""
+        with watched(self.settings.hang_seconds):
+            return self.answer(requests)
+
+    @abstractmethod
+    def answer(self, requests: list[Any]) -> list[Any]:
+        """A response for each request; None for one that is answered later."""
 
     def finalize(self) -> None:
         """Close what was opened."""

@@ -35,8 +35,10 @@ class _Call(Generic[T]):
 class TimedCalls:
     """Runs calls in threads of its own; any thread may ask.
 
-    A call that is overdue goes on, and until it ends the same part is not called again, so that
-    requests fail at once instead of each waiting for the same thing, and threads do not pile up.
+    A call that is overdue goes on. Until it ends, or another one does, the same part is not called
+    again, so that requests fail at once instead of each waiting for the same thing, and threads do
+    not pile up. Whether such a part hangs or has too much to do cannot be told from here: one that
+    hangs ends its own process (``bls_models.watchdog``).
 
     Args:
         seconds: the longest wait for a call.
@@ -47,6 +49,8 @@ class TimedCalls:
         self._lock = threading.Lock()
         self._idle: list[queue.SimpleQueue[Callable[[], None]]] = []
         self._overdue: dict[str, set[_Call[object]]] = {}
+        # When the last call of each part ended.
+        self._ended: dict[str, float] = {}
 
     def run(self, name: str, work: Callable[[], T], failure: type[ServiceError]) -> T:
         """The result of ``work``.
@@ -61,12 +65,12 @@ class TimedCalls:
         """
         call = _Call(work)
         with self._lock:
-            overdue = self._overdue.get(name)
+            ended = self._ended.get(name, 0.0)
+            overdue = [item.began for item in self._overdue.get(name, ()) if item.began > ended]
             if overdue:
-                lasted = call.began - min(item.began for item in overdue)
                 raise failure(
-                    f"{name} has not answered for {lasted:.0f} s; see the server's log and load "
-                    "the model again if it hangs"
+                    f"{name} has not answered for {call.began - min(overdue):.0f} s; it has too "
+                    "much to do or hangs: send less, and see the server's log"
                 )
             worker = self._idle.pop() if self._idle else self._new_worker()
         # With the context, which says what the calls belong to.
@@ -91,6 +95,7 @@ class TimedCalls:
         call.run()
         with self._lock:
             self._overdue.get(name, set()).discard(call)
+            self._ended[name] = time.monotonic()
             self._idle.append(worker)
             call.ended.set()
 

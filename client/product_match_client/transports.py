@@ -171,6 +171,8 @@ class _Transport(Generic[Triton]):
             "model_name": call.spec.name,
             "inputs": inputs,
             "request_id": call.request_id,
+            # Microseconds; the server then does not begin what nobody waits for any more.
+            "timeout": round(self._timeout_s * 1e6),
             **self._common_arguments(),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from serving_support import wait_for
@@ -47,13 +48,27 @@ def test_a_call_that_hangs_is_given_up_and_not_made_again_until_it_ends() -> Non
         with pytest.raises(EncoderError, match="part has not answered for"):
             calls.run("part", pytest.fail, EncoderError)
 
-    def answers(part: str) -> bool:
-        try:
-            return calls.run(part, lambda: True, EncoderError)
-        except EncoderError:
-            return False
-
     # Where other work holds up its thread, the wait may be over before the call is made.
-    wait_for(lambda: answers("another part"), "another part is called")
+    wait_for(lambda: answers(calls, "another part"), "another part is called")
     go_on.set()
-    wait_for(lambda: answers("part"), "the part is called again")
+    wait_for(lambda: answers(calls, "part"), "the part is called again")
+
+
+def test_a_part_that_answers_others_is_called_though_one_call_is_overdue() -> None:
+    calls = TimedCalls(0.1)
+    events = threading.Event(), threading.Event()
+    # Of two calls under way at once both are given up; one of them ends later all the same.
+    with ThreadPoolExecutor() as pool:
+        given_up = [pool.submit(calls.run, "part", event.wait, EncoderError) for event in events]
+    assert all(isinstance(item.exception(), EncoderError) for item in given_up)
+    assert not answers(calls, "part")
+    events[0].set()
+    wait_for(lambda: answers(calls, "part"), "the part is called again")
+    events[1].set()
+
+
+def answers(calls: TimedCalls, part: str) -> bool:
+    try:
+        return calls.run(part, lambda: True, EncoderError)
+    except EncoderError:
+        return False

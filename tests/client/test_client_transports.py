@@ -83,6 +83,7 @@ def test_tritonclient_takes_the_inputs(module: Any) -> None:
     assert shapes == {"operation": [1, 1], "product": [1, 1], "image": [1, 2]}
     assert arguments["model_name"] == "product_ingest"
     assert arguments["client_timeout"] == 2.0
+    assert arguments["timeout"] == 2_000_000, "the server is told too, in microseconds"
 
 
 def test_each_call_has_its_own_headers_in_small_letters() -> None:

@@ -35,7 +35,7 @@ class TritonPythonModel(ServedModel):
         # Nobody waits longer for a caption than an ingest does.
         self._calls = TimedCalls(self.settings.ingest_caption_timeout_ms / 1e3)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
+    def answer(self, requests: list[Any]) -> list[Any]:
         """Caption the pictures of all requests together."""
         batches = [tensors_of(request)["image"] for request in requests]
         try:

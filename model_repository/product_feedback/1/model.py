@@ -13,18 +13,18 @@ from bls_models.feedback.entries import RECORDED, feedback_entry, feedback_from_
 from bls_models.specs import PRODUCT_FEEDBACK
 from bls_models.telemetry.request_ids import request_id_from
 from bls_models.triton.bridge import error_response, parameters_of, response, tensors_of
-from bls_models.triton.database_model import DatabaseModel
+from bls_models.triton.public_model import PublicModel
 
 
-class TritonPythonModel(DatabaseModel):
-    """Served through the Python backend, one instance."""
+class TritonPythonModel(PublicModel):
+    """Served through the Python backend."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect to the log."""
         super().initialize(args)
         self._log = self.log_writer(FEEDBACK)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
+    def answer(self, requests: list[Any]) -> list[Any]:
         """Record a batch; a bad request fails alone."""
         now = datetime.now(UTC)
         read = [_read(request, now) for request in requests]

@@ -47,7 +47,7 @@ class TritonPythonModel(DatabaseModel):
             self.closing.callback(close)
         self._follower.start(LOAD_WAIT_SECONDS)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
+    def answer(self, requests: list[Any]) -> list[Any]:
         """Search for every request's queries; long searches and checks are answered later."""
         return [self._answer(request) for request in requests]
 
@@ -55,7 +55,7 @@ class TritonPythonModel(DatabaseModel):
         try:
             if not self._follower.loaded:
                 raise IndexUnavailableError(
-                    "the index is not loaded yet; check that MongoDB runs, then try again"
+                    f"the index is not loaded yet: {self._follower.waiting_for}; try again later"
                 )
             tensors = tensors_of(request)
             operation = operation_from_tensors(tensors)

@@ -24,11 +24,11 @@ from bls_models.triton.bridge import (
     tensors_of,
 )
 from bls_models.triton.client_services import client_services
-from bls_models.triton.database_model import DatabaseModel
+from bls_models.triton.public_model import PublicModel
 from bls_models.triton.traces import traced
 
 
-class TritonPythonModel(DatabaseModel):
+class TritonPythonModel(PublicModel):
     """Served through the Python backend."""
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -44,7 +44,7 @@ class TritonPythonModel(DatabaseModel):
         self._matcher = ProductMatcher(services, store, precisions)
         self.closing.callback(self._matcher.close)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
+    def answer(self, requests: list[Any]) -> list[Any]:
         """Answer a batch of requests; those that wait for captions are answered later."""
         batch = [self._read(request) for request in requests]
         with traced(requests):

@@ -1,0 +1,185 @@
+"""Too many requests: a bounded number waits, a bounded time, and others are refused at once."""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from serving_support import (
+    HangingModels,
+    Serving,
+    bytes_tensor,
+    send,
+    serving,
+    stubs_of,
+    wait_for,
+)
+
+from bls_models.bundle import Bundle
+from bls_models.specs import MODEL_SPECS
+from local_server import probe
+from product_match_client import ProductMatchClient, ServiceUnavailableError
+
+pytestmark = pytest.mark.server
+
+QUEUE_SIZE = 3
+INSTANCES = 2
+IMPATIENT_S = 1.0
+PUBLIC = ("product_match", "product_ingest", "product_feedback")
+# For each model a request that is answered, were it only with an error of the model's own.
+REQUESTS: dict[str, dict[str, Any]] = {
+    "product_match": {"text": bytes_tensor("mug")},
+    "product_ingest": {
+        "operation": bytes_tensor("get"),
+        "product": bytes_tensor('{"product_id": "p"}'),
+    },
+    "product_feedback": {
+        "request_id": bytes_tensor("r"),
+        "product_id": bytes_tensor("p"),
+        "event": bytes_tensor("accepted"),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def hanging(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> HangingModels:
+    return HangingModels(tmp_path_factory.mktemp("models"), *PUBLIC)
+
+
+@pytest.fixture(scope="module")
+def small(
+    hanging: HangingModels, database_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    state = tmp_path_factory.mktemp("bounded")
+    settings = {
+        "PRODUCT_MATCH_QUEUE_SIZE": str(QUEUE_SIZE),
+        # Longer than any test holds a model.
+        "PRODUCT_MATCH_QUEUE_TIMEOUT_MS": "100000",
+    }
+    with serving(state, database_uri, state.name, hanging.repository, **settings) as running:
+        yield running
+
+
+class Senders:
+    """Threads with a request each, and how many were answered."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, ask: Callable[[], Any]) -> None:
+        """Send one more."""
+
+        def run() -> None:
+            ask()
+            with self._lock:
+                self.answered += 1
+
+        self._threads.append(threading.Thread(target=run, daemon=True))
+        self._threads[-1].start()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("model", PUBLIC)
+def test_a_full_queue_refuses_at_once_and_what_waits_is_answered(
+    small: Serving, hanging: HangingModels, model: str
+) -> None:
+    def ask() -> Any:
+        return send(small.url("grpc"), REQUESTS[model], model=MODEL_SPECS[model])
+
+    waiting = Senders()
+    with hanging.held(model):
+        fill(small, hanging, waiting, model, ask)
+        for protocol in ("http", "grpc"):
+            with pytest.raises(ServiceUnavailableError, match="maximum queue size"):
+                send(small.url(protocol), REQUESTS[model], model=MODEL_SPECS[model])
+        assert waiting.answered == 0
+        assert len(stubs_of(small, model)) == INSTANCES
+    waiting.join()
+    assert waiting.answered == INSTANCES + QUEUE_SIZE
+
+
+def test_a_server_with_a_full_queue_is_not_ready_and_not_dead(
+    small: Serving, hanging: HangingModels
+) -> None:
+    def ask() -> Any:
+        return send(small.url("grpc"), REQUESTS["product_match"])
+
+    url = ["--url", small.triton.http_url]
+    waiting = Senders()
+    with hanging.held("product_match"):
+        fill(small, hanging, waiting, "product_match", ask)
+        assert probe.main([*url, "--level", "ready"]) == 1
+        assert probe.main([*url, "--level", "live"]) == 0
+    waiting.join()
+    assert probe.main([*url, "--level", "ready", "--timeout", "60"]) == 0
+
+
+def test_a_request_that_has_waited_as_long_as_it_wanted_is_not_worked_on(
+    small: Serving, hanging: HangingModels
+) -> None:
+    busy = Senders()
+    with hanging.held("product_match"):
+        occupy(
+            hanging,
+            busy,
+            "product_match",
+            lambda: send(small.url("grpc"), REQUESTS["product_match"]),
+        )
+        refused = rejected(small)
+        for protocol in ("http", "grpc"):
+            with (
+                ProductMatchClient(small.url(protocol), timeout_s=IMPATIENT_S) as client,
+                pytest.raises(ServiceUnavailableError),
+            ):
+                client.match(texts="mug")
+    busy.join()
+    wait_for(lambda: rejected(small) == refused + 2, "both are refused")
+
+
+def occupy(hanging: HangingModels, senders: Senders, model: str, ask: Callable[[], Any]) -> None:
+    """Give every process of a model that hangs something to do."""
+    before = hanging.taken(model)
+    for number in range(INSTANCES):
+        senders.start(ask)
+        wait_for(lambda wanted=before + number + 1: hanging.taken(model) == wanted, "it is taken")
+
+
+def fill(
+    server: Serving,
+    hanging: HangingModels,
+    senders: Senders,
+    model: str,
+    ask: Callable[[], Any],
+) -> None:
+    """Occupy a model, and fill its queue."""
+    occupy(hanging, senders, model, ask)
+    for number in range(QUEUE_SIZE):
+        senders.start(ask)
+        wait_for(lambda wanted=number + 1: pending(server, model) == wanted, "it waits")
+
+
+def pending(server: Serving, model: str) -> int:
+    """Requests that wait for a model."""
+    return counted(server, f'nv_inference_pending_request_count{{model="{model}"')
+
+
+def rejected(server: Serving) -> int:
+    """Matches that no model was asked: refused, or given up by gRPC clients, which say so."""
+    name = 'nv_inference_request_failure{model="product_match",reason='
+    return sum(counted(server, f'{name}"{reason}"') for reason in ("REJECTED", "CANCELED"))
+
+
+def counted(server: Serving, series: str) -> int:
+    """A metric of Triton's own."""
+    with urllib.request.urlopen(server.triton.metrics_url) as answer:
+        lines = answer.read().decode().splitlines()
+    (value,) = (line.rpartition(" ")[2] for line in lines if line.startswith(series))
+    return int(float(value))
