@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bls_models.bundle import Bundle
+from bls_models.database.connection import check_server, connect
 from bls_models.engines.precisions import described_precisions
-from bls_models.errors import SetupError
+from bls_models.errors import DatabaseError, SetupError
 from bls_models.settings import SNAPSHOT_FOLDER, Settings
-from local_server.database import answers, local_database
+from local_server.database import local_database
 from local_server.options import PROJECT, Options
 from local_server.running import Running, announced, state_lock
 from local_server.triton import Ports, TritonServer, running_triton
@@ -96,7 +97,7 @@ def running_database(options: Options, report: Report) -> Iterator[str]:
     """The local database, or the one that ``MONGODB_URI`` names.
 
     Raises:
-        SetupError: it does not answer.
+        SetupError: it does not answer, or cannot do what the models need.
     """
     if not options.mongodb_uri:
         report(f"database: SecantusDB, files in {options.state_folder / 'database'}")
@@ -104,11 +105,18 @@ def running_database(options: Options, report: Report) -> Iterator[str]:
             yield uri
         return
     report("database: the one that MONGODB_URI names")
-    if not answers(options.mongodb_uri, EXTERNAL_DATABASE_MS):
+    database = connect(
+        Settings(mongodb_uri=options.mongodb_uri, mongodb_timeout_ms=EXTERNAL_DATABASE_MS)
+    )
+    try:
+        check_server(database)
+    except DatabaseError as error:
         raise SetupError(
             "the MongoDB server that MONGODB_URI names does not answer; check the address, the "
             "credentials and that it runs, or unset it to use a local database"
-        )
+        ) from error
+    finally:
+        database.client.close()
     yield options.mongodb_uri
 
 

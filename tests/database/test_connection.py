@@ -11,22 +11,27 @@ from typing import Any
 import bson
 import pytest
 from bson.datetime_ms import DatetimeMS
+from follower_support import Shop
 from ingest_support import RED, Ingest, assert_nothing_left_over, request, upsert
 from pymongo import MongoClient, ReadPreference, monitoring
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
-from serving_support import picture, wait_for
+from serving_support import SMALL_BUNDLE, picture, wait_for
 
 from bls_models.database.connection import check_server, connect
 from bls_models.database.pictures import Pictures
 from bls_models.database.store import INGEST_LOG, Document, Store
 from bls_models.database.write_journal import WriteJournal
 from bls_models.errors import DatabaseError, SetupError
+from bls_models.index.product_index import ProductIndex
+from bls_models.replication.follower import IndexFollower
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
 from loadtest.faults.stale_secondary import ChangeReply, StaleReplicaSet
+from local_server.options import Options
+from local_server.stack import running_database
 
 WEAK = (
     "readPreference=secondary&readPreferenceTags=dc:east&maxStalenessSeconds=90"
@@ -146,6 +151,15 @@ def test_a_direct_connection_to_a_secondary_is_refused(
             check_server(direct)
     finally:
         direct.client.close()
+    options = Options(mongodb_uri=lagging.secondary_uri)
+    with pytest.raises(SetupError, match="not the primary"), running_database(options, print):
+        pytest.fail("nothing is started on it")
+
+
+def test_a_database_that_is_away_is_not_started_on() -> None:
+    options = Options(mongodb_uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1")
+    with pytest.raises(SetupError, match="does not answer"), running_database(options, print):
+        pytest.fail("nothing is started on it")
 
 
 # --- the server --------------------------------------------------------------------------------
@@ -199,6 +213,27 @@ class Commands(monitoring.CommandListener):
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+
+def test_the_follower_reads_nothing_older_than_its_stream(shop: Shop, settings: Settings) -> None:
+    shop.put(1)
+    commands = Commands()
+    database = connect(settings, event_listeners=[commands])
+    index = ProductIndex(SMALL_BUNDLE.image_dim, SMALL_BUNDLE.text_dim, 1000)
+    follower = IndexFollower(index, Store(database, 30), SMALL_BUNDLE, settings)
+    try:
+        follower.start(60)
+        shop.put(2)
+        wait_for(lambda: "p2" in index.product_ids(), "the change is followed")
+    finally:
+        follower.stop()
+        index.close()
+        database.client.close()
+    reads = [item for name, item in commands.sent if name == "find"]
+    assert {item["find"] for item in reads} == {"products", "embeddings"}
+    times = [item["readConcern"]["afterClusterTime"] for item in reads]
+    assert times == sorted(times)
+    assert times[-1] > times[0], "what is read for a change is no older than the change"
 
 
 def test_what_settles_a_write_is_read_after_a_write_of_its_own(
