@@ -7,6 +7,7 @@ is not. What is scored exactly is bounded for each query, before it begins.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -217,7 +218,9 @@ class FrozenIndex:
         falling = -rounded[places]
         begin = int(np.searchsorted(falling, falling[first], "left"))
         equals_end = int(np.searchsorted(falling, falling[end - 1], "right"))
-        order = sorted(
+        # Of very many equals not all are sorted: that would hold up the whole process.
+        order = heapq.nsmallest(
+            end - begin,
             places[begin:equals_end].tolist(),
             key=lambda at: (-rounded[at], self.ids[int(slots[at])]),
         )

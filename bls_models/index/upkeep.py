@@ -8,6 +8,7 @@ make new lists, and changes that come faster than that wait.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 import time
@@ -231,6 +232,8 @@ class IndexUpkeep:
                     break
         with self._lock:
             rows.end_building(use=not self._thread.stopping)
+        # The old lists' memory, in pieces of which the C library would keep most.
+        ctypes.CDLL(None).malloc_trim(0)
         logger.info(
             "product_index searches %d %s vectors with %s, made in %.0f s",
             index.row_count,
