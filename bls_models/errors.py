@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Said of loading that no longer moves; the probe looks for it in a refusal's words.
+STANDS_STILL = "has stood still"
+
 
 class ProductMatchError(Exception):
     """Base of all errors raised on purpose."""

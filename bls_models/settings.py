@@ -155,7 +155,7 @@ class Settings(EnvironmentSettings):
         "Longest wait of a match or an ingest for one answer of an engine or of the index.",
     )
     queue_size: Count = setting(
-        64,
+        32,
         "PRODUCT_MATCH_QUEUE_SIZE",
         "Most requests that wait, for each of `product_match`, `product_ingest` and "
         "`product_feedback`, beside those that are worked on; further ones are refused at once "
@@ -354,8 +354,8 @@ class Settings(EnvironmentSettings):
     snapshot_bytes: NonNegativeInt = setting(
         0,
         "PRODUCT_MATCH_SNAPSHOT_BYTES",
-        "Most bytes that the folder may hold; 0: any number. A snapshot that does not fit beside the "
-        "one before is written after that was removed, and one that does not fit at all is not "
+        "Most bytes that the folder may hold; 0: any number. A snapshot that does not fit beside "
+        "the one before is written after that was removed, and one that does not fit at all is not "
         "written. The chart sets it.",
     )
     snapshot_seconds: Count = setting(

@@ -165,6 +165,16 @@ class Store:
                 parts.append(bytes(item["info"].get("uuid", b"")).hex())
             return "/".join(parts)
 
+    def count_products(self) -> int:
+        """About how many products are stored.
+
+        Raises:
+            DatabaseError: the database does not answer in time.
+        """
+        # The local database counts one by one.
+        with database_errors("counting products"), pymongo.timeout(PAGE_SECONDS):
+            return self.products.estimated_document_count()
+
     def find_products(self, ids: Sequence[str], fields: Iterable[str] = ()) -> dict[str, Document]:
         """Stored documents by id; ids that are not stored are left out. One round trip.
 

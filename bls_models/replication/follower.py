@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from pymongo.client_session import ClientSession
@@ -24,7 +25,12 @@ from bls_models.database.change_stream import (
 )
 from bls_models.database.connection import causal_session, check_server
 from bls_models.database.store import Store
-from bls_models.errors import DatabaseError, IndexUnavailableError, SetupError
+from bls_models.errors import (
+    STANDS_STILL,
+    DatabaseError,
+    IndexUnavailableError,
+    SetupError,
+)
 from bls_models.index.product_index import ProductIndex
 from bls_models.replication.product_loader import LeftOut, ProductLoader
 from bls_models.replication.snapshot_schedule import Progress, SnapshotSchedule
@@ -33,6 +39,7 @@ from bls_models.telemetry.metrics import (
     INDEX_ATTRIBUTE_KEYS,
     INDEX_FOLLOWING,
     INDEX_LAG_SECONDS,
+    INDEX_LOADED_SHARE,
     INDEX_PRODUCTS,
     INDEX_RESYNCS,
     INDEX_SNAPSHOT_AGE_SECONDS,
@@ -51,6 +58,30 @@ WAIT_SECONDS = 0.1
 # Changes that follow each other faster are applied together: the database is asked for the
 # vectors of all of them at once.
 APPLY_SECONDS = 0.05
+
+
+# A page of a full read has so long, and its vectors as long again (``PAGE_SECONDS``).
+STANDSTILL_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """A full read of the catalogue under way.
+
+    Attributes:
+        taken: products read so far.
+        total: products to read, about.
+        moved_at: when the last page came, on the monotonic clock.
+    """
+
+    taken: int
+    total: int
+    moved_at: float
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, 0 to 1."""
+        return min(1.0, self.taken / max(1, self.total))
 
 
 class IndexFollower:
@@ -77,6 +108,10 @@ class IndexFollower:
         self._restored = False
         self._followed_at = time.monotonic()
         self._lag_seconds = 0.0
+        # Of a full read, None where none is under way.
+        self._load_progress: LoadProgress | None = None
+        # Whether the index holds the whole catalogue, and whether it can be searched well.
+        self._filled = False
         self._loaded = threading.Event()
         self._following = False
         self._token: Token | None = None
@@ -87,8 +122,23 @@ class IndexFollower:
 
     @property
     def loaded(self) -> bool:
-        """Whether the index has been filled since the start."""
+        """Whether the index has been filled since the start, and has candidate lists for it."""
         return self._loaded.is_set()
+
+    @property
+    def waiting_for(self) -> str:
+        """Why the index is not loaded yet, in words.
+
+        It names a full read that stands still; the probe restarts the server then.
+        """
+        progress = self._load_progress
+        if progress is not None:
+            still = time.monotonic() - progress.moved_at
+            pace = f", which {STANDS_STILL} for {still:.0f} s" if still > STANDSTILL_SECONDS else ""
+            return f"{progress.taken} of {progress.total} products are read{pace}"
+        if self._filled:
+            return "its candidate lists are being made"
+        return "check that MongoDB runs"
 
     @property
     def left_out(self) -> Mapping[str, LeftOut]:
@@ -105,10 +155,11 @@ class IndexFollower:
         return self._index.info() | {
             "following": self._following,
             "stale_products": len(self._loader.left_out),
+            "loaded_share": self._loaded_share,
         }
 
     def start(self, wait_seconds: float) -> None:
-        """Start following; returns when the index is filled, or after ``wait_seconds``."""
+        """Start following; returns when the index is loaded, or after ``wait_seconds``."""
         # So that it is exported before the first one.
         self._metrics.add(INDEX_RESYNCS, 0)
         self._thread.start()
@@ -199,9 +250,19 @@ class IndexFollower:
             self._metrics.add(INDEX_RESYNCS)
         # Without them, as after a restore, each page of vectors would be a scan.
         self._store.ensure_indexes()
-        self._loader.load_all()
+        total = self._store.count_products()
+
+        def taken(count: int) -> None:
+            self._load_progress = LoadProgress(count, total, time.monotonic())
+            self._report()
+
+        taken(0)
+        try:
+            self._loader.load_all(taken)
+        finally:
+            self._load_progress = None
         self._changes += 1
-        self._loaded.set()
+        self._filled = True
 
     def _follow(self, reader: ChangeReader, session: ClientSession) -> None:
         while not self._thread.stopping:
@@ -225,12 +286,21 @@ class IndexFollower:
         self._changes += len(changes.events)
         self._followed_at = time.monotonic()
         self._lag_seconds = max(map(age_seconds, changes.events), default=0.0)
-        if changes.caught_up:
+        self._filled = self._filled or changes.caught_up
+        # Without lists each search would score all that so large a catalogue has.
+        if self._filled and self._index.has_first_lists:
             self._loaded.set()
+
+    @property
+    def _loaded_share(self) -> float:
+        progress = self._load_progress
+        if progress is not None:
+            return progress.share
+        return float(self._filled)
 
     def _progress(self) -> Progress | None:
         """What a snapshot would be of; None before there is a whole catalogue."""
-        if not self._loaded.is_set() or self._token is None:
+        if not self._filled or self._token is None:
             return None
         return Progress(self._token, self._changes, self._loader.left_out)
 
@@ -251,6 +321,7 @@ class IndexFollower:
         report.set(INDEX_VERSION, info["version"])
         report.set(INDEX_STALE, info["stale_products"])
         report.set(INDEX_FOLLOWING, float(self._following))
+        report.set(INDEX_LOADED_SHARE, info["loaded_share"])
         lost = time.monotonic() - self._followed_at
         report.set(INDEX_LAG_SECONDS, self._lag_seconds if self._following else lost)
         age = self._snapshots.age_seconds

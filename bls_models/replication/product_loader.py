@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,10 +66,13 @@ class ProductLoader:
         """Take over what a snapshot of the index left out."""
         self._left_out = dict(left_out)
 
-    def load_all(self) -> None:
+    def load_all(self, taken: Callable[[int], None]) -> None:
         """Bring the index to what the database holds, page by page.
 
         Products that the index has in their present write keep their vectors.
+
+        Args:
+            taken: called after each page, with the number of products taken so far.
 
         Raises:
             DatabaseError: the database does not answer in time.
@@ -80,6 +83,7 @@ class ProductLoader:
             # A page of many pictures may take longer than a request may wait.
             with pymongo.timeout(PAGE_SECONDS):
                 self._put(documents)
+            taken(len(seen))
         for product_id in self._index.product_ids() - seen:
             self._index.remove(product_id)
         for product_id in self._left_out.keys() - seen:

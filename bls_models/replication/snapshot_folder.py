@@ -104,6 +104,31 @@ class SnapshotFolder:
             os.close(self._lock)
             self._lock = None
 
+    def make_room(self, size: int, limit: int) -> bool:
+        """Remove snapshots that a further one does not fit beside.
+
+        Args:
+            size: bytes of the one that is to be written.
+            limit: bytes that the folder may hold.
+
+        Returns:
+            Whether it fits now.
+        """
+        if size > limit:
+            return False
+        for path in [*self._complete()][::-1]:
+            if size + sum(_bytes_of(item) for item in self._complete()) <= limit:
+                break
+            shutil.rmtree(path)
+            if path == self._present:
+                self._present = None
+        return True
+
+    @property
+    def holds_one(self) -> bool:
+        """Whether what was restored or written last is there."""
+        return self._present is not None
+
     def write(
         self, position: Position, left_out: Mapping[str, LeftOut], save: Callable[[Path], None]
     ) -> None:
@@ -175,6 +200,10 @@ class SnapshotFolder:
             if path.name.removeprefix(COMPLETE).isdigit()
         ]
         yield from sorted(found, key=lambda path: int(path.name.removeprefix(COMPLETE)))[::-1]
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _write_manifest(path: Path, position: Position) -> None:

@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 
 # The writing of one snapshot is followed by so many times its length without one.
 PAUSE_SHARE = 10
+# Of a snapshot over its vectors: ids, fields and lists took 2% where a product had three pictures
+# and short fields. The second is for small catalogues.
+SIZE_OVER_VECTORS = 1.1
+LEAST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,11 @@ class SnapshotSchedule:
         self._index = index
         self._seconds = settings.snapshot_seconds
         self._changes = settings.snapshot_changes
+        self._limit = settings.snapshot_bytes
         self._fingerprint = fingerprint
         self._identity = identity
-        path = settings.snapshot_folder
-        self._folder = SnapshotFolder(Path(path)) if path else None
+        self._path = settings.snapshot_folder
+        self._folder = SnapshotFolder(Path(self._path)) if self._path else None
         self._writes = self._folder is not None and _acquired(self._folder)
         self._thread: Background | None = None
         # Changes and time of the newest snapshot; None: there is none of this catalogue.
@@ -132,6 +137,24 @@ class SnapshotSchedule:
     def _has(self, progress: Progress) -> bool:
         return self._saved is not None and self._saved[0] == progress.changes
 
+    def _fits(self, folder: SnapshotFolder) -> bool:
+        """Whether the folder has room for a snapshot, where its size is limited."""
+        size = round(self._index.vector_bytes * SIZE_OVER_VECTORS) + LEAST_BYTES
+        if not self._limit:
+            return True
+        if folder.make_room(size, self._limit):
+            if not folder.holds_one:
+                self._saved = None
+            return True
+        logger.warning(
+            "product_index wrote no snapshot: it takes about %d bytes, and %s may hold %d; raise "
+            "PRODUCT_MATCH_SNAPSHOT_BYTES and the volume (of the chart: catalogue.pictures)",
+            size,
+            self._path,
+            self._limit,
+        )
+        return False
+
     def _prepared(self, progress: Progress) -> Callable[[], None]:
         """The work of one snapshot; its position is fixed now, while the index stands still.
 
@@ -148,13 +171,16 @@ class SnapshotSchedule:
             try:
                 if self._has(progress):
                     self._folder.advance(position)
-                else:
+                elif self._fits(self._folder):
                     self._folder.write(position, left_out, self._index.save)
                     self._took_seconds = time.monotonic() - start
                     logger.info("product_index wrote a snapshot in %.1f s", self._took_seconds)
+                else:
+                    return
                 self._saved = (progress.changes, now)
             except Exception:
-                logger.exception("product_index wrote no snapshot; the one before it stays")
+                kept = "the one before it stays" if self._folder.holds_one else "there is none"
+                logger.exception("product_index wrote no snapshot; %s", kept)
 
         return work
 

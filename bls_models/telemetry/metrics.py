@@ -106,6 +106,11 @@ INDEX_VERSION = MetricSpec(
 INDEX_FOLLOWING = MetricSpec(
     "product_match_index_following", "gauge", "1 while the index follows the database, else 0."
 )
+INDEX_LOADED_SHARE = MetricSpec(
+    "product_match_index_loaded_share",
+    "gauge",
+    "Share of the stored products that the index has read, 0 to 1; it grows during a full read.",
+)
 INDEX_LAG_SECONDS = MetricSpec(
     "product_match_index_lag_seconds",
     "gauge",
@@ -144,6 +149,7 @@ METRICS = (
     INDEX_ATTRIBUTE_KEYS,
     INDEX_VERSION,
     INDEX_FOLLOWING,
+    INDEX_LOADED_SHARE,
     INDEX_LAG_SECONDS,
     INDEX_STALE,
     INDEX_RESYNCS,

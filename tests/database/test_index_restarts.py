@@ -344,6 +344,47 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_one_before_it(
         assert third.writes == shop.writes
 
 
+@pytest.mark.parametrize(("limit", "beside"), [(0, 1), (3 * 2**20, 1), (2**20 + 100_000, 0)])
+def test_a_folder_without_room_for_two_snapshots_has_one_after_the_other(
+    settings: Settings,
+    shop: Shop,
+    folder: Path,
+    limit: int,
+    beside: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save, there = ProductIndex.save, []
+
+    def seen(self: ProductIndex, path: Path) -> None:
+        there.append(len(complete(folder)))
+        save(self, path)
+
+    monkeypatch.setattr(ProductIndex, "save", seen)
+    limited = settings.model_copy(update={"snapshot_bytes": limit})
+    shop.put(1, picture(1))
+    with following(limited):
+        pass
+    # What an older server has left counts, however large it is.
+    (only(folder) / "large").write_bytes(bytes(500_000))
+    with following(limited) as followed:
+        shop.put(2, picture(2))
+        wait_for(lambda: followed.finds(2), "the change is there")
+    assert there == [0, beside]
+    assert only(folder)
+    with following(limited) as followed:
+        assert followed.ids == {"p1", "p2"}
+
+
+def test_a_snapshot_that_has_no_room_at_all_is_not_written_and_that_is_said(
+    settings: Settings, shop: Shop, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.put(1, picture(1))
+    with following(settings.model_copy(update={"snapshot_bytes": 10_000})) as followed:
+        assert followed.finds(1)
+    assert complete(folder) == []
+    assert "may hold 10000; raise PRODUCT_MATCH_SNAPSHOT_BYTES" in caplog.text
+
+
 def test_of_two_servers_on_one_folder_one_writes(
     settings: Settings, shop: Shop, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

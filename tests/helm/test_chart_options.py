@@ -74,6 +74,8 @@ OTHER: dict[str, Any] = {
     "sharedMemory": "3Gi",
     "scratch": "3Gi",
     "snapshots": "3Gi",
+    "catalogue.pictures": 50_000,
+    "catalogue.bytesPerPicture": 3000,
     "probe.command": ["check"],
     **{
         f"probe.{probe}.{time}": 77
@@ -204,7 +206,7 @@ def test_an_import_takes_as_long_as_it_takes_unless_told(seconds: int) -> None:
 
 @pytest.mark.parametrize("file", ["values-cpu.yaml", "values-gpu.yaml"])
 @pytest.mark.parametrize(
-    ("probe", "level"), [("startup", "ready"), ("readiness", "ready"), ("liveness", "live")]
+    ("probe", "level"), [("startup", "live"), ("readiness", "ready"), ("liveness", "live")]
 )
 def test_every_probe_of_the_server_asks_for_a_real_match(file: str, probe: str, level: str) -> None:
     found = container(render(value_file(file)), "triton")[f"{probe}Probe"]

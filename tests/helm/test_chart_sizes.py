@@ -6,8 +6,20 @@ from typing import Any
 
 import pytest
 import yaml
-from chart_support import MINIMAL, ROOT, Manifest, Values, merged, render, the
+from chart_support import (
+    CHART,
+    MINIMAL,
+    ROOT,
+    Manifest,
+    Values,
+    container,
+    environment,
+    merged,
+    render,
+    the,
+)
 
+from bls_models.settings import Settings
 from gateway.options import GatewayOptions
 
 MIB = 2**20
@@ -55,3 +67,52 @@ def test_a_gateway_with_too_little_memory_for_its_requests_is_refused(limit: str
 def test_enough_memory_is_enough_in_every_unit(limit: str | int) -> None:
     values = {"gateway": {"resources": {"limits": {"memory": limit}}}}
     volume(values, "gateway-scratch")
+
+
+# --- the catalogue --------------------------------------------------------------------------------
+
+MILLION = {
+    "catalogue": {"pictures": 1_000_000},
+    "resources": {"limits": {"memory": "16Gi"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "mebibytes"),
+    [
+        ({}, 256 + 1397),
+        (MILLION, 256 + 13966),
+        (merged(MILLION, {"snapshots": "20Gi"}), 20 * 1024),
+        ({"catalogue": {"bytesPerPicture": 4 * (768 + 768)}}, 256 + 1290),
+    ],
+)
+def test_the_snapshots_volume_holds_two_and_the_server_knows_its_size(
+    values: Values, mebibytes: int
+) -> None:
+    assert volume(values, "snapshots")["emptyDir"] == {"sizeLimit": f"{mebibytes}Mi"}
+    told = environment(container(render(merged(MINIMAL, values)), "triton"))
+    assert told["PRODUCT_MATCH_SNAPSHOT_BYTES"] == str(mebibytes * MIB)
+    own = merged(values, {"settings": {"PRODUCT_MATCH_SNAPSHOT_BYTES": 5}})
+    told = environment(container(render(merged(MINIMAL, own)), "triton"))
+    assert told["PRODUCT_MATCH_SNAPSHOT_BYTES"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (merged(MILLION, {"snapshots": "10Gi"}), r"snapshots is 10Gi.*take 14222Mi"),
+        ({"catalogue": {"pictures": 1_000_000}}, r"resources.limits.memory is 4Gi.*15256Mi"),
+        ({"settings": {"PRODUCT_MATCH_DECODE_BYTES": "1e9"}}, r"take up to 5156Mi"),
+        ({"settings": {"PRODUCT_MATCH_LOG_QUEUE_BYTES": 2**30}}, r"scratch is 2Gi.*4352Mi"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(values: Values, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        render(merged(MINIMAL, values))
+
+
+def test_the_chart_counts_with_the_defaults_of_the_code() -> None:
+    settings = Settings()
+    helpers = (CHART / "templates" / "_helpers.tpl").read_text(encoding="utf-8")
+    assert f"DECODE_BYTES | default {settings.decode_bytes} " in helpers
+    assert f"LOG_QUEUE_BYTES | default {settings.log_queue_bytes} " in helpers

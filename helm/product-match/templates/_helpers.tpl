@@ -156,6 +156,41 @@ emptyDir: { sizeLimit: {{ .sizeLimit }} }
 {{- divf (mulf (trimSuffix $unit $text | float64) (get $factors $unit)) 1048576 | floor | int64 -}}
 {{- end -}}
 
+{{/* MiB of all vectors of the catalogue. */}}
+{{- define "pm.vectors" -}}
+{{- divf (mulf .Values.catalogue.pictures .Values.catalogue.bytesPerPicture) 1048576 | ceil | int64 -}}
+{{- end -}}
+
+{{/* MiB of the volume for snapshots: two of them while one is written, a tenth more for what is no vector, and 256. */}}
+{{- define "pm.snapshots" -}}
+{{- $least := add 256 (mulf 2.2 (include "pm.vectors" . | float64) | ceil | int64) -}}
+{{- $given := $least -}}
+{{- with .Values.snapshots -}}
+{{- $given = include "pm.mebibytes" . | int64 -}}
+{{- end -}}
+{{- if lt (int64 $given) (int64 $least) -}}
+{{- fail (printf "snapshots is %s; two snapshots of catalogue.pictures=%d take %dMi: raise it, or leave it empty" .Values.snapshots (int64 .Values.catalogue.pictures) $least) -}}
+{{- end -}}
+{{- $given -}}
+{{- end -}}
+
+{{/* Refuses a memory limit or a /tmp that is too small for what the settings let the server take. */}}
+{{- define "pm.checkSizes" -}}
+{{- $settings := .Values.settings -}}
+{{- $decode := divf ($settings.PRODUCT_MATCH_DECODE_BYTES | default 536870912 | float64) 1048576 | ceil | int64 -}}
+{{- $least := add 1024 (mul 3 $decode) (mul 2 (include "pm.vectors" . | int64)) -}}
+{{- with .Values.resources.limits.memory -}}
+{{- if lt (include "pm.mebibytes" . | int64) (int64 $least) -}}
+{{- fail (printf "resources.limits.memory is %v; catalogue.pictures=%d and decoding take up to %dMi: raise it, or lower catalogue.pictures or settings.PRODUCT_MATCH_DECODE_BYTES" . (int64 $.Values.catalogue.pictures) $least) -}}
+{{- end -}}
+{{- end -}}
+{{- $queue := divf ($settings.PRODUCT_MATCH_LOG_QUEUE_BYTES | default 134217728 | float64) 1048576 | ceil | int64 -}}
+{{- $scratch := add 256 (mul 4 $queue) -}}
+{{- if lt (include "pm.mebibytes" .Values.scratch | int64) (int64 $scratch) -}}
+{{- fail (printf "scratch is %s; the log queues of four processes take up to %dMi: raise it, or lower settings.PRODUCT_MATCH_LOG_QUEUE_BYTES" .Values.scratch $scratch) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The gateway's folder: the largest body of every request that may be under way, and 64 MiB. */}}
 {{- define "pm.gatewayScratch" -}}
 {{- $settings := .Values.gateway.settings -}}
