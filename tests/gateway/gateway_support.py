@@ -193,6 +193,8 @@ class Recorder:
     """An HTTP server in Triton's place that says what it was sent."""
 
     port: int = 0
+    # Of its answers.
+    status: int = 200
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
 
@@ -213,7 +215,7 @@ def running_recorder() -> Iterator[Recorder]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             recorder.requests.append(Received(self.path, headers, body))
-            self.send_response(200)
+            self.send_response(recorder.status)
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"{}")

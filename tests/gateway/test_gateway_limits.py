@@ -199,6 +199,18 @@ def test_an_import_that_is_faster_than_its_rate_slows_down_and_loses_nothing(
     assert refused in gateway.process.log.read_text(encoding="utf-8"), "the rate was exceeded"
 
 
+def test_a_server_with_too_much_to_do_is_asked_again_later(
+    recorded: Gateway, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Triton cannot say by itself when to come again.
+    monkeypatch.setattr(recorder, "status", 503)
+    answer = recorded.ask(MATCH, b'{"text": "mug"}', JSON)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.body == b"{}", "Triton's own words reach the client"
+    monkeypatch.setattr(recorder, "status", 200)
+    assert "Retry-After" not in recorded.ask(MATCH, b'{"text": "mug"}', JSON).headers
+
+
 def test_without_triton_the_answer_says_so(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "alone", free_port(), free_port()) as gateway:
         assert gateway.ask("/healthz", key="").status == 200
