@@ -21,7 +21,7 @@ import numpy as np
 
 from bls_models.errors import RequestError, SnapshotError
 from bls_models.index.filters.columns import Columns, save_columns
-from bls_models.index.filters.evaluation import FrozenColumns, fields_of
+from bls_models.index.filters.evaluation import FrozenColumns, fields_of, ids_in
 from bls_models.index.filters.language import Node, Scalar, parse_filter
 from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.device import device_named
@@ -215,10 +215,14 @@ class ProductIndex:
             exact: see ``search``; there is no limit then.
         """
         asked = [_Asked.of(query, self._max_filter_bytes) for query in queries]
-        fields = frozenset().union(*(fields_of(item.filter) for item in asked if item.filter))
+        filters = [item.filter for item in asked if item.filter]
+        fields = frozenset().union(*map(fields_of, filters))
+        ids = frozenset().union(*map(ids_in, filters))
         with self._lock:
             reader, frozen = self._readers.begin(), self._frozen()
-            columns = self._columns.frozen(fields)
+            columns = self._columns.frozen(fields).with_ids(
+                {name: self._slots[name] for name in ids & self._slots.keys()}
+            )
         try:
             most = None if exact else self._options.max_filter_work
             for item in asked:

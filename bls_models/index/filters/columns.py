@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from bls_models.errors import ProductError, SnapshotError
-from bls_models.index.filters.evaluation import FrozenColumn, FrozenColumns
+from bls_models.index.filters.evaluation import BOOLEAN, STRING, FrozenColumn, FrozenColumns
 from bls_models.index.filters.language import (
     ATTRIBUTE_KINDS,
     ATTRIBUTE_PREFIX,
     FIELDS,
-    PLAIN_FIELDS,
+    VALUE_FIELDS,
     Scalar,
     kind_of,
     shown,
@@ -27,7 +27,6 @@ from bls_models.product import ATTRIBUTE_KEY, ATTRIBUTE_KEY_RULE, MAX_INTEGER
 from bls_models.settings import Settings
 
 MAX_ATTRIBUTE_KEYS = Settings().max_attribute_keys
-STRING, NUMBER, BOOLEAN = ATTRIBUTE_KINDS
 
 
 class Columns:
@@ -223,7 +222,7 @@ def declared_values(fields: Mapping[str, object]) -> dict[str, Scalar]:
     Raises:
         ProductError: a declared field with a value it cannot hold.
     """
-    found = {name: fields[name] for name in PLAIN_FIELDS if name in fields}
+    found = {name: fields[name] for name in VALUE_FIELDS if name in fields}
     attributes = fields.get("attributes", {})
     if not isinstance(attributes, Mapping):
         raise ProductError("attributes", shown(attributes), "an object of keys and values")

@@ -9,7 +9,7 @@ conditions it has, and that is known before anything is marked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ import numpy as np
 from bls_models.errors import FilterError
 from bls_models.index.filters.language import (
     ATTRIBUTE_KINDS,
+    PRODUCT_ID,
     And,
     Exists,
     Node,
@@ -28,13 +29,14 @@ from bls_models.index.filters.language import (
     Scalar,
     kind_of,
 )
-from bls_models.index.filters.sorted_entries import FrozenEntries, Ranks
+from bls_models.index.filters.sorted_entries import FrozenEntries, Ranks, SortedEntries
 from bls_models.vectors import BoolArray
 
 # The entries of one field, by kind of value; true is the number 1 among the booleans.
 FrozenColumn: TypeAlias = Mapping[str, FrozenEntries]
 # Making and joining a mask costs about as much as marking one of so many of its slots.
 SLOTS_PER_STEP = 32
+STRING, _, BOOLEAN = ATTRIBUTE_KINDS
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,13 @@ class FrozenColumns:
     columns: Mapping[str, FrozenColumn]
     unindexed: frozenset[str]
     size: int
+
+    def with_ids(self, slots: Mapping[str, int]) -> FrozenColumns:
+        """The same with some product ids and their slots: those that filters name."""
+        ids = sorted(slots)
+        of = np.array([slots[name] for name in ids], np.int32)
+        column = {STRING: SortedEntries.of(ids, of).frozen()}
+        return replace(self, columns={**self.columns, PRODUCT_ID: column})
 
     def evaluate(self, node: Node, size: int, most: int | None = None) -> tuple[BoolArray, int]:
         """Which of the first ``size`` slots match a filter.
@@ -103,6 +112,17 @@ class FrozenColumns:
                 plans.append(self._plan(child, size))
         plans += [self._plan(type(node)(tuple(children)), size) for children in alone.values()]
         return _Joined(plans, np.logical_and if isinstance(node, And) else np.logical_or)
+
+
+def ids_in(node: Node) -> frozenset[str]:
+    """The product ids that a filter names."""
+    return frozenset(
+        value
+        for leaf in _leaves(node)
+        if isinstance(leaf, OneOf) and leaf.field == PRODUCT_ID
+        for value in leaf.values
+        if isinstance(value, str)
+    )
 
 
 def fields_of(node: Node) -> frozenset[str]:

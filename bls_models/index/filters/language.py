@@ -22,8 +22,11 @@ from bls_models.product import ATTRIBUTE_KEY, ATTRIBUTE_KEY_RULE, MAX_INTEGER
 
 Scalar: TypeAlias = str | float | bool
 
+# What products are called; filters name some, or leave some out.
+PRODUCT_ID = "product_id"
 # Declared field -> the kinds of value it may hold.
 FIELDS: Mapping[str, tuple[str, ...]] = {
+    PRODUCT_ID: ("string",),
     "category": ("string",),
     "currency": ("string",),
     "name": ("string",),
@@ -34,6 +37,9 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 ATTRIBUTE_PREFIX = "attributes."
 ATTRIBUTE_KINDS = FIELDS["attributes.<key>"]
 PLAIN_FIELDS = tuple(name for name in FIELDS if not name.startswith(ATTRIBUTE_PREFIX))
+# What products hold; their ids are not among it.
+VALUE_FIELDS = tuple(name for name in PLAIN_FIELDS if name != PRODUCT_ID)
+ID_OPERATORS = ("$eq", "$ne", "$in", "$nin", "$not")
 
 COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "$gt": gt,
@@ -185,6 +191,8 @@ def _parse_condition(field: str, operand: object, depth: int) -> Node:
 
 def _parse_operator(field: str, operator: str, operand: object, depth: int) -> Node:
     where = f"{field} {operator}"
+    if field == PRODUCT_ID and operator in FIELD_OPERATORS and operator not in ID_OPERATORS:
+        _refuse(where, f"one of {', '.join(ID_OPERATORS)}", "Ids are compared as a whole.")
     if operator in ("$eq", "$ne"):
         equal = OneOf(field, (_scalar(operand, where),))
         return equal if operator == "$eq" else Not(equal)

@@ -1,7 +1,7 @@
 """The values of one field in order, each with the product slot that has it.
 
-This is a database's secondary index: entries in buckets, and no bucket is ever changed. A change puts
-another in its place, so whoever holds the buckets of a moment reads them without a lock.
+This is a database's secondary index: entries in buckets, and no bucket is ever changed. A change
+puts another in its place, so whoever holds the buckets of a moment reads them without a lock.
 """
 
 from __future__ import annotations

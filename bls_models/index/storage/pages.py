@@ -1,8 +1,8 @@
 """Arrays of which others keep the state of a moment while they change: copied page by page.
 
-An array's pages lie in a pool, and a table names the place of each. Who reads has a copy of the table
-(some bytes a page). Who writes copies the pages that a reader may still have, and no others, so a
-change costs what it touches, however long the array is.
+An array's pages lie in a pool, and a table names the place of each. Who reads has a copy of the
+table (some bytes a page). Who writes copies the pages that a reader may still have, and no others,
+so a change costs what it touches, however long the array is.
 """
 
 from __future__ import annotations

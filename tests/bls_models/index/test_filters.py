@@ -195,6 +195,8 @@ def test_limits_are_inclusive() -> None:
         ('{"attributes.' + "k" * 65 + '": 1}', ["1 to 64"]),
         ('{"' + "x" * 5000 + '": 1}', ["xxx..."]),
         (json.dumps(nested(8)), ["8 levels"]),
+        ('{"product_id": {"$gt": "a"}}', ["product_id $gt", "$nin", "as a whole"]),
+        ('{"product_id": {"$exists": true}}', ["product_id $exists", "$nin"]),
         ('{"price": ' + '{"$not": ' * 8 + '{"$gt": 1}' + "}" * 9, ["8 levels"]),
         ('{"$and": [' * 9000, ["8 levels"]),
         ("[" * 90_000, ["8 levels"]),

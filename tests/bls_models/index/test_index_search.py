@@ -552,6 +552,30 @@ def test_a_long_filter_holds_up_neither_searches_nor_changes(
     assert "p2000" not in {match.product_id for match in answers[0]}
 
 
+@pytest.mark.parametrize(
+    ("condition", "left"),
+    [
+        ("p3", {"p3"}),
+        ({"$eq": "no such product"}, set()),
+        ({"$in": ["p3", "p7", "p3"]}, {"p3", "p7"}),
+        ({"$ne": "p3"}, {f"p{number}" for number in range(40)} - {"p3"}),
+        ({"$nin": ["p3", "p7", "none"]}, {f"p{number}" for number in range(40)} - {"p3", "p7"}),
+        ({"$not": {"$in": ["p3"]}}, {f"p{number}" for number in range(40)} - {"p3"}),
+    ],
+    ids=str,
+)
+def test_products_are_picked_and_left_out_by_their_ids(condition: Any, left: set[str]) -> None:
+    random, twin = filled(10, 40)
+    asked = query(random, [1.0], [1.0], top_k=100)
+    every = {match.product_id for match in twin.index.search([asked])[0]}
+    filtered = replace(asked, filter=json.dumps({"product_id": condition}).encode())
+    (found,) = twin.index.search([filtered])
+    assert {match.product_id for match in found} == left & every
+    twin.index.remove("p3")
+    (found,) = twin.index.search([filtered])
+    assert {match.product_id for match in found} == (left & every) - {"p3"}
+
+
 def test_a_refused_filter_fails_its_query_alone() -> None:
     random, twin = filled(10, 40)
     asked = query(random, [1.0], [1.0], top_k=100)
