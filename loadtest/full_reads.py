@@ -61,18 +61,20 @@ def run(options: argparse.Namespace, console: Console) -> int:
     bundle = replace(Bundle.read(options.repository), image_dim=DIM, text_dim=DIM)
     steps: dict[str, dict[str, float]] = {}
     with contextlib.ExitStack() as parts:
+        # Before the database is this process's child.
+        own = ProcessTrees({"index": os.getpid()})
         state = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="product-match-")))
         uri, database_pid = started(lambda: parts.enter_context(local_database(state, 0)))
-        trees = ProcessTrees({"index": os.getpid(), "database": database_pid})
+        others = ProcessTrees({"database": database_pid})
 
         @contextlib.contextmanager
         def step(name: str) -> Iterator[None]:
             began = time.perf_counter()
-            with peak_memory(trees) as peak:
+            with peak_memory(own) as index_peak, peak_memory(others) as database_peak:
                 yield
             seconds = round(time.perf_counter() - began, 1)
             steps[name] = {"seconds": seconds} | {
-                f"{part}_mb": round(value) for part, value in peak.items()
+                f"{part}_mb": round(value) for part, value in (index_peak | database_peak).items()
             }
             console.print(f"{name}: {steps[name]}", highlight=False)
 

@@ -106,6 +106,8 @@ def result(**changes: Any) -> Result:
         "dropped": 0,
         "wrong_products": [],
         "index_differs": False,
+        "stale_reads": 0,
+        "attacked": {},
         "problems": [],
     }
     return Result(**(facts | changes))
@@ -120,6 +122,7 @@ def result(**changes: Any) -> Result:
         (KILLED_DATABASE, {"recovery_s": 31.0}, "complete answers came after 31.0 s"),
         (KILLED_DATABASE, {"wrong_products": ["p"]}, "1 products are not as acknowledged"),
         (KILLED_DATABASE, {"index_differs": True}, "the index differs from the database"),
+        (KILLED_DATABASE, {"stale_reads": 3}, "the secondary was read 3 times"),
         (
             KILLED_DATABASE,
             {"matches": {"sent": 5, ANSWERED: 3, DEGRADED: 0, REFUSED: 1, FAILED: 1}},

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from bls_models.errors import ProductMatchError, SetupError
-from loadtest import bench, catalogue_scale, ingest_bench, live_changes, soak, tune
+from loadtest import bench, catalogue_scale, full_reads, ingest_bench, live_changes, soak, tune
 from loadtest.faults import __main__ as faults
 from loadtest.faults import scenarios
 from loadtest.faults.scenarios import Fault, run_fault
@@ -31,6 +31,7 @@ TOOLS = {
     "bench": (bench, "run"),
     "catalogue_scale": (catalogue_scale, "run"),
     "faults": (faults, "run_all"),
+    "full_reads": (full_reads, "run"),
     "ingest-bench": (ingest_bench, "run"),
     "live_changes": (live_changes, "run"),
     "loadtest": (traffic, "run"),
