@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from follower_support import Shop
 from pymongo.database import Database
+from serving_support import UNSTEADY_MS
 
 from bls_models.database.connection import connect
 from bls_models.database.store import Document, Store
@@ -72,6 +74,26 @@ def test_a_database_that_loses_every_page_ends_the_read_with_an_error(
     try:
         with pytest.raises(DatabaseError, match="reading all products: broken"):
             list(Store(ours, 30).iterate_products(2))
+    finally:
+        ours.client.close()
+
+
+def test_reads_of_all_products_may_take_longer_than_a_request(
+    lagging: StaleReplicaSet, database: Database[Document], settings: Settings
+) -> None:
+    database["products"].insert_many([{"_id": item} for item in IDS])
+
+    def slow(command: Document, reply: Document) -> Document:
+        if {"find", "count"} & command.keys():
+            time.sleep(2 * UNSTEADY_MS / 1e3)
+        return reply
+
+    hasty = {"mongodb_uri": lagging.uri, "mongodb_timeout_ms": UNSTEADY_MS}
+    ours = connect(settings.model_copy(update=hasty))
+    lagging.change_reply = slow
+    try:
+        assert Store(ours, 30).count_products() == len(IDS)
+        assert ids_of(list(Store(ours, 30).iterate_products())) == [IDS]
     finally:
         ours.client.close()
 
