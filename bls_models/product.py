@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from bson.decimal128 import Decimal128
+
 from bls_models.errors import ProductError
+from bls_models.text import normalised, one_line, several_lines
 
 PRODUCT_ID = re.compile(r"[^\s\x00-\x1f\x7f/]{1,128}")
 ATTRIBUTE_KEY = re.compile(r"[A-Za-z0-9_]{1,64}")
@@ -78,7 +81,7 @@ def check_product_id(value: object) -> str:
             "missing" if value is None else repr(value)[:80],
             "a string of 1 to 128 characters without spaces or slashes",
         )
-    return value
+    return normalised(value)
 
 
 def check_product(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +109,8 @@ def check_product(value: Mapping[str, Any]) -> dict[str, Any]:
         required = field in REQUIRED_TEXT_FIELDS
         if text is None and not required:
             continue
+        if isinstance(text, str):
+            text = several_lines(text) if field == "description" else one_line(text)
         if not isinstance(text, str) or len(text) > longest or (required and not text.strip()):
             got = "missing" if text is None else repr(text)[:80]
             raise ProductError(f"product.{field}", got, f"a string of at most {longest} characters")
@@ -131,7 +136,10 @@ def _check_attributes(value: object) -> dict[str, str | float | bool]:
         raise ProductError(
             "product.attributes", repr(value)[:80], f"an object of at most {MAX_ATTRIBUTES} keys"
         )
-    for key, item in value.items():
+    attributes = {
+        key: one_line(item) if isinstance(item, str) else item for key, item in value.items()
+    }
+    for key, item in attributes.items():
         if not ATTRIBUTE_KEY.fullmatch(key):
             raise ProductError("product.attributes", f"key {key[:80]!r}", ATTRIBUTE_KEY_RULE)
         good = (
@@ -145,7 +153,7 @@ def _check_attributes(value: object) -> dict[str, str | float | bool]:
                 repr(item)[:80],
                 f"a number, a boolean or a string of at most {MAX_ATTRIBUTE_CHARACTERS} characters",
             )
-    return value
+    return attributes
 
 
 def embedding_text(product: Mapping[str, Any]) -> str:
@@ -161,7 +169,9 @@ def json_bytes(value: object) -> bytes:
 
     What JSON has no form for, put into the database by hand, becomes text.
     """
-    return json.dumps(value, separators=(",", ":"), default=str).encode()
+    text = json.dumps(value, separators=(",", ":"), default=str, ensure_ascii=False)
+    # Half of a surrogate pair has no form in UTF-8.
+    return text.encode(errors="replace")
 
 
 def client_document(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +187,9 @@ def client_document(document: Mapping[str, Any]) -> dict[str, Any]:
         value = document[field]
         if field == "attributes":
             product[field] = {
-                key: item for key, item in mapping_or_empty(value).items() if _is_plain(item)
+                key: as_float(item)
+                for key, item in mapping_or_empty(value).items()
+                if _is_plain(item)
             }
         elif field == "images":
             product[field] = [
@@ -185,7 +197,7 @@ def client_document(document: Mapping[str, Any]) -> dict[str, Any]:
                 for image in stored_images(document)
             ]
         elif _is_plain(value):
-            product[field] = value
+            product[field] = as_float(value)
     for field in ("created", "updated"):
         time = document.get(field)
         product[field] = time.isoformat() if isinstance(time, datetime) else None
@@ -217,8 +229,13 @@ def mapping_or_empty(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def as_float(value: object) -> Any:
+    """A decimal number, as hands may have stored a price, as a float; others as they are."""
+    return float(value.to_decimal()) if isinstance(value, Decimal128) else value
+
+
 def _is_plain(value: object) -> bool:
     """Whether a stored value is one that clients are to see: no object, list, NaN or infinity."""
-    if isinstance(value, float):
-        return math.isfinite(value)
+    if isinstance(value, float | Decimal128):
+        return math.isfinite(as_float(value))
     return not isinstance(value, dict | list)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -10,6 +11,21 @@ import numpy.typing as npt
 from bls_models.errors import RequestError
 from bls_models.specs import ModelSpec
 from bls_models.vectors import Arrays
+
+# What Triton's protocols and the gateway add, and what marks a probe.
+KNOWN_PARAMETERS = frozenset(
+    {
+        "binary_data_output",
+        "priority",
+        "probe",
+        "sequence_end",
+        "sequence_id",
+        "sequence_start",
+        "timeout",
+        "x-request-id",
+    }
+)
+TRITONS_OWN = "triton_"
 
 
 def inputs_from_tensors(model: ModelSpec, tensors: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -30,6 +46,29 @@ def inputs_from_tensors(model: ModelSpec, tensors: Arrays) -> dict[str, npt.NDAr
         for spec in model.inputs
         if spec.name in tensors
     }
+
+
+def check_parameters(model: ModelSpec, parameters: Iterable[str]) -> None:
+    """Refuse parameters that nobody reads: with ``generate`` a misspelt input becomes one.
+
+    Args:
+        model: whose inputs may be meant.
+        parameters: names of what a request carries beside its inputs.
+
+    Raises:
+        RequestError: one is not known; the message names the input that comes closest.
+    """
+    inputs = [spec.name for spec in model.inputs]
+    for name in parameters:
+        if name.lower() in KNOWN_PARAMETERS or name.startswith(TRITONS_OWN):
+            continue
+        close = difflib.get_close_matches(name[:64].lower(), inputs, 1)
+        raise RequestError(
+            f"{name:.64}",
+            f"no input of {model.name}",
+            f"one of {', '.join(inputs)}",
+            f"Did you mean {close[0]}?" if close else "Leave it out.",
+        )
 
 
 def _without_batch_dimension(

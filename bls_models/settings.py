@@ -198,6 +198,18 @@ class Settings(EnvironmentSettings):
     max_filter_bytes: Count = setting(
         16384, "PRODUCT_MATCH_MAX_FILTER_BYTES", "Longest filter JSON, in UTF-8 bytes."
     )
+    refuse_unknown_fields: Flag = setting(
+        True,
+        "PRODUCT_MATCH_REFUSE_UNKNOWN_FIELDS",
+        "Whether a request with a field or parameter that is no input is refused: with `generate` "
+        "a misspelt `filter` would be ignored otherwise, and everything found.",
+    )
+    max_answer_bytes: Count = setting(
+        4_000_000,
+        "PRODUCT_MATCH_MAX_ANSWER_BYTES",
+        "Most bytes of products in one answer; a page that has more is refused. gRPC clients take "
+        "messages of 4 MiB unless they are told otherwise.",
+    )
     max_product_bytes: Count = setting(
         2**20, "PRODUCT_MATCH_MAX_PRODUCT_BYTES", "Longest JSON of a product, in UTF-8 bytes."
     )

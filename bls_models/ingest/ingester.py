@@ -57,7 +57,7 @@ class IngestRequest:
     images: tuple[bytes, ...] | None = None
     caption: str = NEVER
     duplicates: str = REPORT
-    error: RequestError | None = None
+    error: Exception | None = None
     header_request_id: str = ""
 
 

@@ -72,6 +72,7 @@ class ProductMatcher:
         self._bundle = bundle
         self._variants = Variants.from_settings(settings)
         self._default_min_scores = settings.default_min_scores
+        self._max_answer_bytes = settings.max_answer_bytes
         self._caption_seconds = settings.caption_timeout_ms / 1e3
         self._limits = ImageLimits(
             settings.max_image_bytes, settings.max_image_pixels, settings.decode_bytes
@@ -345,6 +346,14 @@ class ProductMatcher:
                 found.json.get(item.product_id) or json_bytes({"product_id": item.product_id})
                 for item in request.matches
             ]
+            size = sum(map(len, request.products))
+            if size > self._max_answer_bytes:
+                request.error = RequestError(
+                    "top_k",
+                    f"these {len(request.products)} products are {size} bytes",
+                    f"at most {self._max_answer_bytes} (PRODUCT_MATCH_MAX_ANSWER_BYTES)",
+                    "Ask for fewer products a page, with top_k and offset.",
+                )
 
     def _conclude(self, requests: Sequence[MatchRequest]) -> None:
         """Complete the details of requests that are answered now, and log them."""

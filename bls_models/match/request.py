@@ -13,6 +13,7 @@ from bls_models.index.filters.language import parse_filter
 from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.settings import Settings
 from bls_models.specs import CAPTION_MODES, PRODUCT_MATCH
+from bls_models.text import one_line
 from bls_models.vectors import Arrays, FloatArray
 
 DEFAULT_TOP_K = 5
@@ -116,7 +117,7 @@ def _text(value: bytes, tensor: str, max_bytes: int) -> str:
             tensor, f"{len(value)} bytes", f"at most {max_bytes} bytes", "Shorten the text."
         )
     try:
-        text = value.decode("utf-8").strip()
+        text = one_line(value.decode("utf-8")).strip()
     except UnicodeDecodeError as error:
         raise RequestError(tensor, f"not UTF-8 ({error.reason})", "UTF-8 text") from error
     if not text:

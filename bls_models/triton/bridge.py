@@ -69,9 +69,22 @@ def set_up_logging(args: Mapping[str, str], settings: Settings) -> None:
 
 
 def parameters_of(request: Any) -> dict[str, Any]:
-    """A request's parameters, forwarded headers among them."""
-    parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+    """A request's parameters, forwarded headers among them; none where they are not UTF-8."""
+    try:
+        parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
+    except ValueError:
+        # Not UTF-8: the Python backend hands over nothing of it, and others share the batch.
+        return {}
     return parameters
+
+
+def own_id_of(request: Any) -> str:
+    """The ``id`` that a request has in Triton's protocols; empty for none, or one not in UTF-8."""
+    try:
+        own_id: str = request.request_id()
+    except UnicodeDecodeError:
+        return ""
+    return own_id
 
 
 def tensors_of(request: Any) -> dict[str, npt.NDArray[Any]]:
@@ -111,7 +124,9 @@ def error_response(error: Exception, request_id: str = "") -> Any:
         if not isinstance(error, ProductMatchError):
             message = f"unexpected {type(error).__name__}; the server's log has the details"
             message += f" under request {request_id}" if request_id else ""
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+    # What a client sent may stand in it, and half of a surrogate pair cannot be sent back.
+    text = message.encode(errors="replace").decode()
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
 
 
 def late_reply(request: Any) -> Callable[[Any], None]:

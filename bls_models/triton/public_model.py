@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from bls_models.request_tensors import check_parameters
 from bls_models.settings import Settings
+from bls_models.specs import ModelSpec
 from bls_models.triton.database_model import DatabaseModel
 
 
@@ -17,6 +20,15 @@ class PublicModel(DatabaseModel):
     Triton lets a request wait for half a second beside an idle instance where its queue has a
     bound.
     """
+
+    def check_parameters(self, model: ModelSpec, parameters: Iterable[str]) -> None:
+        """Refuse parameters that nobody reads, unless the settings let them pass.
+
+        Raises:
+            RequestError: see ``bls_models.request_tensors.check_parameters``.
+        """
+        if self.settings.refuse_unknown_fields:
+            check_parameters(model, parameters)
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:

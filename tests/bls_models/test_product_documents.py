@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from bson.decimal128 import Decimal128
 
 from bls_models.errors import ProductError
 from bls_models.product import (
@@ -17,6 +18,7 @@ from bls_models.product import (
     check_product_id,
     client_document,
     embedding_text,
+    json_bytes,
     parse_product_json,
 )
 
@@ -61,6 +63,46 @@ def test_a_whole_price_becomes_a_float_so_that_equal_products_are_equal() -> Non
     price = check_product({**LEAST, "price": 12})["price"]
     assert price == 12
     assert type(price) is float
+
+
+def test_text_is_stored_in_one_form() -> None:
+    sent = {
+        **LEAST,
+        "product_id": "cafe\u0301",
+        "name": "Cafe\u0301\x00mug\n",
+        "description": "Two\r\n\tlines\x00and\x85more",
+        "category": "cafe\u0301",
+        "attributes": {"brand": "Cafe\u0301\x07X", "size": 3},
+    }
+    checked = check_product(sent)
+    assert checked == {
+        "product_id": "caf\u00e9",
+        "name": "Caf\u00e9 mug ",
+        "description": "Two\r\n\tlines and more",
+        "category": "caf\u00e9",
+        "attributes": {"brand": "Caf\u00e9 X", "size": 3},
+    }
+    assert check_product(checked) == checked
+    # Only what is left after that must not be empty.
+    with pytest.raises(ProductError, match=r"product\.name"):
+        check_product({**LEAST, "name": "\x00"})
+
+
+def test_decimal_numbers_of_the_database_are_numbers_to_clients() -> None:
+    document = {
+        **stored_form(FULL),
+        "price": Decimal128("12.50"),
+        "attributes": {"height": Decimal128("9"), "odd": Decimal128("NaN")},
+    }
+    shown = client_document(document)
+    assert shown["price"] == 12.5
+    assert shown["attributes"] == {"height": 9.0}
+    assert isinstance(shown["price"], float)
+
+
+def test_json_is_utf_8_and_never_fails() -> None:
+    assert json_bytes({"name": "杯子"}) == '{"name":"杯子"}'.encode()
+    assert json_bytes({"name": "a\ud800"}) == b'{"name":"a?"}'
 
 
 def test_fields_that_are_null_count_as_left_out() -> None:

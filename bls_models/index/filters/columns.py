@@ -23,8 +23,9 @@ from bls_models.index.filters.language import (
 )
 from bls_models.index.filters.sorted_entries import SortedEntries
 from bls_models.index.snapshot.files import SnapshotReader, SnapshotWriter
-from bls_models.product import ATTRIBUTE_KEY, ATTRIBUTE_KEY_RULE, MAX_INTEGER
+from bls_models.product import ATTRIBUTE_KEY, ATTRIBUTE_KEY_RULE, MAX_INTEGER, as_float
 from bls_models.settings import Settings
+from bls_models.text import one_line
 
 MAX_ATTRIBUTE_KEYS = Settings().max_attribute_keys
 
@@ -233,6 +234,7 @@ def declared_values(fields: Mapping[str, object]) -> dict[str, Scalar]:
     values: dict[str, Scalar] = {}
     for name, value in found.items():
         kinds = FIELDS.get(name, ATTRIBUTE_KINDS)
+        value = one_line(value) if isinstance(value, str) else as_float(value)
         if not isinstance(value, str | int | float) or kind_of(value) not in kinds:
             raise ProductError(name, shown(value), f"a {' or '.join(kinds)}")
         if (isinstance(value, float) and not math.isfinite(value)) or (

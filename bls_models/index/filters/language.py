@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from bls_models.errors import FilterError
 from bls_models.product import ATTRIBUTE_KEY, ATTRIBUTE_KEY_RULE, MAX_INTEGER
+from bls_models.text import one_line
 
 Scalar: TypeAlias = str | float | bool
 
@@ -219,8 +220,10 @@ def _parse_operator(field: str, operator: str, operand: object, depth: int) -> N
 
 
 def _scalar(value: object, where: str) -> Scalar:
-    """A value to compare with, integers as float."""
-    if isinstance(value, str | bool):
+    """A value to compare with, integers as float, text as it is stored."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
         return float(value)

@@ -12,7 +12,7 @@ from bls_models.errors import LogQueueError
 from bls_models.feedback.entries import RECORDED, feedback_entry, feedback_from_tensors
 from bls_models.specs import PRODUCT_FEEDBACK
 from bls_models.telemetry.request_ids import request_id_from
-from bls_models.triton.bridge import error_response, parameters_of, response, tensors_of
+from bls_models.triton.bridge import error_response, own_id_of, parameters_of, response, tensors_of
 from bls_models.triton.public_model import PublicModel
 
 
@@ -27,7 +27,7 @@ class TritonPythonModel(PublicModel):
     def answer(self, requests: list[Any]) -> list[Any]:
         """Record a batch; a bad request fails alone."""
         now = datetime.now(UTC)
-        read = [_read(request, now) for request in requests]
+        read = [self._read(request, now) for request in requests]
         if self._log.write([item for item in read if not isinstance(item, Exception)]):
             # Which of them is not told; sending one again that was taken does no harm.
             full = LogQueueError(
@@ -36,16 +36,16 @@ class TritonPythonModel(PublicModel):
             )
             read = [item if isinstance(item, Exception) else full for item in read]
         return [
-            _answer(item, request_id_from(request.request_id(), parameters_of(request)).value)
+            _answer(item, request_id_from(own_id_of(request), parameters_of(request)).value)
             for item, request in zip(read, requests, strict=True)
         ]
 
-
-def _read(request: Any, now: datetime) -> Document | Exception:
-    try:
-        return feedback_entry(feedback_from_tensors(tensors_of(request)), now)
-    except Exception as error:
-        return error
+    def _read(self, request: Any, now: datetime) -> Document | Exception:
+        try:
+            self.check_parameters(PRODUCT_FEEDBACK, parameters_of(request))
+            return feedback_entry(feedback_from_tensors(tensors_of(request)), now)
+        except Exception as error:
+            return error
 
 
 def _answer(item: Document | Exception, request_id: str) -> Any:

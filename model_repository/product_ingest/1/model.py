@@ -10,11 +10,16 @@ from bls_models.database.index_setup import IndexSetup
 from bls_models.database.pictures import Pictures
 from bls_models.database.store import INGEST_LOG, Store
 from bls_models.database.write_journal import WriteJournal, WriteRecovery
-from bls_models.ingest.ingester import IngestResult, ProductIngester, ingest_request_from_tensors
+from bls_models.ingest.ingester import (
+    IngestRequest,
+    IngestResult,
+    ProductIngester,
+    ingest_request_from_tensors,
+)
 from bls_models.product import json_bytes
 from bls_models.specs import PRODUCT_INGEST
 from bls_models.telemetry.request_ids import request_id_from
-from bls_models.triton.bridge import error_response, parameters_of, response, tensors_of
+from bls_models.triton.bridge import error_response, own_id_of, parameters_of, response, tensors_of
 from bls_models.triton.client_services import client_services
 from bls_models.triton.public_model import PublicModel
 from bls_models.triton.traces import traced
@@ -41,19 +46,22 @@ class TritonPythonModel(PublicModel):
 
     def answer(self, requests: list[Any]) -> list[Any]:
         """Carry out a batch of requests."""
-        batch = [
-            ingest_request_from_tensors(
-                tensors_of(request),
-                request_id_from(request.request_id(), parameters_of(request)),
-            )
-            for request in requests
-        ]
+        batch = [self._read(request) for request in requests]
         with traced(requests):
             outcomes = self._ingester.run(batch)
         return [
             _answer(outcome, request.request_id)
             for outcome, request in zip(outcomes, batch, strict=True)
         ]
+
+    def _read(self, request: Any) -> IngestRequest:
+        parameters = parameters_of(request)
+        name = request_id_from(own_id_of(request), parameters)
+        try:
+            self.check_parameters(PRODUCT_INGEST, parameters)
+            return ingest_request_from_tensors(tensors_of(request), name)
+        except Exception as error:
+            return IngestRequest(name.value, error=error, header_request_id=name.header)
 
 
 def _answer(outcome: IngestResult | Exception, request_id: str) -> Any:

@@ -19,6 +19,7 @@ from bls_models.telemetry.request_ids import request_id_from
 from bls_models.triton.bridge import (
     error_response,
     late_reply,
+    own_id_of,
     parameters_of,
     response,
     tensors_of,
@@ -53,11 +54,12 @@ class TritonPythonModel(PublicModel):
 
     def _read(self, request: Any) -> MatchRequest:
         parameters = parameters_of(request)
-        name = request_id_from(request.request_id(), parameters)
+        name = request_id_from(own_id_of(request), parameters)
         item = MatchRequest(
             name.value, defer=lambda: _deferred(request), header_request_id=name.header
         )
         try:
+            self.check_parameters(PRODUCT_MATCH, parameters)
             item.query = match_query_from_tensors(tensors_of(request), self.settings)
             item.is_probe = is_probe(parameters, item.query)
         except Exception as error:

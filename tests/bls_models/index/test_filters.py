@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bson.decimal128 import Decimal128
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,6 +120,21 @@ def matches(query: object, products: tuple[Mapping[str, object], ...] = PRODUCTS
 )
 def test_filter_matches_as_mongodb_does(query: object, expected: list[int]) -> None:
     assert matches(query) == expected
+
+
+def test_text_and_numbers_are_compared_in_one_form() -> None:
+    products = (
+        {"category": "cafe\u0301", "price": Decimal128("9.90")},
+        {"category": "caf\u00e9", "attributes": {"brand": "A\x00B", "size": Decimal128("3")}},
+    )
+    for word in ("cafe\u0301", "caf\u00e9"):
+        assert matches({"category": word}, products) == [0, 1]
+    assert matches({"price": {"$lt": 10}}, products) == [0]
+    assert matches({"attributes.brand": "A B"}, products) == [1]
+    assert matches({"attributes.brand": "A\x00B"}, products) == [1]
+    assert matches({"attributes.size": 3}, products) == [1]
+    with pytest.raises(ProductError, match="finite"):
+        Columns().set(0, {"price": Decimal128("NaN")})
 
 
 def test_parsed_filter_is_a_small_tree_of_values() -> None:

@@ -20,13 +20,14 @@ from bls_models.services import Services
 from bls_models.settings import Settings
 
 SETTINGS = Settings()
+PRODUCTS = 20
 
 
 class StoreOfAll:
     """A database with a document for every id."""
 
     def find_products(self, ids: list[str]) -> dict[str, Any]:
-        return {product_id: {"_id": product_id, "revision": 1} for product_id in ids}
+        return {name: {"_id": name, "name": "杯" * 200, "revision": 1} for name in ids}
 
 
 class Entries:
@@ -44,33 +45,53 @@ def log() -> Entries:
     return Entries()
 
 
-@pytest.fixture
-def matcher(log: Entries) -> ProductMatcher:
-    options = IndexOptions(max_search_work=20, max_filter_work=25)
+def index_of(options: IndexOptions) -> ProductIndex:
     index = ProductIndex(SMALL_BUNDLE.image_dim, SMALL_BUNDLE.text_dim, 1000, options)
-    vectors = unit(np.random.default_rng(0).normal(size=(20, SMALL_BUNDLE.text_dim)))
+    vectors = unit(np.random.default_rng(0).normal(size=(PRODUCTS, SMALL_BUNDLE.text_dim)))
     none = np.zeros((0, SMALL_BUNDLE.image_dim), np.float32)
     index.upsert(
         [
-            IndexedProduct(
-                f"p{at}", "w", {"price": at, "name": f"n{at}"}, none, vectors[at : at + 1]
-            )
-            for at in range(20)
+            IndexedProduct(f"p{at}", "w", {"price": at, "name": f"n{at}"}, none, vector[None])
+            for at, vector in enumerate(vectors)
         ]
     )
-    services = Services(
+    return index
+
+
+def services_of(index: ProductIndex, log: Entries, settings: Settings) -> Services:
+    return Services(
         SMALL_BUNDLE,
-        SETTINGS,
+        settings,
         ContentEncoders(SMALL_BUNDLE),
         CaptionQueue(no_caption_wanted, 1, 1.0),
         lambda queries: (index.answers(queries), {"following": True}),
         log,  # type: ignore[arg-type]
     )
-    return ProductMatcher(services, StoreOfAll())  # type: ignore[arg-type]
 
 
-def request(words: list[str], filter_json: str = "") -> MatchRequest:
-    tensors = {"text": np.array([[text.encode() for text in words]], np.object_)}
+@pytest.fixture
+def matcher(log: Entries) -> ProductMatcher:
+    index = index_of(IndexOptions(max_search_work=PRODUCTS, max_filter_work=25))
+    return ProductMatcher(services_of(index, log, SETTINGS), StoreOfAll())  # type: ignore[arg-type]
+
+
+def test_a_page_of_more_bytes_than_a_client_takes_is_refused_in_words(log: Entries) -> None:
+    index = index_of(IndexOptions())
+    services = services_of(index, log, Settings(max_answer_bytes=4000))
+    matcher = ProductMatcher(services, StoreOfAll())  # type: ignore[arg-type]
+    small, large = request(["mug"]), request(["mug"], top_k=8)
+    matcher.run([small, large])
+    assert small.error is None
+    # In UTF-8, where a character of these takes three bytes, not six.
+    assert 3000 < sum(map(len, small.products)) < 4000
+    assert isinstance(large.error, RequestError)
+    assert "at most 4000 (PRODUCT_MATCH_MAX_ANSWER_BYTES)" in str(large.error)
+    assert "with top_k and offset" in str(large.error)
+
+
+def request(words: list[str], filter_json: str = "", top_k: int = 5) -> MatchRequest:
+    tensors: dict[str, Any] = {"text": np.array([[text.encode() for text in words]], np.object_)}
+    tensors["top_k"] = np.array([[top_k]], np.int32)
     if filter_json:
         tensors["filter"] = np.array([[filter_json.encode()]], np.object_)
     return MatchRequest("", match_query_from_tensors(tensors, SETTINGS))
