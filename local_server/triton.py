@@ -36,6 +36,8 @@ STOP_SECONDS = 40.0
 STOP_HURT_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 SHARED_MEMORY = Path("/dev/shm")
+# A picture of 2 million pixels. Smaller ones, which are most, are cheaper on the heap.
+LARGE_BYTES = 8 * 2**20
 LOG_QUEUE_FOLDER = "PRODUCT_MATCH_LOG_QUEUE_FOLDER"
 # Where NVIDIA's image has its tritonserver.
 IMAGE_FOLDER = Path("/opt/tritonserver")
@@ -124,6 +126,12 @@ class TritonServer:
     def alive(self) -> bool:
         """Whether its process runs."""
         return self.process.alive
+
+    @property
+    def shared_memory(self) -> int:
+        """Bytes of shared memory that its models' requests have taken so far."""
+        regions = SHARED_MEMORY.glob(f"{self._shared_memory}*")
+        return sum(region.stat().st_size for region in regions)
 
     @property
     def http_url(self) -> str:
@@ -257,6 +265,11 @@ def triton_environment(
     environment["PYTHONPATH"] = str(PROJECT)
     # numpy's own products here are tiny, and its idle threads would spin on the engines' CPUs.
     environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What is larger goes back to the system when it is freed. By itself glibc would soon keep what
+    # each thread has decoded: several times what PRODUCT_MATCH_DECODE_BYTES allows.
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(LARGE_BYTES))
+    # So much each thread may keep, as by itself it would; else the first setting takes that away.
+    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2 * LARGE_BYTES))
     # OpenMP, and with it FAISS, knows nothing of cgroups' quotas.
     environment.setdefault("OMP_NUM_THREADS", str(cpu_count()))
     return environment | dict(settings)

@@ -20,6 +20,8 @@ from bls_models.errors import ImageError
 from bls_models.images.decoding import ImageLimits, open_image
 from bls_models.images.memory import MemoryBudget
 from bls_models.images.part_limits import keeps_coefficients
+from bls_models.settings import CPU
+from local_server.triton import Installation, triton_environment
 
 LIMITS = ImageLimits(2**24, 10**8)
 SIZE = (2000, 1600)
@@ -55,6 +57,41 @@ def peak(data):
 for name in sys.argv[1:]:
     peak(Path(name).with_suffix(".small").read_bytes())
     print(json.dumps(peak(Path(name).read_bytes())), flush=True)
+"""
+# Decodes a file again and again in four threads, of which the budget lets two decode.
+TOGETHER = """
+import json, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from bls_models.images.decoding import ImageLimits, open_image
+from bls_models.images.memory import MemoryBudget
+from bls_models.images.preprocessing import Preprocess, prepare_pixels
+
+data, done, most = Path(sys.argv[1]).read_bytes(), threading.Event(), [0]
+budget = MemoryBudget(int(sys.argv[2]))
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+def watch():
+    while not done.wait(0.0005):
+        most.append(max(most.pop(), resident()))
+
+def work(_):
+    opened = open_image(data, "image", ImageLimits(2**24, 10**8))
+    with budget.hold(opened.memory):
+        picture = opened.decode()
+        prepare_pixels(picture, Preprocess(64, "pad"))
+        del picture
+
+thread = threading.Thread(target=watch)
+thread.start()
+begin = resident()
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(work, range(24)))
+done.set()
+thread.join()
+print(json.dumps([most[0] - begin, resident() - begin]))
 """
 # What a thread's stack, decoders' tables and Python's own objects take.
 SLACK = 3 * 2**20
@@ -117,6 +154,24 @@ def test_no_mode_takes_more_memory_than_was_said(tmp_path: Path) -> None:
     }
     assert all(took <= said + SLACK for took, said in taken.values()), json.dumps(shown)
     assert max(took for took, _ in taken.values()) > 4 * pixels, "it was measured"
+
+
+def test_memory_goes_back_to_the_system_in_a_servers_process(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(encode(Image.new("RGBA", SIZE), "PNG"))
+    budget = 2 * open_image(path.read_bytes(), "image", LIMITS).memory
+    nowhere = Installation(Path("tritonserver"), Path("backends"))
+    done = subprocess.run(
+        [sys.executable, "-c", TOGETHER, str(path), str(budget)],
+        cwd=ROOT,
+        env=triton_environment(nowhere, {}, tmp_path, CPU),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    most, kept = json.loads(done.stdout)
+    assert most <= budget + 4 * SLACK
+    assert kept <= 4 * SLACK
 
 
 @pytest.mark.parametrize(
