@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes plots tune loadtest perf alerts faults soak docs clean
+.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes overload plots tune loadtest perf alerts faults soak docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -162,7 +162,10 @@ scale: $(VENV)/.test-installed models ## Measure what a search costs as the cata
 live-changes: $(VENV)/.test-installed models ## Measure matches while the catalogue changes, and how soon changes are seen
 	$(BIN)/python -m loadtest.live_changes
 
-plots: $(VENV)/.test-installed ## Draw reports/bench.json and reports/catalogue_scale.json
+overload: $(VENV)/.test-installed models ## Measure what becomes of requests when there are too many
+	$(BIN)/python -m loadtest.overload
+
+plots: $(VENV)/.test-installed ## Draw reports/bench.json, catalogue_scale.json and overload.json
 	$(BIN)/python -m loadtest.bench_plot
 tune: $(VENV)/.test-installed models ## Measure which instance and thread counts are fastest here; make run then uses them
 	$(BIN)/python -m loadtest.tune
@@ -194,8 +197,8 @@ MINUTES ?= 5
 faults: $(VENV)/.test-installed models ## Kill parts of a real server under load and account for every request (SECONDS)
 	$(BIN)/python -m loadtest.faults --seconds $(SECONDS)
 
-soak: $(VENV)/.test-installed models ## Match, write and delete at random, then check logs, index and memory (MINUTES)
-	$(BIN)/python -m loadtest.soak --minutes $(MINUTES)
+soak: $(VENV)/.test-installed models ## Match, write and delete at random, then many clients at once; check answers, logs, index and memory (MINUTES each)
+	$(BIN)/python -m loadtest.soak --minutes $(MINUTES) --storm-minutes $(MINUTES)
 
 docs: $(VENV)/.test-installed ## Write the references in docs/ from the code and the chart
 	$(BIN)/python -m local_server.reference > docs/configuration.md

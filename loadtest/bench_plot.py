@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from bls_models.specs import PRODUCT_MATCH
+from loadtest.open_load import IN_TIME, LATE, REFUSED
 from local_server.options import PROJECT
 
 COLOURS = {"raw": "#b0b7c3", "usual": "#d9a441", "tuned": "#6aa97c", PRODUCT_MATCH.name: "#3b6ea5"}
 # The others of the catalogue's report lie close to these.
 SCALE_KINDS = ("image", "text", "both", "image, filter keeps 1%")
+OUTCOME_COLOURS = {IN_TIME: "#6aa97c", REFUSED: "#d9a441", LATE: "#b5523b"}
 STAGE_COLOURS = ("#6aa97c", "#3b6ea5", "#d9a441", "#9b6a9f", "#b0b7c3")
 
 
@@ -22,19 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Draw what reports there are; returns 1 if there is none."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.bench_plot", description=__doc__)
     parser.add_argument("--reports", type=Path, default=PROJECT / "reports", help="folder with "
-        "bench.json and catalogue_scale.json")  # fmt: skip
+        "bench.json, catalogue_scale.json and overload.json")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for the pictures (default: the same)")
     options = parser.parse_args(arguments)
     out = options.out or options.reports
     out.mkdir(parents=True, exist_ok=True)
     drawn = 0
-    for name, draw in (("bench", plot_bench), ("catalogue_scale", plot_scale)):
+    for name, draw in (
+        ("bench", plot_bench),
+        ("catalogue_scale", plot_scale),
+        ("overload", plot_overload),
+    ):
         report = options.reports / f"{name}.json"
         if report.is_file():
             draw(json.loads(report.read_text(encoding="utf-8")), out / f"{name}.png")
             drawn += 1
     if not drawn:
-        sys.stderr.write(f"{options.reports} holds no report; run `make bench` or `make scale`\n")
+        sys.stderr.write(
+            f"{options.reports} holds no report; run `make bench`, `scale` or `overload`\n"
+        )
     return 0 if drawn else 1
 
 
@@ -100,6 +108,37 @@ def plot_scale(report: Mapping[str, Any], path: Path) -> None:
     axes.set(title="ms a search (dashed: Flat)", xlabel="views in the catalogue")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
+    picture.savefig(path, dpi=110)
+
+
+def plot_overload(report: Mapping[str, Any], path: Path) -> None:
+    """What becomes of requests, by how many are sent.
+
+    Args:
+        report: of ``loadtest.overload``.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    rows = sorted(report["loads"], key=lambda row: row["asked"] / row["capacity"])
+    asked = [row["asked"] / row["capacity"] for row in rows]
+    picture = Figure(figsize=(9.5, 3.6), layout="constrained")
+    rates, latency = picture.subplots(1, 2, width_ratios=(1.4, 1))
+    bands = [[row[name] / row["capacity"] for row in rows] for name in OUTCOME_COLOURS]
+    rates.stackplot(
+        asked, bands, labels=list(OUTCOME_COLOURS), colors=list(OUTCOME_COLOURS.values())
+    )
+    rates.axhline(1, color="#333333", linestyle="--", linewidth=1)
+    label = "requests sent, as a share of what the server can carry"
+    rates.set(title="what becomes of them, as a share of the same", xlabel=label)
+    rates.margins(0)
+    rates.legend(frameon=False, loc="upper left")
+    for key, name in (("answered_p50_ms", "median"), ("answered_p99_ms", "p99")):
+        latency.plot(asked, [row[key] for row in rows], marker="o", label=name)
+    latency.set(title="latency of the answers, ms", xlabel=label)
+    latency.set_ylim(bottom=0)
+    latency.grid(alpha=0.3)
+    latency.legend(frameon=False)
     picture.savefig(path, dpi=110)
 
 

@@ -134,7 +134,7 @@ class HttpConnection:
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += self._receive()
-        missing = end + 4 + _content_length(received[:end]) - len(received)
+        missing = end + 4 + content_length(received[:end]) - len(received)
         while missing > 0:
             part = self._receive()
             received += part
@@ -242,7 +242,12 @@ class _Client:
         return with_serial(request, self._serial)
 
 
-def _content_length(head: bytes) -> int:
+def content_length(head: bytes) -> int:
+    """The length of an answer's body.
+
+    Raises:
+        LoadError: its head does not say.
+    """
     at = head.lower().find(b"\r\ncontent-length:")
     if at < 0:
         raise LoadError(f"an answer without Content-Length: {head[:200]!r}")

@@ -13,20 +13,25 @@ from product_match_client.results import MatchResult, match_result_from_outputs
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
-def request_from_photo(photo: bytes, address: Address, caption: str = "never") -> bytes:
+def request_from_photo(
+    photo: bytes, address: Address, caption: str = "never", timeout_s: float | None = None
+) -> bytes:
     """The request that a client sends for one photo, head and body.
 
     Args:
         photo: the encoded file.
         address: the server's host and port.
         caption: ``never``, ``auto`` or ``always``.
+        timeout_s: after which the client gives up, in seconds, as it tells the server.
     """
     inputs = []
     for tensor in match_call(photo, caption=caption).tensors:
         item = triton_http.InferInput(tensor.name, list(tensor.array.shape), tensor.dtype)
         item.set_data_from_numpy(tensor.array)
         inputs.append(item)
-    body, header_length = triton_http.InferenceServerClient.generate_request_body(inputs)
+    body, header_length = triton_http.InferenceServerClient.generate_request_body(
+        inputs, timeout=None if timeout_s is None else round(timeout_s * 1e6)
+    )
     head = (
         f"POST /v2/models/{PRODUCT_MATCH.name}/infer HTTP/1.1\r\n"
         f"Host: {address[0]}:{address[1]}\r\n"

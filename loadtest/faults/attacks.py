@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import itertools
+import math
 import threading
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from PIL import Image
+
+from bls_models.settings import Settings
+from loadtest.faults.server import SAMPLE
+from loadtest.photos import read_any_photos, with_serial
 from loadtest.search_stalls import hostile_filter
 from product_match_client import ClientError
 from product_match_client.calls import Call, match_call, upsert_call
 from product_match_client.transports import blocking_transport
 
 CLIENTS = 4
+# More than all that may be worked on and wait.
+MANY_CLIENTS = 200
 TIMEOUT_S = 60.0
 # Of products that the attack writes again and again.
 PRODUCTS = 20
 # As many as a product may have.
 ATTRIBUTES = 64
 NAMES = 1000
+# Pictures of a match.
+BOMBS = 4
+PNG_END_BYTES = 12
 
 Calls = Callable[[int], Call[Any]]
 
@@ -34,6 +48,39 @@ def filter_call(number: int) -> Call[Any]:
         ]
         return match_call((), "red mug", filter={"$or": conditions}, caption="never")
     return match_call((), "red mug", filter=hostile_filter(NAMES), caption="never")
+
+
+def photo_call(number: int) -> Call[Any]:
+    """A match like any other, with a photo that was never sent."""
+    photos = _photos()
+    return match_call(bytes(with_serial(photos[number % len(photos)], uuid.uuid4().int >> 64)))
+
+
+@functools.cache
+def _photos() -> list[bytes]:
+    return read_any_photos(SAMPLE / "images", 0)
+
+
+def pixels_call(number: int) -> Call[Any]:
+    """A match with small files of as many pixels as are allowed; none was ever sent before."""
+    pictures = [_with_note(_pixel_bomb(), uuid.uuid4().bytes) for _ in range(BOMBS)]
+    return match_call(pictures, caption="never")
+
+
+@functools.cache
+def _pixel_bomb() -> bytes:
+    # One colour with transparency: the mode that takes the most of what decoding may take.
+    buffer = io.BytesIO()
+    side = math.isqrt(Settings().max_image_pixels)
+    Image.new("P", (side, side)).save(buffer, "PNG", transparency=0)
+    return buffer.getvalue()
+
+
+def _with_note(png: bytes, note: bytes) -> bytes:
+    """The file with a further chunk before its end, so that it is another file."""
+    text = b"tEXtnote\0" + note.hex().encode()
+    chunk = (len(text) - 4).to_bytes(4) + text + zlib.crc32(text).to_bytes(4)
+    return png[:-PNG_END_BYTES] + chunk + png[-PNG_END_BYTES:]
 
 
 def attribute_call(number: int) -> Call[Any]:
@@ -49,18 +96,19 @@ class Attack:
     Args:
         url: the server.
         calls: makes the call of a number, which counts up.
+        clients: threads.
 
     Attributes:
         outcomes: how often each kind of answer came: ``ok``, or the error's status.
     """
 
-    def __init__(self, url: str, calls: Calls) -> None:
+    def __init__(self, url: str, calls: Calls, clients: int = CLIENTS) -> None:
         self._url = url
         self._calls = calls
         self._numbers = itertools.count()
         self._stop = threading.Event()
         self.outcomes: Counter[str] = Counter()
-        self._threads = [threading.Thread(target=self._send_on) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._send_on) for _ in range(clients)]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Attack]:

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from loadtest.faults.attacks import Attack, Calls, attribute_call, filter_call
+from bls_models.background import repeated
+from bls_models.settings import Settings
+from loadtest.faults.attacks import (
+    CLIENTS,
+    MANY_CLIENTS,
+    Attack,
+    Calls,
+    attribute_call,
+    filter_call,
+    photo_call,
+    pixels_call,
+)
 from loadtest.faults.audit import LogAudit, audit_logs, index_difference, wrong_products
 from loadtest.faults.server import BreakableServer
 from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, MATCH, REFUSED, Sent, Traffic
+from loadtest.processes import ProcessTrees
 
 DROPPED = "product_match_log_dropped_total"
 # Load before a fault, and after the server is whole again.
 AROUND_SECONDS = 3.0
 RECOVERY_SECONDS = 90.0
+# Decoding a large picture takes longer than this, so that its memory is seen.
+MEMORY_SECONDS = 0.1
+SERVER = "server"
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,9 @@ class Fault:
         longest_match_s: no match may take longer, whatever becomes of it.
         drops: whether log entries may be lost, each one counted by the server.
         captions: share of the photos that ask for a caption.
-        attack: what hostile clients send while it lasts.
+        attack: what hostile clients send while it lasts; no process may end of it.
+        attackers: how many these are.
+        memory_mb: the most that the server's memory may grow, MB; None where it is not watched.
     """
 
     name: str
@@ -47,6 +65,8 @@ class Fault:
     drops: bool = False
     captions: float = 0.0
     attack: Calls | None = None
+    attackers: int = CLIENTS
+    memory_mb: float | None = None
 
 
 def _restart_database(server: BreakableServer) -> None:
@@ -74,6 +94,16 @@ FAULTS = (
     ),
     Fault("hostile filters", attack=filter_call),
     Fault("hostile attributes", attack=attribute_call),
+    # Two processes decode for matches, and each has a budget.
+    Fault(
+        "pixel bombs",
+        attack=pixels_call,
+        attackers=2,
+        fails_matches=True,
+        longest_match_s=30.0,
+        memory_mb=2 * Settings().decode_bytes / 1e6,
+    ),
+    Fault("overload", attack=photo_call, attackers=MANY_CLIENTS, fails_matches=True),
 )
 # On a server with ``SMALL_QUEUE``.
 QUEUE_FULL = Fault(
@@ -105,6 +135,8 @@ class Result:
         index_differs: whether the index holds other products than the database, or other writes of
             them, or cannot be compared with it.
         stale_reads: reads from a secondary that lags.
+        ended: models of which a process ended, `tritonserver` if it did itself.
+        grown_mb: how much more memory the server had at most, MB; None where it was not watched.
         attacked: the answers to hostile clients by status, ``ok`` for those that got one.
         problems: what is not as it must be; empty if all is well.
     """
@@ -120,6 +152,8 @@ class Result:
     wrong_products: list[str]
     index_differs: bool
     stale_reads: int
+    ended: list[str]
+    grown_mb: float | None
     attacked: dict[str, int]
     problems: list[str]
 
@@ -141,15 +175,17 @@ def run_fault(
         clients: threads that match.
     """
     dropped = server.metric(DROPPED)
+    before = server.processes()
     attacked: dict[str, int] = {}
+    growth: list[float] = []
     with Traffic(server.triton.http_url, photos, clients, fault.captions) as traffic:
         time.sleep(AROUND_SECONDS)
         made = mended = time.monotonic()
         if fault.make is not None:
             fault.make(server)
         if fault.attack is not None:
-            attack = Attack(server.triton.http_url, fault.attack)
-            with attack.running():
+            attack = Attack(server.triton.http_url, fault.attack, fault.attackers)
+            with _growth(fault, server) as growth, attack.running():
                 time.sleep(seconds)
             mended = time.monotonic()
             attacked = dict(attack.outcomes)
@@ -175,11 +211,28 @@ def run_fault(
         wrong_products=wrong_products(server.products, traffic),
         index_differs=bool(index_difference(server.triton.http_url)),
         stale_reads=len(server.stale_reads),
+        ended=sorted({before[pid] for pid in before.keys() - server.processes().keys()}),
+        grown_mb=max(growth, default=None),
         attacked=attacked,
         problems=[],
     )
     result.problems.extend(_problems(fault, result))
     return result
+
+
+@contextmanager
+def _growth(fault: Fault, server: BreakableServer) -> Iterator[list[float]]:
+    """How much more memory than at first the server has, MB, now and then until the block ends."""
+    grown: list[float] = []
+    if fault.memory_mb is None:
+        yield grown
+        return
+    trees = ProcessTrees({SERVER: server.triton.process.pid})
+    first = trees.memory_mb()[SERVER]
+    with repeated(
+        "memory", lambda: grown.append(round(trees.memory_mb()[SERVER] - first)), MEMORY_SECONDS
+    ):
+        yield grown
 
 
 def _wait_until_whole(traffic: Traffic, since: float) -> None:
@@ -217,6 +270,10 @@ def _problems(fault: Fault, result: Result) -> list[str]:
         f"{len(result.wrong_products)} products are not as acknowledged": result.wrong_products,
         "the index differs from the database": result.index_differs,
         f"the secondary was read {result.stale_reads} times": result.stale_reads,
+        f"the server's memory grew by {result.grown_mb} MB": fault.memory_mb is not None
+        and (result.grown_mb or 0) > fault.memory_mb,
+        f"hostile clients ended {', '.join(result.ended)}": fault.attack is not None
+        and result.ended,
         "hostile clients got no answer": fault.attack is not None and not result.attacked,
         "nothing was dropped, so the queue was not full": fault.drops and not result.dropped,
     }

@@ -81,6 +81,11 @@ class BreakableServer:
         pids = model_processes(self.triton.process.pid)
         os.kill(next(pid for pid, name in pids.items() if name == model), signal.SIGKILL)
 
+    def processes(self) -> dict[int, str]:
+        """Triton and the processes of its models, by process id."""
+        triton = self.triton.process.pid
+        return {triton: "tritonserver", **model_processes(triton)}
+
     def kill_triton(self) -> None:
         """Kill Triton; its models' processes live on until the supervisor ends them."""
         os.kill(self.triton.process.pid, signal.SIGKILL)

@@ -25,6 +25,9 @@ PAUSE_S = 0.02
 WRITE_PAUSE_S = 0.1
 WORDS = ("red mug", "blue ball", "a lamp", "something for the kitchen", "striped", "toy")
 
+# Of Triton's own errors: the name of a process, a queue that is full, a wait that was too long.
+OF_TRITON = ("product_match_", "maximum queue size", "timeout expired")
+
 ANSWERED = "answered"
 DEGRADED = "degraded"
 REFUSED = "refused"
@@ -42,7 +45,8 @@ class Sent:
         began: by ``time.monotonic``.
         ended: likewise.
         outcome: ``answered``; ``degraded`` (a part of the answer is missing); ``refused`` (the
-            model answered with an error); ``failed`` (no answer, or an error of Triton's own).
+            model answered with an error); ``failed`` (no answer, or an error of Triton's own, as of
+            a full queue).
         note: the degraded parts, or the error.
     """
 
@@ -182,6 +186,9 @@ class Traffic:
 
 
 def _outcome(error: ClientError) -> str:
-    """Triton answers for a model that is gone; what a model itself refuses it answers with 503."""
-    own = "cannot answer now" in str(error) and "product_match_" not in str(error)
+    """Triton answers for a model that is gone, and where too many wait, without asking the model.
+
+    What a model itself refuses it answers with 503.
+    """
+    own = "cannot answer now" in str(error) and not any(word in str(error) for word in OF_TRITON)
     return REFUSED if own and error.status in ("503", "StatusCode.UNAVAILABLE") else FAILED

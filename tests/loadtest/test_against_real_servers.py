@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from serving_support import REPOSITORY, ROOT, SampleProduct, Serving, wait_for
 
-from loadtest import bench
+from loadtest import bench, overload
 from loadtest.baselines.running import BASELINES, running_baseline
 from loadtest.http_load import Address
 from loadtest.perf import __main__ as perf_command
@@ -118,6 +118,26 @@ def test_baselines_need_to_know_the_database_of_a_server_that_runs(
     url = server.url("http")
     assert bench.main(["--url", url, "--mongodb-uri", "", "--contestants", "usual"]) == 1
     assert "--mongodb-uri" in capsys.readouterr().err
+
+
+@pytest.mark.nightly
+def test_too_many_requests_are_answered_or_refused_and_nobody_takes_the_server_for_dead(
+    tmp_path: Path,
+) -> None:
+    report = tmp_path / "overload.json"
+    # Whether enough are answered in time is for the measurement to say.
+    overload.main(
+        [
+            *("--seconds", "5", "--capacity-seconds", "2", "--factors", "3"),
+            *("--deadline", "10", "--report", str(report)),
+        ]
+    )
+    (row,) = json.loads(report.read_text())["loads"]
+    assert row["in time"] > 0
+    assert row["refused"] > 0
+    assert row["failed"] == 0
+    assert row["probes"]["live"] > 0
+    assert row["probes"]["dead"] == 0
 
 
 # --- locust -----------------------------------------------------------------------------------

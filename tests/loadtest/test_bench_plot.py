@@ -23,13 +23,28 @@ SCALE = {
         for views in (1000, 10_000)
     ]
 }
+OVERLOAD = {
+    "loads": [
+        {
+            "capacity": 100.0,
+            "asked": 100.0 * factor,
+            "in time": min(100.0, 100.0 * factor),
+            "refused": max(0.0, 100.0 * factor - 100.0),
+            "late": 0.0,
+            "answered_p50_ms": 30.0 * factor,
+            "answered_p99_ms": 60.0 * factor,
+        }
+        for factor in (0.5, 1, 2)
+    ]
+}
 
 
 def test_each_report_becomes_a_picture(tmp_path: Path) -> None:
     (tmp_path / "bench.json").write_text(json.dumps(BENCH))
     (tmp_path / "catalogue_scale.json").write_text(json.dumps(SCALE))
+    (tmp_path / "overload.json").write_text(json.dumps(OVERLOAD))
     assert main(["--reports", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    for name in ("bench", "catalogue_scale"):
+    for name in ("bench", "catalogue_scale", "overload"):
         with Image.open(tmp_path / "out" / f"{name}.png") as picture:
             assert len(set(picture.convert("L").tobytes())) > 10, "the picture is empty"
 

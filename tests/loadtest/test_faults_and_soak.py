@@ -72,20 +72,27 @@ def test_faults_are_survived_as_documented(
 
 
 @pytest.mark.parametrize(
-    "minutes",
+    ("minutes", "storm_minutes"),
     [
-        pytest.param("0.2", marks=pytest.mark.slow),
-        pytest.param("1", marks=pytest.mark.nightly),
+        pytest.param("0.2", "0.2", marks=pytest.mark.slow),
+        pytest.param("1", "10", marks=pytest.mark.nightly),
     ],
 )
 def test_some_time_of_everything_leaves_no_error_and_no_difference(
-    bundle: Bundle, minutes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle,
+    minutes: str,
+    storm_minutes: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in PATIENT.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "soak.json"
-    status = soak.main(["--minutes", minutes, "--report", str(path)])
+    times = ["--minutes", minutes, "--storm-minutes", storm_minutes]
+    status = soak.main([*times, "--report", str(path)])
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     assert (status, report["problems"]) == (0, [])
     assert report["logs"]["expected"] == report["logs"]["written"] > 0
     assert {"match answered", "upsert answered", "delete answered"} == set(report["requests"])
+    kinds = {"caption answered", "filter answered", "photos answered", "words answered"}
+    assert kinds | {"failing bad request", "given up"} <= set(report["storm"]["requests"])

@@ -107,6 +107,8 @@ def result(**changes: Any) -> Result:
         "wrong_products": [],
         "index_differs": False,
         "stale_reads": 0,
+        "ended": [],
+        "grown_mb": None,
         "attacked": {},
         "problems": [],
     }
@@ -182,6 +184,7 @@ def test_growth_of_all_but_the_database_is_told() -> None:
 def test_a_soak_too_short_to_judge_memory_has_a_summary() -> None:
     logs = {"written": 5, "missing": 0, "doubled": 0}
     report = {"requests": {}, "minutes": 0.1, "logs": logs, "memory_mb": {}}
+    report["storm"] = {"requests": {}, "memory_mb": {}}
     assert "too short" in soak._summary(report)
 
 
@@ -203,7 +206,9 @@ def test_memory_is_watched_on_when_a_process_has_died(
 ) -> None:
     monkeypatch.setattr(soak, "SAMPLE_SECONDS", 0.01)
     triton, database = processes
-    server: Any = SimpleNamespace(triton=SimpleNamespace(process=triton), database=database)
+    server: Any = SimpleNamespace(
+        triton=SimpleNamespace(process=triton, shared_memory=0), database=database
+    )
     memory = MemoryWatch(server)
     triton.kill()
     triton.wait()

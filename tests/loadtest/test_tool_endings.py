@@ -13,7 +13,16 @@ import pytest
 from rich.console import Console
 
 from bls_models.errors import ProductMatchError, SetupError
-from loadtest import bench, catalogue_scale, full_reads, ingest_bench, live_changes, soak, tune
+from loadtest import (
+    bench,
+    catalogue_scale,
+    full_reads,
+    ingest_bench,
+    live_changes,
+    overload,
+    soak,
+    tune,
+)
 from loadtest.faults import __main__ as faults
 from loadtest.faults import scenarios
 from loadtest.faults.scenarios import Fault, run_fault
@@ -35,6 +44,7 @@ TOOLS = {
     "ingest-bench": (ingest_bench, "run"),
     "live_changes": (live_changes, "run"),
     "loadtest": (traffic, "run"),
+    "overload": (overload, "run"),
     "perf": (perf, "run"),
     "soak": (soak, "soaked"),
     "tune": (tune, "tune"),
@@ -117,7 +127,7 @@ def test_a_fault_that_cannot_be_made_or_mended_ends_the_load(
     monkeypatch.setattr(scenarios, "AROUND_SECONDS", 0.1)
     steps: dict[str, Any] = {"make": lambda server: None, step: raising(KeyboardInterrupt())}
     server: Any = SimpleNamespace(
-        triton=SimpleNamespace(http_url=nobody()), metric=lambda name: 0.0
+        triton=SimpleNamespace(http_url=nobody()), metric=lambda name: 0.0, processes=dict
     )
     with pytest.raises(KeyboardInterrupt):
         run_fault(Fault("a fault", **steps), server, [FIRST_SERIAL], seconds=0.0, clients=2)
