@@ -15,6 +15,9 @@ MAX_JPEG_SCANS = 100
 MAX_JPEG_SEGMENTS = 2_000
 # Encoders split pixels into chunks of 8 kB, some of 4 kB.
 MAX_PNG_CHUNKS = 10_000
+# Editors write some five profiles so. Each may be inflated to a megabyte, as the header is read.
+MAX_PNG_TEXTS = 16
+INFLATED_TEXTS = frozenset({b"zTXt", b"iTXt"})
 
 # The next marker, also after a scan's data, in which FF is followed by 00 or a restart marker.
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
@@ -88,10 +91,14 @@ def _excess_of_jpeg(data: bytes) -> tuple[str, str] | None:
 
 
 def _excess_of_png(data: bytes) -> tuple[str, str] | None:
-    place, chunks = 8, 0
+    place, chunks, texts = 8, 0, 0
     while place + 8 <= len(data):
-        if data[place + 4 : place + 8] == b"IEND":
+        kind = data[place + 4 : place + 8]
+        if kind == b"IEND":
             return None
+        texts += kind in INFLATED_TEXTS
+        if texts > MAX_PNG_TEXTS:
+            return f"more than {MAX_PNG_TEXTS} compressed texts", f"at most {MAX_PNG_TEXTS}"
         chunks += 1
         if chunks > MAX_PNG_CHUNKS:
             return f"more than {MAX_PNG_CHUNKS} chunks", f"at most {MAX_PNG_CHUNKS}"

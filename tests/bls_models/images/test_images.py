@@ -31,6 +31,7 @@ from bls_models.images.part_limits import (
     MAX_JPEG_SCANS,
     MAX_JPEG_SEGMENTS,
     MAX_PNG_CHUNKS,
+    MAX_PNG_TEXTS,
 )
 from bls_models.images.preprocessing import Preprocess, check_crop, prepare_pixels
 
@@ -113,6 +114,8 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: 
 JPEG = encode(quarters(), "JPEG", quality=95, subsampling=0)
 PNG = encode(quarters(), "PNG")
 WEBP = encode(quarters(), "WEBP", lossless=True)
+# A chunk of a kilobyte that a decoder makes a megabyte of.
+MEGABYTE = b"zTXtnote\0\0" + zlib.compress(bytes(2**20 - 1))
 
 
 class TestFormats:
@@ -450,6 +453,7 @@ class TestDamage:
                 png(8, 8, 8, 2, b"\0" * 200, *[b"tEXta\0b"] * (MAX_PNG_CHUNKS + 1)),
                 "chunks",
             ),
+            (png(8, 8, 8, 2, b"\0" * 200, *[MEGABYTE] * (MAX_PNG_TEXTS + 1)), "compressed texts"),
         ],
     )
     def test_a_file_of_very_many_parts_is_refused_before_a_decoder_sees_it(
@@ -458,6 +462,10 @@ class TestDamage:
         refuse_to_open(monkeypatch)
         with pytest.raises(ImageError, match=f"more than .* {found}; expected at most"):
             decode(data)
+
+    def test_as_many_texts_as_an_editor_writes_pass(self) -> None:
+        data = png(8, 8, 8, 2, b"\0" * 200, *[MEGABYTE] * MAX_PNG_TEXTS)
+        assert decode(data).size == (8, 8)
 
     def test_a_side_may_be_as_long_as_a_jpeg_can_have_it(self) -> None:
         limits = ImageLimits(2**20, 10**6)
