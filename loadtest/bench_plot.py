@@ -129,8 +129,8 @@ def plot_overload(report: Mapping[str, Any], path: Path) -> None:
         asked, bands, labels=list(OUTCOME_COLOURS), colors=list(OUTCOME_COLOURS.values())
     )
     rates.axhline(1, color="#333333", linestyle="--", linewidth=1)
-    label = "requests sent, as a share of what the server can carry"
-    rates.set(title="what becomes of them, as a share of the same", xlabel=label)
+    label = "requests sent, 1: what the server can carry"
+    rates.set(title="what becomes of them", xlabel=label)
     rates.margins(0)
     rates.legend(frameon=False, loc="upper left")
     for key, name in (("answered_p50_ms", "median"), ("answered_p99_ms", "p99")):

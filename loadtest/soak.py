@@ -249,7 +249,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--minutes", type=float, default=5.0, help="length of the load (default: %(default)s)")
     add("--storm-minutes", type=float, default=5.0, help="length of the storm "
         "(default: %(default)s)")  # fmt: skip
-    add("--storm-clients", type=int, default=32, help="threads of the storm (default: "
+    add("--storm-clients", type=int, default=64, help="threads of the storm (default: "
         "%(default)s)")  # fmt: skip
     add("--clients", type=int, default=4, help="threads that match (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the random choices (default: %(default)s)")
