@@ -67,7 +67,8 @@ def connect(settings: Settings, **options: Any) -> Database[Document]:
     client: MongoClient[Document] = MongoClient(
         uri,
         serverSelectionTimeoutMS=timeout,
-        connectTimeoutMS=timeout,
+        # Bounds each operation, with its connection. The driver's monitor keeps its own, longer
+        # limit: when a busy server answers it late, all that is under way is cancelled.
         timeoutMS=timeout,
         appname="product-match",
         **PINNED,

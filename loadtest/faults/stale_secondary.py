@@ -92,8 +92,9 @@ class _Relay(socketserver.ThreadingTCPServer):
 
     def changed(self, command: Document, reply: Document) -> Document:
         """A database's reply as this member of the set gives it."""
+        reply = self.whole.change_reply(command, reply)
         if "maxWireVersion" not in reply:
-            return self.whole.change_reply(command, reply)
+            return reply
         about = {
             "setName": SET_NAME,
             "hosts": self.members,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,27 @@ def test_an_index_that_takes_longer_than_a_request_may_is_built(
     finally:
         built.set()
         setup.close()
+        database.client.drop_database(database.name)
+        database.client.close()
+
+
+def test_a_busy_database_that_answers_the_monitor_late_loses_no_index(
+    lagging: StaleReplicaSet, settings: Settings
+) -> None:
+    def busy(command: Document, reply: Document) -> Document:
+        if {"hello", "ismaster", "createIndexes"} & {*command, *reply}:
+            time.sleep(1.5 * UNSTEADY_MS / 1e3)
+        return reply
+
+    hasty = {"mongodb_uri": lagging.uri, "mongodb_timeout_ms": UNSTEADY_MS}
+    # So that the monitor asks within the building of an index.
+    database = connect(settings.model_copy(update=hasty), heartbeatFrequencyMS=500)
+    database["products"].insert_one({"_id": "p"})
+    lagging.change_reply = busy
+    try:
+        Pictures(database).ensure_indexes()
+    finally:
+        lagging.change_reply = lambda command, reply: reply
         database.client.drop_database(database.name)
         database.client.close()
 
