@@ -17,24 +17,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageChops, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from bls_models.errors import ImageError
+from bls_models.images.colours import as_srgb
+from bls_models.images.formats import NAMES, READERS, format_of, other_format
 from bls_models.images.memory import decoding_bytes
 from bls_models.images.part_limits import excess_of_parts
 from bls_models.images.preprocessing import Crop, Preprocess, prepare_pixels
+from bls_models.images.repair import END_OF_IMAGE, lacks_end, png_picture
 from bls_models.watchdog import progress
-
-# The readers are called directly and not through ``Image.open``: that one would hand a JPEG with
-# a picture index to the MPO plugin, and warn at a process-wide pixel limit of its own.
-READERS: Mapping[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "WebP": WebPImageFile,
-}
 
 # EXIF orientation -> what makes the picture upright; 1 is upright already.
 ORIENTATIONS: Mapping[int, Image.Transpose] = {
@@ -50,12 +44,18 @@ ORIENTATIONS: Mapping[int, Image.Transpose] = {
 # Orientations that exchange width and height.
 SIDEWAYS = frozenset({5, 6, 7, 8})
 
-EXPECTED_IMAGE = "a JPEG, PNG or WebP file, raw or as base64"
+EXPECTED_IMAGE = f"a {NAMES} file, raw or as base64"
 # The most that a JPEG can have; decoders take their time for each row, also where it is one pixel.
 MAX_SIDE = 65_535
 
 EXIF_HEADER = b"Exif\0\0"
-DATA_URL = re.compile(rb"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
+# What follows a JPEG that was cut off, to see whether it had been read to its end; no FF in it.
+NOISE = bytes(range(1, 255, 2)) * 8
+# Mean difference of a row's grey, 0 to 255, from which on it was made up, and the share of rows
+# that may be: what the last byte was for.
+MADE_UP = 4.0
+MAX_MISSING = 0.02
+DATA_URL = re.compile(rb"data:[^,]{0,255};base64,", re.IGNORECASE)
 ASCII_WHITESPACE = b" \t\n\r\v\f"
 STANDARD_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
@@ -75,23 +75,12 @@ class ImageLimits:
     max_memory: float = math.inf
 
 
-def format_of(data: bytes) -> str | None:
-    """The key of ``READERS`` whose magic number ``data`` begins with, or None."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WebP"
-    return None
-
-
 def encoded_bytes(value: bytes, tensor: str, limits: ImageLimits) -> bytes:
     """The bytes of an image file sent raw, as base64 text or as a ``data:`` URL.
 
     Args:
-        value: raw JPEG, PNG or WebP; or padded base64 text of one in the standard or the
-            URL-safe alphabet, ASCII whitespace allowed.
+        value: a raw file of a format of ``READERS``; or padded base64 text of one in the standard
+            or the URL-safe alphabet, ASCII whitespace allowed.
         tensor: the input's name for messages, ``image[0]``.
         limits: ``max_bytes`` holds for the file, not for its base64 text.
 
@@ -113,11 +102,13 @@ def encoded_bytes(value: bytes, tensor: str, limits: ImageLimits) -> bytes:
     try:
         data = binascii.a2b_base64(text.translate(STANDARD_ALPHABET), strict_mode=True)
     except binascii.Error as error:
-        found = f"{_start(value)}, which are neither an image nor base64 ({error})"
+        known = other_format(value)
+        found = known or f"{_start(value)}, which are neither an image nor base64 ({error})"
         raise _unreadable(found, tensor) from error
     _check_bytes(len(data), tensor, limits)
     if format_of(data) is None:
-        raise _unreadable(f"base64 of {_start(data)}" if data else "empty", tensor)
+        known = other_format(data) or _start(data)
+        raise _unreadable(f"base64 of {known}" if data else "empty", tensor)
     return data
 
 
@@ -129,19 +120,27 @@ class OpenImage:
     """
 
     def __init__(
-        self, kind: str, data: bytes, tensor: str, image: ImageFile.ImageFile, memory: int
+        self,
+        kind: str,
+        data: bytes,
+        tensor: str,
+        image: ImageFile.ImageFile,
+        memory: int,
+        lacked_end: bool,
     ) -> None:
         self.memory = memory
+        self._lacked_end = lacked_end
         self._kind = kind
         self._data = data
         self._tensor = tensor
-        self._image: Image.Image | None = image
+        self._image: ImageFile.ImageFile | None = image
 
     def decode(self) -> Image.Image:
         """Decode it, once.
 
         The EXIF orientation is applied and an unreadable EXIF block ignored; transparency is laid
-        on white, 16 bits are scaled to 8, and of an animation the first frame is taken.
+        on white, 16 bits are scaled to 8, colours become sRGB, and of an animation the first frame
+        is taken.
 
         Returns:
             A loaded, upright image of mode ``RGB``.
@@ -150,11 +149,19 @@ class OpenImage:
             ImageError: a truncated or corrupt file.
         """
         # Each step lets go of the picture before it, so that there are never more than two.
-        image, self._image = self._image, None
-        assert image is not None, "it was decoded already"
+        opened, self._image = self._image, None
+        assert opened is not None, "it was decoded already"
         with _damage_named(self._kind, self._data, self._tensor):
-            image.load()
-            turn = ORIENTATIONS.get(_orientation(image))
+            size = opened.size
+            opened.load()
+            if opened.size != size:
+                raise ValueError(f"{opened.size} pixels where the header says {size}")
+            if self._lacked_end:
+                _check_whole(opened, self._data)
+            turn = ORIENTATIONS.get(_orientation(opened))
+            profile = opened.info.get("icc_profile")
+            image: Image.Image = opened
+            del opened
             if isinstance(image, WebPImageFile):
                 # The file keeps its decoder's canvases.
                 image = image.copy()
@@ -164,8 +171,12 @@ class OpenImage:
                 if image.mode != "RGBA":
                     image = image.convert("RGBA")
                 image = _on_white(image)
-            elif image.mode != "RGB":
+            elif image.mode == "CMYK":
+                image = as_srgb(image, profile)
+                profile = None
+            if image.mode != "RGB":
                 image = image.convert("RGB")
+            image = as_srgb(image, profile)
             progress()
             return image if turn is None else image.transpose(turn)
 
@@ -180,7 +191,7 @@ def open_image(
     """Read an image file's header and check it against the limits.
 
     Args:
-        data: a JPEG, PNG or WebP file.
+        data: a file of a format of ``READERS``.
         tensor: the input's name for messages.
         limits: checked are pixels, the longest side, the number of parts
             (``bls_models.images.part_limits``) and the memory that decoding takes.
@@ -195,7 +206,11 @@ def open_image(
     """
     kind = format_of(data)
     if kind is None:
-        raise _unreadable(_start(data), tensor)
+        raise _unreadable(other_format(data) or _start(data), tensor)
+    lacked_end = kind == "JPEG" and lacks_end(data)
+    if lacked_end:
+        # Half of a mark would make another one of what follows.
+        data = data.rstrip(b"\xff") + END_OF_IMAGE
     excess = excess_of_parts(kind, data)
     if excess is not None:
         found, expected = excess
@@ -203,17 +218,23 @@ def open_image(
             tensor, f"a {kind} file of {found}", expected, "Save it anew with an image editor."
         )
     with _damage_named(kind, data, tensor):
-        image = _open(kind, data)
+        try:
+            image = _verified(kind, data)
+        except Exception:
+            picture = png_picture(data) if kind == "PNG" else data
+            if len(picture) == len(data):
+                raise
+            data = picture
+            image = _verified(kind, data)
         size = image.size
         _check_size(size, tensor, limits)
-        if kind == "PNG":
-            # Pillow's decoder skips the checksums of the pixel data, and a missing end.
-            _open(kind, data).verify()
         if preprocess is not None and isinstance(image, JpegImageFile):
             _decode_reduced(image, preprocess, crop)
         memory = decoding_bytes(image, data, size[0] * size[1])
+        if lacked_end:
+            memory *= 2
         _check_memory(kind, size, memory, tensor, limits)
-        return OpenImage(kind, data, tensor, image, memory)
+        return OpenImage(kind, data, tensor, image, memory, lacked_end)
 
 
 def decode_image(
@@ -272,6 +293,39 @@ def _damage_named(kind: str, data: bytes, tensor: str) -> Iterator[None]:
             "a whole, undamaged file",
             "Check that it opens in an image viewer and was not cut off in transfer.",
         ) from error
+
+
+def _verified(kind: str, data: bytes) -> ImageFile.ImageFile:
+    """Read an image's header; of a PNG also check what its decoder does not."""
+    image = _open(kind, data)
+    if kind == "PNG":
+        # Pillow's decoder skips the checksums of the pixel data, and a missing end.
+        _open(kind, data).verify()
+    return image
+
+
+def _check_whole(image: Image.Image, data: bytes) -> None:
+    """Check that a JPEG which lacked its end lacked no more.
+
+    A decoder makes up what is missing. Where the data goes on with noise, it makes up something
+    else, and so the rows that differ are those that are missing.
+
+    Args:
+        image: decoded.
+        data: its file, with an end put to it.
+
+    Raises:
+        ValueError: a part of the picture is missing.
+    """
+    noise = NOISE * (1 + image.width * image.height // len(NOISE) // 4)
+    again = _open("JPEG", data.removesuffix(END_OF_IMAGE) + noise + END_OF_IMAGE)
+    if isinstance(again, JpegImageFile):
+        again.draft(None, image.size)
+    apart = ImageChops.difference(image.convert("L"), again.convert("L"))
+    rows = np.asarray(apart, np.float32).mean(axis=1)
+    missing = float((rows > MADE_UP).mean())
+    if missing > MAX_MISSING:
+        raise ValueError(f"about {missing:.0%} of the picture are missing")
 
 
 def _open(kind: str, data: bytes) -> ImageFile.ImageFile:

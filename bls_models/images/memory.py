@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pi_heif import HeifImageFile
 from PIL import ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
@@ -22,6 +24,8 @@ from bls_models.images.part_limits import keeps_coefficients
 PIXEL_BYTES = 9
 # The decoder's two canvases, what it hands over, Pillow's copy of that, and a little more.
 WEBP_PIXEL_BYTES = 17
+# The decoder's picture in its own colours and in ours beside Pillow's.
+VIDEO_PIXEL_BYTES = 12
 COEFFICIENT_BYTES = 2
 
 
@@ -37,6 +41,8 @@ def decoding_bytes(image: ImageFile.ImageFile, data: bytes, pixels: int) -> int:
     if isinstance(image, WebPImageFile):
         # The decoder has a copy of the file, which Pillow read into another.
         return decoded * WEBP_PIXEL_BYTES + 2 * len(data)
+    if isinstance(image, AvifImageFile | HeifImageFile):
+        return decoded * VIDEO_PIXEL_BYTES + 2 * len(data)
     kept = 0
     if isinstance(image, JpegImageFile) and keeps_coefficients(data):
         finest = max(across * down for _, across, down, _ in image.layer)

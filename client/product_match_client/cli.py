@@ -84,7 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_match_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("photo", nargs="*", help="a JPEG, PNG or WebP photo; several of one thing")
+    add("photo", nargs="*", help="a photo (JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP); several of one "
+        "thing")  # fmt: skip
     add("--text", action="append", default=[], help="what it is, in words; repeatable")
     add("--image-weight", action="append", type=float, metavar="W", help="one for each photo, in "
         "order; negative pushes away (default: 1)")  # fmt: skip

@@ -74,7 +74,7 @@ class ProductMatchClient:
         """Find the products that look and read like what is given.
 
         Args:
-            images: photos of the thing, one or several, as JPEG, PNG or WebP.
+            images: photos of the thing, one or several; see `ImageSource`.
             texts: descriptions of it, one or several. At least one image or text is needed.
             options: see `MatchOptions`.
 

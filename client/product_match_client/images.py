@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeAlias, cast
 from product_match_client.errors import BadRequestError
 
 ImageSource: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
-"""An encoded JPEG, PNG or WebP picture: its bytes, the path of its file, or an open file."""
+"""An encoded picture (JPEG, PNG, WebP, HEIC, AVIF, GIF or BMP): bytes, a path or an open file."""
 
 
 def image_sources(images: ImageSource | Iterable[ImageSource]) -> tuple[ImageSource, ...]:

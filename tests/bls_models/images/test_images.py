@@ -13,9 +13,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from colour_support import (
+    ADOBE_RGB,
+    DISPLAY_P3,
+    PROPHOTO,
+    SRGB,
+    Primaries,
+    icc_profile,
+    in_space,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
+from pillow_heif import register_heif_opener
 
 from bls_models.errors import BundleError, ImageError
 from bls_models.images.decoding import (
@@ -35,6 +45,7 @@ from bls_models.images.part_limits import (
 )
 from bls_models.images.preprocessing import Preprocess, check_crop, prepare_pixels
 
+register_heif_opener()
 LIMITS = ImageLimits(max_bytes=2**20, max_pixels=10**6)
 RED, GREEN, BLUE, GREY, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (128,) * 3, (255,) * 3
 # Top left, top right, bottom left, bottom right: no two turns of it are alike.
@@ -116,6 +127,110 @@ PNG = encode(quarters(), "PNG")
 WEBP = encode(quarters(), "WEBP", lossless=True)
 # A chunk of a kilobyte that a decoder makes a megabyte of.
 MEGABYTE = b"zTXtnote\0\0" + zlib.compress(bytes(2**20 - 1))
+
+
+class TestPhones:
+    @pytest.mark.parametrize("kind", ["HEIF", "AVIF", "GIF", "BMP"])
+    def test_formats_beside_the_usual_three_are_read(self, kind: str) -> None:
+        options = {"quality": 95} if kind in ("HEIF", "AVIF") else {}
+        data = encode(quarters(96, 64), kind, **options)
+        assert encoded_bytes(data, "image[0]", LIMITS) is data
+        assert encoded_bytes(base64.b64encode(data), "image[0]", LIMITS) == data
+        assert_close(corners(decode(data)), QUARTERS, 6)
+
+    @pytest.mark.parametrize("turn", range(1, 9))
+    def test_turned_avif_stands_upright_and_heic_knows_no_turn_in_exif(self, turn: int) -> None:
+        exif = Image.Exif()
+        exif[0x112] = turn
+        plain = quarters(96, 64)
+        expected = decode(encode(plain, "PNG", exif=exif))
+        shown = decode(encode(plain, "AVIF", quality=95, exif=exif))
+        assert shown.size == expected.size
+        assert_close(corners(shown), corners(expected), 6)
+        # Its own boxes say how it stands, and its reader has done what they say.
+        heic = decode(encode(plain, "HEIF", quality=95, exif=exif))
+        assert_close(corners(heic), QUARTERS, 6)
+
+    def test_of_a_gif_the_first_picture_is_taken_and_clear_colours_are_white(self) -> None:
+        first = quarters().quantize(8)
+        data = encode(first, "GIF", save_all=True, append_images=[Image.new("P", (48, 32))])
+        assert_close(corners(decode(data)), QUARTERS)
+        clear = first.getpixel((1, 1))
+        shown = corners(decode(encode(first, "GIF", transparency=clear)))
+        assert_close(shown, [WHITE, *QUARTERS[1:]])
+
+    @pytest.mark.parametrize("kind", ["HEIF", "AVIF", "GIF", "BMP"])
+    def test_limits_hold_for_them_before_anything_is_decoded(self, kind: str) -> None:
+        data = encode(Image.new("RGB", (1200, 900)), kind)
+        with pytest.raises(ImageError, match="1200 x 900 pixels; expected at most 1000000 pixels"):
+            decode(data)
+
+    @pytest.mark.parametrize("kind", ["HEIF", "AVIF", "GIF"])
+    def test_damaged_ones_are_refused_or_shown_and_never_break(self, kind: str) -> None:
+        data = encode(quarters(), kind)
+        for at in range(0, len(data), 5):
+            broken = data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+            with contextlib.suppress(ImageError):
+                decode(broken)
+            with contextlib.suppress(ImageError):
+                decode(data[:at])
+
+
+class TestSideInformation:
+    @pytest.mark.parametrize("kind", [b"pHYs", b"tEXt", b"iCCP", b"eXIf", b"gAMA", b"zTXt"])
+    def test_a_png_with_a_wrong_checksum_beside_its_picture_is_shown(self, kind: bytes) -> None:
+        content = {b"pHYs": struct.pack(">IIB", 2835, 2835, 1), b"gAMA": struct.pack(">I", 45455)}
+        part = struct.pack(">I", 9) + kind + content.get(kind, b"note\0\0abc")[:9]
+        part = struct.pack(">I", len(part) - 8) + part[4:]
+        data = PNG[:33] + part + b"\0\0\0\0" + PNG[33:]
+        assert_close(corners(decode(data)), QUARTERS)
+
+    def test_a_png_with_more_text_than_its_reader_takes_is_shown(self) -> None:
+        text = b"zTXtnote\0\0" + zlib.compress(bytes(2 * 2**20))
+        rows = b"".join(b"\0" + bytes(QUARTERS[0]) * 4 for _ in range(4))
+        assert_close(decode(png(4, 4, 8, 2, rows, text)).getpixel((1, 1)), RED)
+
+
+class TestColours:
+    @pytest.mark.parametrize(
+        ("primaries", "gamma"),
+        [(DISPLAY_P3, 2.2), (ADOBE_RGB, 2.2), (PROPHOTO, 1.8), (SRGB, 1.0)],
+        ids=["Display P3", "Adobe RGB", "ProPhoto", "linear"],
+    )
+    @pytest.mark.parametrize("kind", ["PNG", "WEBP", "HEIF", "AVIF"])
+    def test_a_picture_of_another_colour_space_looks_as_it_is_meant(
+        self, kind: str, primaries: Primaries, gamma: float
+    ) -> None:
+        softer = Image.blend(quarters(96, 64), Image.new("RGB", (96, 64), GREY), 0.4)
+        other = in_space(np.asarray(softer), primaries, gamma).astype(np.uint8)
+        options: dict[str, Any] = {"quality": 95} if kind in ("HEIF", "AVIF") else {}
+        options |= {"WEBP": {"lossless": True}, "AVIF": {"quality": 100}}.get(kind, {})
+        data = encode(
+            Image.fromarray(other), kind, icc_profile=icc_profile(primaries, gamma), **options
+        )
+        expected = corners(softer)
+        # A small error of a lossy format is a larger one in a smaller space.
+        assert_close(corners(decode(data)), expected, 18 if "quality" in options else 4)
+        plain = corners(decode(encode(Image.fromarray(other), kind, **options)))
+        assert np.abs(np.subtract(plain, expected)).max() > 10, "the profile matters"
+
+    def test_a_profile_of_the_usual_colours_changes_nothing(self) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        data = encode(Image.fromarray(noise), "PNG", icc_profile=profile)
+        assert np.array_equal(np.asarray(decode(data)), noise)
+
+    @pytest.mark.parametrize("profile", [b"no profile", b"\0" * 500, icc_profile(SRGB, 2.2)[:200]])
+    def test_a_damaged_profile_is_ignored(self, profile: bytes) -> None:
+        assert_close(corners(decode(encode(quarters(), "JPEG", icc_profile=profile))), QUARTERS, 8)
+
+    def test_clear_parts_stay_white_and_greys_grey(self) -> None:
+        profile = icc_profile(DISPLAY_P3, 2.2)
+        clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+        assert_close(decode(encode(clear, "PNG", icc_profile=profile)).getpixel((1, 1)), WHITE)
+        grey = Image.new("L", (8, 8), 100)
+        shown = decode(encode(grey, "PNG", icc_profile=profile)).getpixel((1, 1))
+        assert_close(shown, (100,) * 3, 4)
 
 
 class TestFormats:
@@ -304,6 +419,9 @@ class TestEncodedBytes:
             b" \t\r\n" + text + b"\n",
             b"data:image/jpeg;base64," + text,
             b"DATA:image/svg+xml;BASE64,\n" + base64.encodebytes(data),
+            b"data:;base64," + text,
+            b"data:application/octet-stream;base64," + text,
+            b"data:image/jpeg;charset=utf-8;base64," + text,
         ):
             assert encoded_bytes(value, "image[0]", LIMITS) == data
 
@@ -313,17 +431,26 @@ class TestEncodedBytes:
             (b"", "empty"),
             (b" \n ", "empty"),
             (b"data:image/png;base64,", "empty"),
-            (b"https://shop.example/mug.jpg", "68 74 74 70"),
-            (b"GIF89a\x01\x00\x01\x00", "47 49 46 38"),
-            (b"\x00\x00\x00\x20ftypheic", "00 00 00 20"),
+            (b"https://shop.example/mug.jpg", ": a link; "),
+            (b"%PDF-1.7", ": a PDF; "),
+            (b"II*\0" + bytes(8), ": a TIFF file; "),
+            (b"\xff\x0a" + bytes(8), ": a JPEG XL file; "),
+            (b"\x00\x00\x00\x18ftypmp42\0\0\0\0isommp42", ": a video; "),
+            (b"<svg xmlns=", ": an SVG drawing; "),
+            (b"<!DOCTYPE html>", ": a web page; "),
+            (
+                b"BM" + bytes(12) + b"\x28" + bytes(15) + b"\x01" + bytes(9),
+                "run-length encoded BMP",
+            ),
             (b"RIFF\x00\x00\x00\x00WAVE", "52 49 46 46"),
             (bytes(range(256)), "00 01 02 03"),
-            (base64.b64encode(b"GIF89a\x01\x00"), "base64 of 8 bytes that begin 47 49 46"),
+            (base64.b64encode(b"GIF88a\x01\x00"), "base64 of 8 bytes that begin 47 49 46"),
+            (base64.b64encode(b"%PDF-1.7"), "base64 of a PDF"),
             (base64.b64encode(JPEG)[:-1], "Incorrect padding"),
             (base64.b64encode(JPEG)[:-2] + b"=A", "neither an image nor base64"),
             (base64.b64encode(JPEG) + b"AAAA=", "neither an image nor base64"),
             (b"*" + base64.b64encode(JPEG), "neither an image nor base64"),
-            (b"data:text/plain;base64," + base64.b64encode(JPEG), "64 61 74 61"),
+            (b"data:image/jpeg," + base64.b64encode(JPEG), "64 61 74 61"),
         ],
     )
     def test_anything_else_is_refused_in_words(self, value: bytes, found: str) -> None:
@@ -333,7 +460,7 @@ class TestEncodedBytes:
         assert caught.value.tensor == "image[3]"
         assert message.startswith("image[3]: ")
         assert found in message
-        assert "JPEG, PNG or WebP" in message
+        assert "JPEG, PNG, WebP, HEIC, AVIF, GIF or BMP" in message
         assert "Send" in message
 
     @pytest.mark.parametrize("extra", [0, 1, 2])
@@ -356,14 +483,12 @@ class TestDamage:
     @pytest.mark.parametrize(
         "data",
         [
-            JPEG,
-            encode(quarters(), "JPEG", progressive=True),
             PNG,
             WEBP,
             encode(quarters(), "WEBP"),
             encode(quarters(), "WEBP", save_all=True, append_images=[Image.new("RGB", (48, 32))]),
         ],
-        ids=["jpeg", "progressive", "png", "lossless", "webp", "animated"],
+        ids=["png", "lossless", "webp", "animated"],
     )
     def test_truncated_file_is_refused_at_every_length(self, data: bytes) -> None:
         # The last four bytes of a PNG are the checksum of an empty chunk: nothing is lost.
@@ -371,6 +496,22 @@ class TestDamage:
             with pytest.raises(ImageError) as caught:
                 decode(data[:length])
             assert caught.value.tensor == "image[0]"
+
+    @pytest.mark.parametrize("progressive", [False, True])
+    def test_a_jpeg_without_its_end_is_shown_and_one_without_more_refused(
+        self, progressive: bool
+    ) -> None:
+        noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+        picture = Image.fromarray(noise).resize((480, 360), Image.Resampling.BICUBIC)
+        data = encode(picture, "JPEG", progressive=progressive)
+        whole = np.asarray(decode(data), int)
+        shown = np.asarray(decode(data[:-2]), int)
+        assert np.abs(shown - whole).max(axis=(1, 2)).max() < 16
+        assert decode(data[:-1]).size == whole.shape[1::-1]
+        # What viewers show of the others lacks a part, or all that makes it sharp.
+        for share in np.linspace(0.1, 0.55 if progressive else 0.95, 40):
+            with pytest.raises(ImageError, match="whole, undamaged file"):
+                decode(data[: int(len(data) * share)])
 
     def test_message_names_format_size_and_cause(self) -> None:
         with pytest.raises(
@@ -387,9 +528,12 @@ class TestDamage:
         with pytest.raises(ImageError, match="PNG file"):
             decode(bytes(stored))
 
-    @pytest.mark.parametrize("data", [b"", b"text", b"GIF89a"])
-    def test_other_format_never_reaches_a_reader(self, data: bytes) -> None:
-        with pytest.raises(ImageError, match="JPEG, PNG or WebP"):
+    @pytest.mark.parametrize("data", [b"", b"text", b"II*\0", b"BMW is a make of car, and no BMP"])
+    def test_other_format_never_reaches_a_reader(
+        self, data: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refuse_to_open(monkeypatch)
+        with pytest.raises(ImageError, match="JPEG, PNG, WebP, HEIC, AVIF, GIF or BMP"):
             decode(data)
 
     @pytest.mark.parametrize(

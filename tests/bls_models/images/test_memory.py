@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from colour_support import DISPLAY_P3, icc_profile
 from PIL import Image
+from pillow_heif import register_heif_opener
 from serving_support import ROOT, wait_for
 
 from bls_models.errors import ImageError
@@ -23,6 +25,7 @@ from bls_models.images.part_limits import keeps_coefficients
 from bls_models.settings import CPU
 from local_server.triton import Installation, triton_environment
 
+register_heif_opener()
 LIMITS = ImageLimits(2**24, 10**8)
 SIZE = (2000, 1600)
 TURNED = Image.Exif()
@@ -123,6 +126,15 @@ def pictures() -> dict[str, tuple[Image.Image, str, dict[str, Any]]]:
         "png 16 bits": (grey16, "PNG", turned),
         "png 16 bits, clear grey": (grey16, "PNG", fast | {"transparency": 500}),
         "png black and white": (rgb.convert("1"), "PNG", fast),
+        "heic": (rgb, "HEIF", {}),
+        "heic alpha": (rgba, "HEIF", {}),
+        "avif": (rgb, "AVIF", {"speed": 10}),
+        "avif alpha, turned": (rgba, "AVIF", {"speed": 10, "exif": TURNED}),
+        "avif all colours": (rgb, "AVIF", {"speed": 10, "subsampling": "4:4:4"}),
+        "gif": (palette, "GIF", {}),
+        "gif clear colour": (palette, "GIF", {"transparency": 0}),
+        "bmp": (rgb, "BMP", {}),
+        "jpeg profile": (rgb, "JPEG", {"icc_profile": icc_profile(DISPLAY_P3, 2.2)}),
         "webp": (rgb, "WEBP", {"method": 0}),
         "webp alpha, turned": (rgba, "WEBP", {"method": 0, "exif": TURNED}),
         "webp lossless": (rgb, "WEBP", {"method": 0, "lossless": True, "quality": 0}),
