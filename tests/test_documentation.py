@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -139,7 +140,11 @@ def run_python(code: str, server: Serving, folder: Path) -> list[str]:
 
 @pytest.mark.server
 def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> None:
-    project, nvidia = fenced("python", API)
+    lists, project, nvidia = fenced("python", API)
+    for found, expected in (("mug", ["mug"]), (["mug", "cup"], ["mug", "cup"]), ([], [])):
+        names: dict[str, Any] = {"answer": {"product_id": found}}
+        exec(lists, names)
+        assert names["ids"] == expected
     (line,) = run_python(project, server, photos)
     assert line.startswith("order-8 ")
     assert run_python(nvidia, server, photos)[0].startswith("mug-classic-red ")

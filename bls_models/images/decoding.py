@@ -219,15 +219,16 @@ def open_image(
         )
     with _damage_named(kind, data, tensor):
         try:
-            image = _verified(kind, data)
+            image = _checked(kind, data, tensor, limits)
+        except ImageError:
+            raise
         except Exception:
             picture = png_picture(data) if kind == "PNG" else data
             if len(picture) == len(data):
                 raise
             data = picture
-            image = _verified(kind, data)
+            image = _checked(kind, data, tensor, limits)
         size = image.size
-        _check_size(size, tensor, limits)
         if preprocess is not None and isinstance(image, JpegImageFile):
             _decode_reduced(image, preprocess, crop)
         memory = decoding_bytes(image, data, size[0] * size[1])
@@ -295,9 +296,10 @@ def _damage_named(kind: str, data: bytes, tensor: str) -> Iterator[None]:
         ) from error
 
 
-def _verified(kind: str, data: bytes) -> ImageFile.ImageFile:
-    """Read an image's header; of a PNG also check what its decoder does not."""
+def _checked(kind: str, data: bytes, tensor: str, limits: ImageLimits) -> ImageFile.ImageFile:
+    """Read an image's header and check its size; of a PNG also what its decoder does not."""
     image = _open(kind, data)
+    _check_size(image.size, tensor, limits)
     if kind == "PNG":
         # Pillow's decoder skips the checksums of the pixel data, and a missing end.
         _open(kind, data).verify()
