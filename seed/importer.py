@@ -15,7 +15,8 @@ from typing import Any, Protocol, TextIO
 from weakref import WeakValueDictionary
 
 from product_match_client import ClientError, IngestResult, ServiceUnavailableError
-from seed.records import CatalogRow, RowError
+from seed.pictures.links import LinkedPictures
+from seed.records import BadRowError, CatalogRow, RowError
 from seed.retries import RepeatedRequests, RetryPolicy, Sleep
 
 DEFAULT_CONCURRENCY = 16
@@ -28,7 +29,7 @@ class UpsertClient(Protocol):
     async def upsert(
         self,
         product: dict[str, Any],
-        images: Sequence[Path] | None = None,
+        images: Sequence[Path | bytes] | None = None,
         *,
         duplicates: str | None = None,
     ) -> IngestResult:
@@ -43,6 +44,9 @@ class ImportCounts:
         statuses: rows by the server's answer: created, updated, unchanged.
         failed: rows that could not be read or were not accepted.
         duplicates: rows with the same or nearly the same pictures as another product.
+        without_pictures: rows that the server took and that have no picture; only words find
+            their products.
+        first_without_pictures: the first few of these, for people.
         first_failures: the first few of the failed rows, for people.
         stopped_by: why the import ended before its last row; None if it did not.
     """
@@ -52,6 +56,8 @@ class ImportCounts:
     )
     failed: int = 0
     duplicates: int = 0
+    without_pictures: int = 0
+    first_without_pictures: list[CatalogRow] = field(default_factory=list)
     first_failures: list[RowError] = field(default_factory=list)
     stopped_by: ServiceUnavailableError | None = None
 
@@ -69,6 +75,8 @@ class ImportCounts:
         parts = [f"{count} {status}" for status, count in self.statuses.items()]
         if self.duplicates:
             parts.append(f"{self.duplicates} with duplicates")
+        if self.without_pictures:
+            parts.append(f"{self.without_pictures} without pictures")
         return ", ".join([*parts, f"{self.failed} failed"])
 
 
@@ -88,7 +96,8 @@ class RowReport:
 
     def __enter__(self) -> RowReport:
         if self._path is not None:
-            self._file = self._path.open("w", encoding="utf-8")
+            # A row may hold what has no form in UTF-8, and is reported all the same.
+            self._file = self._path.open("w", encoding="utf-8", errors="backslashreplace")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -118,6 +127,7 @@ async def import_catalog(
     errors: Path | None = None,
     duplicates: Path | None = None,
     on_progress: Callable[[ImportCounts], None] | None = None,
+    pictures: LinkedPictures | None = None,
     sleep: Sleep = asyncio.sleep,
 ) -> ImportCounts:
     """Send every row; those that fail are counted and reported, and the import goes on.
@@ -132,23 +142,28 @@ async def import_catalog(
         client: sends them.
         concurrency: how many requests are under way at once.
         retry: for an unavailable service; None takes the defaults of `RetryPolicy`.
-        errors: a report of the rows that failed, with the ``error`` of each.
+        errors: a report of the rows that failed, with the ``error`` of each, and of those that
+            have no pictures, with a ``warning``.
         duplicates: a report of the rows whose pictures another product has, with its
             ``duplicates``; None does not let the server look for them, which costs it a search
             a picture.
         on_progress: called after each row.
+        pictures: fetches those that rows link to; None: with the defaults of `LinkedPictures`.
         sleep: waits between attempts.
 
     Returns:
         The counts; ``stopped_by`` says if the import ended early.
     """
-    with RowReport(errors) as failures, RowReport(duplicates) as alike:
-        run = _ImportRun(client, retry or RetryPolicy(), failures, alike, on_progress, sleep)
-        source = iter(rows)
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(concurrency):
-                workers.create_task(run.work(source))
-        return run.counts
+    async with pictures or LinkedPictures() as links:
+        with RowReport(errors) as failures, RowReport(duplicates) as alike:
+            run = _ImportRun(
+                client, retry or RetryPolicy(), failures, alike, on_progress, links, sleep
+            )
+            source = iter(rows)
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(concurrency):
+                    workers.create_task(run.work(source))
+            return run.counts
 
 
 class _ImportRun:
@@ -161,6 +176,7 @@ class _ImportRun:
         failures: RowReport,
         alike: RowReport,
         on_progress: Callable[[ImportCounts], None] | None,
+        pictures: LinkedPictures,
         sleep: Sleep,
     ) -> None:
         self.counts = ImportCounts()
@@ -168,6 +184,7 @@ class _ImportRun:
         self._failures = failures
         self._alike = alike
         self._on_progress = on_progress
+        self._pictures = pictures
         self._requests = RepeatedRequests(retry, sleep)
         # A lock lives as long as a worker holds it or waits for it; asyncio's locks are fair,
         # which keeps the rows of one product in their order.
@@ -188,23 +205,38 @@ class _ImportRun:
                 return
 
     async def _send(self, row: CatalogRow) -> None:
+        product_id = row.product["product_id"]
         try:
-            result = await self._requests.send(lambda: self._upsert(row))
-        except ClientError as error:
-            self._fail(RowError(row.row, row.product["product_id"], str(error)))
+            images = await self._images(row)
+            result = await self._requests.send(lambda: self._upsert(row, images))
+        except (ClientError, BadRowError) as error:
+            self._fail(RowError(row.row, product_id, str(error)))
             self.counts.stopped_by = self._requests.stopped_by
+            return
+        except Exception as error:  # whatever one row does to the client, the others are sent
+            self._fail(RowError(row.row, product_id, f"{type(error).__name__}: {error}"))
             return
         statuses = self.counts.statuses
         statuses[result.status] = statuses.get(result.status, 0) + 1
+        if not images:
+            self.counts.without_pictures += 1
+            if len(self.counts.first_without_pictures) < SHOWN_FAILURES:
+                self.counts.first_without_pictures.append(row)
+            self._failures.write(row.row, product_id, warning="imported without pictures")
         if result.details.get("duplicates"):
             self.counts.duplicates += 1
-            self._alike.write(
-                row.row, row.product["product_id"], duplicates=result.details["duplicates"]
-            )
+            self._alike.write(row.row, product_id, duplicates=result.details["duplicates"])
 
-    async def _upsert(self, row: CatalogRow) -> IngestResult:
+    async def _images(self, row: CatalogRow) -> tuple[Path | bytes, ...]:
+        found = await asyncio.gather(*map(self._pictures.fetch, row.links), return_exceptions=True)
+        for outcome in found:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return (*row.images, *row.embedded, *(item for item in found if isinstance(item, Path)))
+
+    async def _upsert(self, row: CatalogRow, images: Sequence[Path | bytes]) -> IngestResult:
         mode = "report" if self._alike.is_kept else "never"
-        return await self._client.upsert(row.product, row.images, duplicates=mode)
+        return await self._client.upsert(row.product, images, duplicates=mode)
 
     def _fail(self, error: RowError) -> None:
         self.counts.failed += 1

@@ -1,29 +1,38 @@
-"""What reading a catalogue yields, and how its pictures are found."""
+"""What reading a catalogue yields."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".JPG", ".JPEG", ".PNG", ".WEBP")
 
 
 @dataclass(frozen=True)
 class CatalogRow:
     """One product of a catalogue.
 
+    Its pictures are sent in the order of the attributes.
+
     Attributes:
-        row: the line of the file on which it starts; the first line is 1.
+        row: the line of the file on which it starts; the first line is 1. What has no lines
+            (Excel, Parquet, XML) counts rows or items.
         product: the document to upsert.
         images: the files of its pictures, which exist; may be empty.
+        embedded: pictures that the catalogue itself holds, encoded (JPEG, PNG or WebP).
+        links: http(s) addresses of pictures, which are fetched when the row is sent.
     """
 
     row: int
     product: dict[str, Any]
     images: tuple[Path, ...]
+    embedded: tuple[bytes, ...] = ()
+    links: tuple[str, ...] = ()
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is a picture of any kind."""
+        return bool(self.images or self.embedded or self.links)
 
 
 @dataclass(frozen=True)
@@ -46,42 +55,3 @@ CatalogRecords = Iterator[CatalogRow | RowError]
 
 class BadRowError(Exception):
     """A row cannot be read; the readers turn it into a `RowError` and go on."""
-
-
-def named_pictures(folder: Path, names: Sequence[Any]) -> tuple[Path, ...]:
-    """The pictures that a row names.
-
-    Args:
-        folder: what the names are relative to.
-        names: relative paths.
-
-    Raises:
-        BadRowError: one is no text or there is no such file.
-    """
-    pictures = []
-    for name in names:
-        if not isinstance(name, str) or not name.strip():
-            raise BadRowError(f"images holds {name!r}; expected relative paths")
-        picture = folder / name.strip()
-        if not picture.is_file():
-            raise BadRowError(f"the picture {name.strip()!r} is not in {folder}")
-        pictures.append(picture)
-    return tuple(pictures)
-
-
-def default_pictures(folder: Path, product_id: str) -> tuple[Path, ...]:
-    """The picture named after a product: ``images/<id>.*``, else ``<id>.*``; () without one.
-
-    The names are tried one by one, since listing a folder of tens of thousands of pictures for
-    each row would take hours; as plain text, since making a `Path` costs more than looking.
-    """
-    if os.path.basename(product_id) != product_id:
-        return ()  # an id such as ../x is no file name
-    for place in (folder / "images", folder):
-        if not os.path.isdir(place):
-            continue
-        stem = os.path.join(place, product_id)
-        for suffix in PICTURE_SUFFIXES:
-            if os.path.isfile(stem + suffix):
-                return (Path(stem + suffix),)
-    return ()

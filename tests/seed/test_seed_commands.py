@@ -54,8 +54,11 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[FakeClient]:
 
 def catalogue(folder: Path, *names: str) -> str:
     path = folder / "shop.csv"
-    lines = [f"{number},{name}\n" for number, name in enumerate(names)]
+    lines = [f"{number},{name},mugs\n" for number, name in enumerate(names)]
     path.write_text("id,name,category\n" + "".join(lines))
+    (folder / "images").mkdir(exist_ok=True)
+    for number in range(len(names)):
+        (folder / "images" / f"{number}.jpg").write_bytes(b"picture")
     return str(path)
 
 
@@ -63,9 +66,25 @@ def catalogue(folder: Path, *names: str) -> str:
 def test_an_import_ends_with_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", catalogue(tmp_path, "Mug", "Plate")]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("2 rows in ")
-    assert out.endswith(": 2 created, 0 updated, 0 unchanged, 0 failed\n")
+    first, last = out.splitlines()
+    assert first == f"reading {tmp_path}/shop.csv: CSV with commas, UTF-8"
+    assert last.startswith("2 rows in ")
+    assert last.endswith(": 2 created, 0 updated, 0 unchanged, 0 failed")
     assert (tmp_path / "import-errors.jsonl").read_text() == ""
+
+
+@pytest.mark.usefixtures("fake")
+def test_rows_without_pictures_are_told_and_are_no_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = catalogue(tmp_path, "Mug", "Plate")
+    (tmp_path / "images" / "1.jpg").unlink()
+    assert main(["import", path]) == 0
+    printed = capsys.readouterr()
+    assert "1 without pictures, 0 failed; the rows without pictures are in" in printed.out
+    assert printed.err.startswith(f"seed: {path}, line 3 (1): no picture")
+    entry = json.loads((tmp_path / "import-errors.jsonl").read_text())
+    assert entry == {"row": 3, "product_id": "1", "warning": "imported without pictures"}
 
 
 @pytest.mark.usefixtures("fake")
@@ -99,7 +118,7 @@ def test_a_service_that_goes_away_stops_the_import(
 @pytest.mark.usefixtures("fake")
 def test_a_limit_sends_the_first_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", catalogue(tmp_path, *["Mug"] * 9), "--limit", "4"]) == 0
-    assert capsys.readouterr().out.startswith("4 rows in ")
+    assert capsys.readouterr().out.splitlines()[1].startswith("4 rows in ")
 
 
 def test_the_url_comes_from_the_flag_or_the_environment(
@@ -134,8 +153,54 @@ def test_an_unknown_layout_is_one_sentence(
     assert capsys.readouterr().err.startswith(f"seed: {tmp_path / 'nothing'} does not exist")
 
 
+def test_a_dry_run_shows_what_would_be_sent_and_needs_no_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_command, "AsyncProductMatchClient", None)
+    path = tmp_path / "shop.csv"
+    path.write_text(
+        "sku,Title,Group,Note\nm,Mug,mugs,\np,,plates,\nq,\udcff,x,\nb,Bowl,bowls,http://x/b.jpg\n",
+        errors="surrogateescape",
+    )
+    (tmp_path / "M.Jpg").write_bytes(b"picture")
+    argv = ["import", str(path), "--dry-run", "--leave-out", "Note", "--map", "category=Group"]
+    assert main(argv) == 1
+    first, columns, product, pictures, *rows, summary = capsys.readouterr().out.splitlines()
+    assert first == f"reading {path}: CSV with commas, UTF-8 but for 1 lines"
+    assert columns == (
+        "columns: sku -> product_id, Title -> name, Group -> category; left out: Note"
+    )
+    assert '"product_id": "m", "name": "Mug", "category": "mugs"' in product
+    assert pictures == f"its pictures: {tmp_path}/M.Jpg"
+    assert rows[0] == "line 3 (p): name is empty"
+    assert rows[1].startswith("line 4: not UTF-8; save the file as UTF-8, or add what it is: ")
+    assert rows[2:] == ["line 5: no picture for b"]
+    assert summary == (
+        "4 rows: 2 would be sent, 2 failed, 1 without pictures, 0 links to pictures (not fetched)"
+    )
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_mapped_column_that_is_not_there_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["import", catalogue(tmp_path, "Mug"), "--map", "price=Preis"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "shop.csv has no column 'Preis'; it has: id, name, category.\n"
+    )
+
+
 @pytest.mark.parametrize(
-    "argv", [[], ["import"], ["import", "x", "--limit", "0"], ["import", "x", "--concurrency", "a"]]
+    "argv",
+    [
+        [],
+        ["import"],
+        ["import", "x", "--limit", "0"],
+        ["import", "x", "--map", "id"],
+        ["import", "x", "--map", "größe=x"],
+        ["import", "x", "--decimal-mark", "'"],
+        ["import", "x", "--concurrency", "a"],
+    ],
 )
 def test_bad_arguments_are_exit_status_2(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:

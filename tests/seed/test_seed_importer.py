@@ -12,7 +12,8 @@ import pytest
 
 from product_match_client import BadRequestError, IngestResult, ServiceUnavailableError
 from seed.importer import ImportCounts, import_catalog
-from seed.records import CatalogRow, RowError
+from seed.pictures.links import LinkedPictures
+from seed.records import BadRowError, CatalogRow, RowError
 from seed.retries import RetryPolicy
 
 Answer = Callable[[str, int], str]
@@ -26,7 +27,7 @@ class FakeServer:
         self.answer = answer
         self.sent: list[str] = []
         self.finished: list[dict[str, Any]] = []
-        self.images: dict[str, Sequence[Path] | None] = {}
+        self.images: dict[str, Sequence[Path | bytes] | None] = {}
         self.alike: dict[str, list[dict[str, Any]]] = {}
         self.under_way = 0
         self.most_under_way = 0
@@ -34,7 +35,7 @@ class FakeServer:
     async def upsert(
         self,
         product: dict[str, Any],
-        images: Sequence[Path] | None = None,
+        images: Sequence[Path | bytes] | None = None,
         *,
         duplicates: str | None = None,
     ) -> IngestResult:
@@ -86,7 +87,8 @@ def test_every_row_is_sent_with_its_pictures_and_counted() -> None:
     counts = run(server, rows)
     assert counts.statuses == {"created": 1, "updated": 1, "unchanged": 2}
     assert (counts.accepted, counts.failed, counts.done) == (4, 0, 4)
-    assert str(counts) == "1 created, 1 updated, 2 unchanged, 0 failed"
+    assert str(counts) == "1 created, 1 updated, 2 unchanged, 3 without pictures, 0 failed"
+    assert [row.row for row in counts.first_without_pictures] == [1, 2, 3]
     assert server.images["p4"] == (Path("a.jpg"),)
     assert counts.stopped_by is None
 
@@ -154,6 +156,7 @@ def test_a_bad_row_is_not_tried_again_and_the_import_goes_on(tmp_path: Path) -> 
     assert report_of(errors) == [
         {"row": 1, "product_id": "p1", "error": "price: got -1; expected 0 or more."},
         {"row": 2, "product_id": "", "error": "not JSON: Täßchen"},
+        {"row": 3, "product_id": "p3", "warning": "imported without pictures"},
     ]
 
 
@@ -173,7 +176,7 @@ def test_failures_are_on_disk_as_they_happen(tmp_path: Path) -> None:
 def test_the_report_is_of_this_import_only(tmp_path: Path) -> None:
     errors = tmp_path / "errors.jsonl"
     errors.write_text("old\n")
-    run(FakeServer(), [row(1)], errors=errors)
+    run(FakeServer(), [CatalogRow(1, {"product_id": "p1"}, (Path("a.jpg"),))], errors=errors)
     assert errors.read_text() == ""
 
 
@@ -210,7 +213,7 @@ def test_duplicates_are_looked_for_and_listed_where_a_file_is_given(tmp_path: Pa
     counts = run(server, [row(1), row(2)], duplicates=report)
     assert (counts.duplicates, str(counts)) == (
         1,
-        "2 created, 0 updated, 0 unchanged, 1 with duplicates, 0 failed",
+        "2 created, 0 updated, 0 unchanged, 1 with duplicates, 2 without pictures, 0 failed",
     )
     assert report_of(report) == [{"row": 2, "product_id": "p2", "duplicates": server.alike["p2"]}]
     assert run(server, [row(1), row(2)]).duplicates == 0, "they are not asked for"
@@ -220,3 +223,48 @@ def test_the_first_failures_are_kept_to_be_shown() -> None:
     counts = run(FakeServer(), [RowError(number, "", "no name") for number in range(9)])
     assert counts.failed == 9
     assert [failure.row for failure in counts.first_failures] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError("no file"), UnicodeEncodeError("utf-8", "\ud83d", 0, 1, "half"), KeyError("x")],
+)
+def test_whatever_one_row_does_to_the_client_the_others_are_sent(
+    tmp_path: Path, error: Exception
+) -> None:
+    def answer(product_id: str, attempt: int) -> str:
+        if product_id == "p1":
+            raise error
+        return "created"
+
+    errors = tmp_path / "errors.jsonl"
+    counts = run(FakeServer(answer), [row(1), row(2)], errors=errors, concurrency=1)
+    assert (counts.accepted, counts.failed) == (1, 1)
+    assert report_of(errors)[0]["error"].startswith(type(error).__name__)
+
+
+def test_what_has_no_form_in_utf8_is_reported_all_the_same(tmp_path: Path) -> None:
+    errors = tmp_path / "errors.jsonl"
+    counts = run(FakeServer(), [RowError(1, "lamp-\ud83d", "half"), row(2)], errors=errors)
+    assert (counts.accepted, counts.failed) == (1, 1)
+    assert report_of(errors)[0]["product_id"] == "lamp-\ud83d"
+
+
+def test_pictures_are_sent_from_files_from_the_catalogue_and_from_links(tmp_path: Path) -> None:
+    class Fetcher(LinkedPictures):
+        async def fetch(self, url: str) -> Path:
+            if "gone" in url:
+                raise BadRowError(f"the picture {url}: 404 Not Found")
+            return tmp_path / url.rpartition("/")[2]
+
+    server = FakeServer()
+    rows = [
+        CatalogRow(1, {"product_id": "p1"}, (Path("a.jpg"),), (b"inside",), ("http://shop/b.jpg",)),
+        CatalogRow(2, {"product_id": "p2"}, (), (), ("http://shop/b.jpg", "http://shop/gone.jpg")),
+    ]
+    counts = run(server, rows, pictures=Fetcher())
+    assert server.images == {"p1": (Path("a.jpg"), b"inside", tmp_path / "b.jpg")}
+    assert [str(failure.message) for failure in counts.first_failures] == [
+        "the picture http://shop/gone.jpg: 404 Not Found"
+    ]
+    assert (counts.accepted, counts.without_pictures) == (1, 0)

@@ -1,0 +1,73 @@
+"""What an import would send, without sending it."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from typing import TextIO
+
+from seed.records import CatalogRow
+from seed.rows import Catalog
+
+SHOWN = 5
+
+
+def check_catalog(catalog: Catalog, stream: TextIO, limit: int | None = None) -> int:
+    """Read every row as an import does, and show what is missing.
+
+    Args:
+        catalog: its pictures are looked for, but those of links are not fetched.
+        stream: for people.
+        limit: how many rows are read; None: all.
+
+    Returns:
+        The exit status: 1 if a row cannot be imported, else 0.
+    """
+    _show(stream, _columns(catalog))
+    good = failed = without = links = 0
+    for row in islice(catalog.rows(), limit):
+        if isinstance(row, CatalogRow):
+            good += 1
+            if good == 1:
+                _show(stream, f"the first product: {json.dumps(row.product, ensure_ascii=False)}")
+                _show(stream, f"its pictures: {_pictures(row)}")
+            links += len(row.links)
+            if not row.has_pictures:
+                without += 1
+                if without <= SHOWN:
+                    _show(stream, f"{catalog.unit} {row.row}: no picture for {_id(row)}")
+            continue
+        failed += 1
+        if failed <= SHOWN:
+            product = f" ({row.product_id})" if row.product_id else ""
+            _show(stream, f"{catalog.unit} {row.row}{product}: {row.message}")
+    _show(
+        stream,
+        f"{good + failed} rows: {good} would be sent, {failed} failed, {without} without "
+        f"pictures, {links} links to pictures (not fetched)",
+    )
+    return 1 if failed else 0
+
+
+def _columns(catalog: Catalog) -> str:
+    targets = catalog.targets
+    if not targets:
+        return "columns: each record names its own"
+    used = [f"{column} -> {target}" for column, target in targets.items() if target]
+    unused = [column for column, target in targets.items() if not target and column]
+    return f"columns: {', '.join(used)}; left out: {', '.join(unused) or 'none'}"
+
+
+def _pictures(row: CatalogRow) -> str:
+    held = [f"{len(picture)} bytes within the catalogue" for picture in row.embedded]
+    return ", ".join([*map(str, row.images), *held, *row.links]) or "none"
+
+
+def _id(row: CatalogRow) -> str:
+    return str(row.product["product_id"])
+
+
+def _show(stream: TextIO, line: str) -> None:
+    # A row may hold what a terminal cannot show.
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -1,0 +1,36 @@
+"""How a catalogue is to be read, where its content alone does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a person says about a catalogue.
+
+    Attributes:
+        columns: product field or attribute to the column it comes from.
+        left_out: columns that are not read.
+        encoding: of a text file, by Python's name; empty: UTF-8, or what a byte order mark says.
+        decimal_mark: ``.`` or ``,``: what ``1.299`` and ``1,299`` mean; empty: such a price is
+            refused unless the layout defines it.
+        currency: ISO 4217 code of prices that have none, or whose sign several currencies share.
+        category: of products that have none.
+        sheet: the name of an Excel sheet; empty: the first visible one that is not empty.
+        pictures: the folder of the pictures; None: beside the catalogue.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+    encoding: str = ""
+    decimal_mark: str = ""
+    currency: str = ""
+    category: str = ""
+    sheet: str = ""
+    pictures: Path | None = None
+
+
+NO_OPTIONS = ReadOptions()

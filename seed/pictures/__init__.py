@@ -1,0 +1,1 @@
+"""Where the pictures of products come from: files, archives, links."""

@@ -1,0 +1,1 @@
+"""What the records of shops mean: columns, layouts, prices, texts."""

@@ -1,0 +1,126 @@
+"""Shopify's product export: a product over several rows, one for each variant and picture.
+
+A product is what shoppers see as one page, so its id is the handle; its variants are attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from seed.options import ReadOptions
+from seed.products.columns import plain_name
+from seed.products.generic import is_empty
+from seed.readers.records import Record
+
+# Beside handle and title; people take out what they do not need.
+TELLING = frozenset({"body_html", "variant_sku", "variant_price", "image_src", "option1_value"})
+FIELDS = {
+    "handle": "product_id",
+    "title": "name",
+    "body_html": "description",
+    "description": "description",
+    "variant_price": "price",
+    "price": "price",
+    "currency": "currency",
+    "image_src": "images",
+    "variant_image": "images",
+    "images": "images",
+    "vendor": "vendor",
+    "tags": "tags",
+    "status": "status",
+    "variant_sku": "skus",
+    "sku": "skus",
+}
+# The shop's own type says more than Shopify's taxonomy, and is shorter.
+CATEGORIES = ("type", "category", "product_type", "product_category", "standard_product_type")
+OPTIONS = ("option1", "option2", "option3")
+LONGEST_ATTRIBUTE = 512
+
+
+def is_shopify(columns: Mapping[str, str]) -> bool:
+    """Whether the columns, by plain name, are those of a Shopify export."""
+    return columns.keys() >= {"handle", "title"} and bool(columns.keys() & TELLING)
+
+
+def shopify_targets(columns: Sequence[str], options: ReadOptions) -> dict[str, str]:
+    """Field or attribute by column, empty text for what is left out."""
+    said = {column: field for field, column in options.columns.items()}
+    targets = {}
+    for column in columns:
+        name = plain_name(column)
+        known = FIELDS.get(name, "category" if name in CATEGORIES else "")
+        if name.endswith("_value") and name.removesuffix("_value") in OPTIONS:
+            known = "options"
+        targets[column] = "" if column in options.left_out else said.get(column, known)
+    return targets
+
+
+def shopify_records(
+    records: Iterable[Record], columns: Sequence[str], options: ReadOptions
+) -> Iterator[Record]:
+    """The products, each from the rows of its handle, which follow each other."""
+    targets = shopify_targets(columns, options)
+    group: list[Record] = []
+    for record in records:
+        if record.problem or record.surplus:
+            # It may be a row of the product before it or of the next one; neither can be told.
+            if group:
+                yield _product(group, targets)
+                group = []
+            yield Record(record.row, problem=record.problem or "more fields than columns")
+            continue
+        if group and _handle(record, targets) != _handle(group[0], targets):
+            yield _product(group, targets)
+            group = []
+        group.append(record)
+    if group:
+        yield _product(group, targets)
+
+
+def _handle(record: Record, targets: Mapping[str, str]) -> str:
+    return next(
+        (str(value) for column, value in record.values.items()
+         if targets[column] == "product_id" and not is_empty(value)),
+        "",
+    )  # fmt: skip
+
+
+def _product(rows: list[Record], targets: Mapping[str, str]) -> Record:
+    values: dict[str, Any] = {}
+    several: dict[str, list[Any]] = {"images": [], "skus": []}
+    # The options' names stand in the product's first row alone.
+    names = {
+        plain_name(column).removesuffix("_name"): str(value)
+        for column, value in rows[0].values.items()
+        if not is_empty(value) and plain_name(column).endswith("_name")
+    }
+    categories: dict[str, Any] = {}
+    for row in rows:
+        for column, value in row.values.items():
+            target, name = targets[column], plain_name(column)
+            if is_empty(value) or not target:
+                continue
+            if target == "options":
+                option = name.removesuffix("_value")
+                key = plain_name(names.get(option, option)) or option
+                if value != "Default Title":
+                    several.setdefault(key, []).append(value)
+            elif target in several:
+                several[target].append(value)
+            elif target == "category":
+                categories.setdefault(name, value)
+            else:
+                values.setdefault(target, value)
+    for name in CATEGORIES:
+        if name in categories:
+            values["category"] = categories[name]
+            break
+    images = list(dict.fromkeys(several.pop("images")))
+    if images:
+        values["images"] = images
+    for key, items in several.items():
+        text = ", ".join(dict.fromkeys(map(str, items)))
+        if text:
+            values.setdefault(key, text[:LONGEST_ATTRIBUTE])
+    return Record(rows[0].row, values)

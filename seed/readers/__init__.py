@@ -1,0 +1,1 @@
+"""Files of any format, a record at a time; what their columns mean is no matter here."""
