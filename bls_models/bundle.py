@@ -88,6 +88,7 @@ class Bundle:
         captioner: None: the bundle has none.
         keep: the part of a picture that is used (see
             ``bls_models.images.preprocessing.Preprocess``).
+        languages: that the text encoder reads, as ISO 639 codes; empty: nothing is known.
         min_scores: the least score of a match where a request names none, by kind of query
             (``image``, ``text``, ``both``); a kind that is left out has none.
     """
@@ -105,6 +106,7 @@ class Bundle:
     captioner: CaptionerBundle | None = None
     keep: float = 1.0
     min_scores: dict[str, float] = field(default_factory=dict)
+    languages: list[str] = field(default_factory=list)
 
     @property
     def preprocess(self) -> Preprocess:

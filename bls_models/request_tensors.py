@@ -16,6 +16,7 @@ from bls_models.vectors import Arrays
 KNOWN_PARAMETERS = frozenset(
     {
         "binary_data_output",
+        "id",
         "priority",
         "probe",
         "sequence_end",

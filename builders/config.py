@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,8 @@ from bls_models.errors import BundleError
 from bls_models.specs import QUERY_KINDS
 
 BUNDLES_FOLDER = Path(__file__).with_name("bundles")
-
+# ISO 639; `mul` is the code of many.
+LANGUAGE = re.compile("[a-z]{2,3}")
 
 # Families whose image and text vectors can be compared when they are of one checkpoint.
 SHARED_SPACE_FAMILIES = (("clip_vision", "clip_text"), ("siglip_vision", "siglip_text"))
@@ -51,12 +53,14 @@ class TextEncoderConfig:
         checkpoint: see ``builders.checkpoints.references.find_checkpoint``.
         max_tokens: tokens after which a text is cut.
         precision: one of ``builders.graphs.precisions.PRECISIONS``, of the graph that is served.
+        languages: see ``bls_models.bundle.Bundle``.
     """
 
     family: str
     checkpoint: str
     max_tokens: int
     precision: str = "fp32"
+    languages: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,18 @@ class BundleConfig:
     min_scores: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse least scores that no kind of query has, or that are no cosines."""
+        """Refuse what the server could not use.
+
+        Raises:
+            BundleError: least scores that no kind of query has, or that are no cosines, or
+                languages that are no codes.
+        """
+        for language in self.text_encoder.languages:
+            if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
+                raise BundleError(
+                    f"bundle {self.name!r}: languages has {language!r}; expected codes of two or "
+                    "three letters as ISO 639 has them"
+                )
         for kind, value in self.min_scores.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if kind not in QUERY_KINDS or not number or not -1 <= value <= 1:

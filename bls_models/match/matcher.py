@@ -66,6 +66,7 @@ class ProductMatcher:
             "name": bundle.name,
             "fingerprint": bundle.fingerprint,
             "precisions": dict(precisions or {}),
+            "languages": bundle.languages,
         }
         self._documents = ClientDocuments(store, settings.document_cache_bytes, services.metrics)
         self._vectors = VectorCache(settings.vector_cache, services.metrics)

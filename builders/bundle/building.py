@@ -70,12 +70,14 @@ def is_built(config: BundleConfig, repository: Path) -> bool:
         bundle.fingerprint,
         bundle.precisions,
         bundle.min_scores,
+        bundle.languages,
     ) == (
         config.name,
         config.shared_space,
         fingerprint_of(config),
         precisions_of(config),
         config.min_scores,
+        config.text_encoder.languages,
     )
 
 
@@ -173,6 +175,7 @@ def build_bundle(
         captioner=None if captioner is None else captioner.manifest(),
         keep=image_module.pixels.keep,
         min_scores=config.min_scores,
+        languages=config.text_encoder.languages,
     )
     bundle.write(repository)
     return bundle

@@ -15,10 +15,12 @@ from architectures import (
     write_bert,
 )
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from bls_models.errors import BundleError
 from builders.bundle.building import build_bundle
 from builders.checkpoints.references import checkpoint_sha256
+from builders.checkpoints.tokenizer import tokenizer_from_checkpoint
 from builders.config import ImageEncoderConfig, TextEncoderConfig
 from builders.encoders.image import image_encoder_from_config
 from builders.encoders.text import text_encoder_from_config, tokenizer_from_config
@@ -214,6 +216,28 @@ def test_a_padding_token_may_be_written_in_the_old_way(clip: Path) -> None:
     wrapped = {"__type": "AddedToken", "content": "<|endoftext|>", "lstrip": False}
     change_json(clip / "tokenizer_config.json", pad_token=wrapped)
     assert tokenizer_from_config(config) == before
+
+
+def test_a_tokenizer_of_many_languages_is_padded_and_cut_as_any_other(tmp_path: Path) -> None:
+    """XLM-R's kind, which multilingual MiniLM has: pieces of any script, with their chances."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁жи", "л", "▁rot", "e", "▁カ", "ップ", "▁"]
+    tokenizer = Tokenizer(
+        models.Unigram([(piece, -float(at)) for at, piece in enumerate(pieces)], unk_id=3)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": "XLMRobertaTokenizer", "pad_token": "<pad>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    made = Tokenizer.from_str(tokenizer_from_checkpoint(tmp_path, 5))
+    encoded = made.encode_batch(["rote カップ rote rote", "жил"])
+    assert [item.tokens for item in encoded] == [
+        ["<s>", "▁rot", "e", "▁カ", "</s>"],
+        ["<s>", "▁жи", "л", "</s>", "<pad>"],
+    ]
+    assert encoded[1].ids[-1] == 1
 
 
 def test_only_siglip_2_lower_cases_by_itself(siglip: Path) -> None:

@@ -45,8 +45,30 @@ def test_every_bundle_file_is_tested() -> None:
         *HUB_BUNDLES,
         # These have encoders of packages.
         "mini",
+        "multilingual",
         "smolvlm-256m",
     }
+
+
+def test_every_bundle_says_which_languages_it_reads() -> None:
+    languages = {
+        path.stem: read_bundle_config(path.stem).text_encoder.languages
+        for path in BUNDLES_FOLDER.glob("*.toml")
+    }
+    assert languages["mini"] == languages["clip-vit-b32"] == ["en"]
+    assert languages["siglip2-base"] == ["mul"]
+    assert {"de", "ru", "ja", "en"} <= set(languages["multilingual"])
+    assert all(languages.values())
+    text = TextEncoderConfig("bert_mean_pooling", "a", 8, languages=["English"])
+    with pytest.raises(BundleError, match="languages has 'English'; expected codes"):
+        BundleConfig("odd", "", False, ImageEncoderConfig("dinov2", "a"), text)
+
+
+def test_the_multilingual_bundle_is_mini_with_another_text_encoder() -> None:
+    config, mini = read_bundle_config("multilingual"), read_bundle_config("mini")
+    assert config.image_encoder == mini.image_encoder
+    assert config.text_encoder.family == mini.text_encoder.family
+    assert config.text_encoder.checkpoint.startswith("hub:")
 
 
 @pytest.mark.parametrize(
