@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+# IPv4 addresses that a network of IPv6 alone translates (NAT64).
+TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+
 
 class ForbiddenAddressError(OSError):
     """A link leads to an address that is not public."""
@@ -21,8 +24,13 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    inner = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    return is_public(str(inner)) if inner else ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if ip in TRANSLATED:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(str(inner))
+    return ip.is_global and not ip.is_multicast
 
 
 def check_link(url: str, allow_private: bool) -> None:

@@ -97,8 +97,8 @@ def number_and_sign(text: str, mark: str = "") -> tuple[float, str]:
         raise BadRowError(f"price is {text!r}; {EXPECTED}")
     number = found[0].rstrip(" '\N{RIGHT SINGLE QUOTATION MARK}")
     before, behind = plain[: found.start()].strip(), plain[found.start() + len(number) :].strip()
-    minus = before.endswith("-") or number.startswith("-")
-    sign = f"{before.rstrip('-')}{behind}".replace(" ", "")
+    minus = "-" in (before[:1], before[-1:], number[:1])
+    sign = f"{before.strip('-')}{behind}".replace(" ", "")
     if any(letter.isdigit() or letter in "_/%+-" for letter in sign):
         raise BadRowError(f"price is {text!r}; {EXPECTED}")
     value = _number(number.lstrip("+-"), text, mark)

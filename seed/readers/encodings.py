@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from charset_normalizer import from_bytes
 
 from bls_models.errors import SetupError
-from seed.readers.source import Source
+from seed.readers.source import DAMAGED, Source
 
 UTF8 = "utf-8-sig"
 MARKS = (
@@ -142,10 +142,13 @@ def readings(sample: bytes) -> list[str]:
 def _lines_beyond_ascii(source: Source) -> Iterator[bytes]:
     with source.open() as stream:
         while True:
-            block = stream.read(BLOCK)
+            try:
+                block = stream.read(BLOCK)
+                rest = stream.readline(BLOCK)  # no character is cut in two
+            except DAMAGED:
+                return  # what is before it can be read, and the reader tells of it
             if not block:
                 return
-            rest = stream.readline(BLOCK)  # no character is cut in two
             block += rest
             if not block.isascii():
                 yield from (line for line in block.splitlines() if not line.isascii())

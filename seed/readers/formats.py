@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from bls_models.errors import SetupError
@@ -10,7 +11,7 @@ from seed.options import ReadOptions
 from seed.readers.csv_table import csv_table
 from seed.readers.json_records import WRAPPED_ARRAY, json_array_table, json_lines_table
 from seed.readers.records import Table
-from seed.readers.source import ZIP_START, Source, find_source
+from seed.readers.source import DAMAGED, ZIP_START, Source, find_source
 
 FORMATS = (
     "CSV, JSON Lines, a JSON array, an XML feed, Excel (.xlsx) or Parquet, as it is or in a gzip "
@@ -25,6 +26,7 @@ OTHERS = {
     b"GIF8": "a picture",
     b"RIFF": "a picture",
 }
+JSON_START = re.compile(rb"\[\s*[\[\]{]|\{\s*[\"}]")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 
 
@@ -38,7 +40,7 @@ def open_table(path: Path, options: ReadOptions) -> tuple[Table, Source]:
     source = find_source(path)
     try:
         head = source.head()
-    except (EOFError, ValueError) as error:
+    except DAMAGED as error:
         raise SetupError(f"{path} cannot be unpacked ({error}); copy it anew.") from error
     table = _table(source, head, options)
     if source.packing:
@@ -74,7 +76,7 @@ def _table(source: Source, head: bytes, options: ReadOptions) -> Table:
         return feed_table(source)
     if source.name.endswith(JSON_LINES_SUFFIXES) or (text[:1] == b"{" and _is_json_line(text)):
         return json_lines_table(source, options.encoding)
-    if text[:1] in (b"[", b"{") and not source.name.endswith((".csv", ".tsv")):
+    if JSON_START.match(text):
         return json_array_table(source, options.encoding)
     return csv_table(source, options.encoding)
 

@@ -7,6 +7,7 @@ import io
 import shutil
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,6 +15,8 @@ from typing import IO
 from bls_models.errors import SetupError
 
 HEAD_BYTES = 65536
+# What a packed file that is cut or changed raises on the way.
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile)
 ZIP_START, GZIP_START = b"PK\x03\x04", b"\x1f\x8b"
 # What an archive may hold as its catalogue; Excel's own files are archives too.
 MEMBER_SUFFIXES = (
@@ -59,12 +62,20 @@ class Source:
         return self.path.open("rb")
 
     def open_seekable(self) -> IO[bytes]:
-        """As `open`, for formats that are read from their end; a packed one is copied to disk."""
+        """As `open`, for formats that are read from their end; a packed one is copied to disk.
+
+        Raises:
+            SetupError: it cannot be unpacked.
+        """
         if not self.packing:
             return self.path.open("rb")
         copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-        with self.open() as stream:
-            shutil.copyfileobj(stream, copy)
+        try:
+            with self.open() as stream:
+                shutil.copyfileobj(stream, copy)
+        except DAMAGED as error:
+            copy.close()
+            raise SetupError(f"{self.path} cannot be unpacked ({error}); copy it anew.") from error
         copy.seek(0)
         return copy
 

@@ -6,46 +6,17 @@ import json
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from catalogue_support import only_product, pictures_of, read, touch, write
 
 from bls_models.errors import SetupError
-from seed.rows import CatalogRow, RowError, count_rows, read_catalog
+from seed.rows import CatalogRow, RowError, read_catalog
 
 STYLES_HEADER = (
     "id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,"
     "productDisplayName"
 )
-
-
-def write(path: Path, *lines: str, encoding: str = "utf-8") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding=encoding)
-    return path
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"picture")
-
-
-def read(path: Path) -> list[CatalogRow | RowError]:
-    rows = list(read_catalog(path))
-    assert count_rows(path) == len(rows)
-    return rows
-
-
-def only_product(path: Path) -> dict[str, Any]:
-    (row,) = read(path)
-    assert isinstance(row, CatalogRow), row
-    return row.product
-
-
-def pictures_of(row: CatalogRow | RowError, folder: Path) -> list[str]:
-    assert isinstance(row, CatalogRow), row
-    return [str(image.relative_to(folder)) for image in row.images]
 
 
 def message_of(row: CatalogRow | RowError) -> str:
