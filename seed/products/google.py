@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from seed.options import ReadOptions
 from seed.products.columns import plain_name, targets_of_columns
@@ -35,9 +36,13 @@ def google_targets(columns: Sequence[str], options: ReadOptions) -> dict[str, st
 
 def google_records(records: Iterable[Record], options: ReadOptions) -> Iterator[Record]:
     """The items by product field."""
+
+    @lru_cache(maxsize=256)
+    def targets(columns: tuple[str, ...]) -> dict[str, str]:
+        return google_targets(columns, options)
+
     for record in records:
         if record.problem or record.surplus:
             yield from canonical_records([record], options)
             continue
-        targets = google_targets(tuple(record.values), options)
-        yield replace(record, values=by_target(record.values, targets))
+        yield replace(record, values=by_target(record.values, targets(tuple(record.values))))

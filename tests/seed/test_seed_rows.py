@@ -317,19 +317,24 @@ class TestLayouts:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "json", "xml"])
 def test_reading_does_not_hold_the_rows(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"big.{suffix}"
     rows, text = 50_000, "x" * 100
+    line = f'{{{{"id": "{{}}", "name": "Mug", "category": "c", "description": "{text}"}}}}'
+    item = f"<item><id>{{}}</id><title>Mug</title><product_type>{text}</product_type></item>"
+    start, one, between, end = {
+        "csv": ("id,name,description,category\n", f"{{}},Mug,{text},c", "\n", "\n"),
+        "jsonl": ("", line, "\n", "\n"),
+        "json": ("[", line, ",", "]"),
+        "xml": ("<rss>", item, "", "</rss>"),
+    }[suffix]
     with path.open("w") as file:
-        if suffix == "csv":
-            file.write("id,name,description,category\n")
-            file.writelines(f"{row},Mug,{text},c\n" for row in range(rows))
-        else:
-            file.writelines(
-                f'{{"id": "{row}", "name": "Mug", "category": "c", "description": "{text}"}}\n'
-                for row in range(rows)
-            )
+        file.write(start)
+        for number in range(rows):
+            file.write((between if number else "") + one.format(number))
+        file.write(end)
+    next(read_catalog(path))  # loads the modules of the format
     # The rows together would take well over 20 MB.
     tracemalloc.start()
     try:
