@@ -119,18 +119,26 @@ def attribute_key(name: str, place: int) -> str:
     return key or f"column_{place}"
 
 
+def check_said_columns(path: object, columns: Sequence[str], options: ReadOptions) -> None:
+    """Check that a file has the columns that a person names.
+
+    Raises:
+        SetupError: it lacks one.
+    """
+    for column in (*options.columns.values(), *sorted(options.left_out)):
+        if column not in columns:
+            raise SetupError(f"{path} has no column {column!r}; it has: {', '.join(columns)}.")
+
+
 def check_columns(
     path: object, columns: Sequence[str], targets: dict[str, str], options: ReadOptions
 ) -> None:
     """Check before anything is sent that a file has what every product needs.
 
     Raises:
-        SetupError: it lacks a column, or one that a person names.
+        SetupError: it lacks a column.
     """
     present = set(targets.values()) | ({"category"} if options.category else set())
-    for column in (*options.columns.values(), *sorted(options.left_out)):
-        if column not in columns:
-            raise SetupError(f"{path} has no column {column!r}; it has: {', '.join(columns)}.")
     missing = [field for field in REQUIRED if field not in present]
     if missing:
         wanted = "; ".join(

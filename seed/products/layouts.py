@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seed.options import ReadOptions
-from seed.products.columns import check_columns, plain_name, targets_of_columns
+from seed.products.columns import check_columns, check_said_columns, plain_name, targets_of_columns
 from seed.products.fashion import FASHION_COLUMNS, fashion_records, fashion_targets
 from seed.products.generic import canonical_records
 from seed.products.google import GOOGLE_COLUMNS, google_records, google_targets
@@ -44,6 +44,8 @@ def layout_of_table(table: Table, path: Path, options: ReadOptions) -> Layout:
         SetupError: no column can be the product's id, name or category.
     """
     columns = table.columns
+    if columns:
+        check_said_columns(path, columns, options)
     by_plain = {plain_name(column): column for column in reversed(columns)}
     if set(columns) >= FASHION_COLUMNS:
         return Layout("Fashion Product Images", fashion_targets(columns), fashion_records)

@@ -52,6 +52,8 @@ def shopify_targets(columns: Sequence[str], options: ReadOptions) -> dict[str, s
         known = FIELDS.get(name, "category" if name in CATEGORIES else "")
         if name.endswith("_value") and name.removesuffix("_value") in OPTIONS:
             known = "options"
+        if known in options.columns:
+            known = ""  # a person says where that is read from
         targets[column] = "" if column in options.left_out else said.get(column, known)
     return targets
 
@@ -112,7 +114,7 @@ def _product(rows: list[Record], targets: Mapping[str, str]) -> Record:
                 categories.setdefault(name, value)
             else:
                 values.setdefault(target, value)
-    for name in CATEGORIES:
+    for name in (*CATEGORIES, *categories):
         if name in categories:
             values["category"] = categories[name]
             break

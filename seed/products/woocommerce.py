@@ -45,6 +45,8 @@ def woocommerce_targets(columns: Sequence[str], options: ReadOptions) -> dict[st
         known = FIELDS.get(name, "attributes" if ATTRIBUTE_VALUE.fullmatch(name) else "")
         if name == "short_description":
             known = "description"  # where there is no other
+        if known in options.columns:
+            known = ""  # a person says where that is read from
         targets[column] = "" if column in options.left_out else said.get(column, known)
     return targets
 

@@ -30,7 +30,7 @@ def parquet_table(source: Source) -> Table:
     try:
         with source.open_seekable() as stream:
             schema = pq.ParquetFile(stream).schema_arrow
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise SetupError(f"{source.path} cannot be read as Parquet: {error}") from error
     classes = _class_names(schema.metadata or {})
     columns = tuple(

@@ -50,15 +50,16 @@ class Source:
 
         Raises:
             OSError: the file cannot be read.
+            zipfile.BadZipFile: the archive is damaged, or packed in an unknown way.
         """
         if self.packing == "gzip":
             return io.BufferedReader(gzip.open(self.path, "rb"))
         if self.packing == "zip":
-            archive = zipfile.ZipFile(self.path)
-            try:
-                return archive.open(self.member)
-            finally:
-                archive.close()  # the file stays open as long as the member does
+            with zipfile.ZipFile(self.path) as archive:  # stays open as long as the member does
+                try:
+                    return archive.open(self.member)
+                except (OSError, RuntimeError) as error:  # an unknown compression among others
+                    raise zipfile.BadZipFile(str(error)) from error
         return self.path.open("rb")
 
     def open_seekable(self) -> IO[bytes]:
@@ -101,7 +102,7 @@ def find_source(path: Path) -> Source:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise SetupError(f"{path} is a damaged zip archive ({error}); copy it anew.") from error
     names = [info.filename for info in infos if not info.is_dir()]
     if WORKBOOK_MEMBER in names:

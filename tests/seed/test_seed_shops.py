@@ -59,6 +59,16 @@ class TestShopify:
         assert cup.links == ("https://cdn.example/a.jpg?v=1", "https://cdn.example/b.jpg")
         assert dish.product["attributes"] == {"vendor": "Tarro", "status": "active", "skus": "D"}
 
+    def test_a_person_says_what_other_columns_mean(self, tmp_path: Path) -> None:
+        path = write(
+            tmp_path / "a.csv", SHOPIFY + ",Group", "cup,Cup,,Tarro,,Cups" + "," * 9 + ",x"
+        )
+        options = ReadOptions({"category": "Group", "maker": "Vendor"}, frozenset({"Tags"}))
+        product = only_product(path, options)
+        assert (product["category"], product["attributes"]) == ("x", {"maker": "Tarro"})
+        with pytest.raises(SetupError, match="has no column 'Grp'"):
+            open_catalog(path, ReadOptions({"category": "Grp"}))
+
     def test_a_row_that_cannot_be_read_is_no_part_of_a_product(self, tmp_path: Path) -> None:
         lines = ["cup,Cup,,,,Cups", "cup,Cup,,,,Cups" + "," * 20, "dish,Dish,,,,Dishes"]
         rows = read(write(tmp_path / "a.csv", SHOPIFY, *lines))
