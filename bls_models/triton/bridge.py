@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,18 @@ class _TritonHandler(logging.Handler):
     """Python log records into Triton's own log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = self.format(record)
+        # A path in it may hold letters that this process has not read as text (see below).
+        line = self.format(record).encode("utf-8", "backslashreplace").decode("utf-8")
         if record.levelno >= logging.ERROR:
             pb_utils.Logger.log_error(line)
         elif record.levelno >= logging.WARNING:
             pb_utils.Logger.log_warn(line)
         else:
             pb_utils.Logger.log_info(line)
+
+    # Triton also takes the name of the file that logs. Its Python reads paths as ASCII, whatever
+    # the locale, and a letter beyond it, as in a checkout's folder, would end the process here.
+    emit.__code__ = emit.__code__.replace(co_filename=Path(__file__).name)
 
 
 def set_up_logging(args: Mapping[str, str], settings: Settings) -> None:
