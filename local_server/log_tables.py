@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pymongo.database import Database
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from bls_models.database import queries
 from bls_models.database.store import INGEST_LOG, MATCH_LOG, Document, database_errors
@@ -17,6 +16,7 @@ from local_server.database import local_database
 from local_server.options import Options
 from local_server.running import connect_for_reports, find_running, state_lock
 from local_server.stack import database_name
+from product_match_client.terminal import plain
 
 ROWS = 15
 SHOWN_MATCHES = 3
@@ -37,7 +37,7 @@ def show_logs(options: Options, console: Console) -> int:
         products = queries.most_matched(database, limit=SHOWN_MATCHES)
         if products:
             names = ", ".join(f"{item['product_id']} ({item['matches']})" for item in products)
-            console.print(f"Most matched: {names}", highlight=False, markup=False)
+            console.print(plain(f"Most matched: {names}"))
     return 0
 
 
@@ -81,9 +81,9 @@ def _matches_table(entries: list[Document]) -> Table:
         )
         table.add_row(
             f"{entry['time']:%m-%d %H:%M:%S}",
-            Text(entry["status"], style="green" if ok else "red"),
-            Text(_inputs(entry.get("inputs", {}))),
-            Text(best or ("nothing" if ok else entry["error"]["type"])),
+            plain(entry["status"], style="green" if ok else "red"),
+            plain(_inputs(entry.get("inputs", {}))),
+            plain(best or ("nothing" if ok else entry["error"]["type"])),
             f"{entry['milliseconds']['total']:.1f}",
         )
     return table
@@ -105,8 +105,8 @@ def _errors_table(log: str, entries: list[Document]) -> Table:
     for entry in entries:
         table.add_row(
             f"{entry['time']:%m-%d %H:%M:%S}",
-            Text(entry["error"]["type"], style="red"),
-            Text(entry["error"]["message"]),
+            plain(entry["error"]["type"], style="red"),
+            plain(entry["error"]["message"]),
         )
     return table
 

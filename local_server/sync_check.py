@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from bls_models.errors import ServiceError
 from bls_models.specs import CHECK, PRODUCT_INDEX, REPAIR
+from product_match_client.terminal import plain
 
 # A large catalogue is read page by page.
 TIMEOUT_SECONDS = 600.0
@@ -87,10 +87,10 @@ def _table(products: list[dict[str, Any]]) -> Table:
         table.add_column(name, overflow="fold")
     for item in products:
         table.add_row(
-            Text(item["product_id"]),
-            Text(item["kind"], style="yellow" if item["repaired"] else "red"),
+            plain(item["product_id"]),
+            plain(item["kind"], style="yellow" if item["repaired"] else "red"),
             str(item["revision"] or "-"),
-            Text(item["detail"]),
+            plain(item["detail"]),
             "repaired" if item["repaired"] else "",
         )
     return table

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES
 from product_match_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, ProductMatchClient
 from product_match_client.credentials import API_KEY_VARIABLE, headers_from_environment
-from product_match_client.documents import attribute_from_text, price_from_text
+from product_match_client.documents import (
+    attribute_from_text,
+    pictures_of_document,
+    price_from_text,
+)
 from product_match_client.errors import BadRequestError, ClientError
 from product_match_client.results import MatchResult
 from product_match_client.tables import print_description, print_matches, print_product
+from product_match_client.terminal import open_console, plain, printable, printable_json
 
 EXIT_OK = 0
 EXIT_SERVICE = 1
@@ -45,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         headers = headers_from_environment()
         with ProductMatchClient(arguments.url, arguments.timeout, headers) as client:
-            return command(arguments, client, Console(highlight=False))
+            return command(arguments, client, open_console())
     except ClientError as error:
-        sys.stderr.write(f"product-match: {error}\n")
+        sys.stderr.write(f"product-match: {printable(error)}\n")
         return EXIT_INPUT if isinstance(error, BadRequestError) else EXIT_SERVICE
 
 
@@ -106,7 +110,12 @@ def _add_match_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_product_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("product", nargs="?", metavar="PRODUCT.json", help="the product's document; - reads stdin")
+    add(
+        "product",
+        nargs="?",
+        metavar="PRODUCT.json",
+        help="the product's document; - reads stdin. Its images are names, relative to the file",
+    )
     add("--image", action="append", metavar="P", help="a picture; repeatable")
     for flag in ("id", "name", "description", "category", "currency"):
         add(f"--{flag}", help=f"the product's {flag}, in place of a file")
@@ -132,7 +141,7 @@ def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console
         caption=arguments.caption,
     )
     if arguments.json:
-        _print_json(dataclasses.asdict(result))
+        sys.stdout.write(printable_json(dataclasses.asdict(result)) + "\n")
     else:
         first_rank = 1 + (arguments.offset or 0)
         print_matches(result, console, first_rank, hints_for_no_match(arguments, result))
@@ -141,14 +150,14 @@ def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console
 
 def run_add(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
     """``add``: create or replace one product."""
-    product = product_from_arguments(arguments)
-    result = client.upsert(product, arguments.image, caption=arguments.caption)
-    console.print(f"{escape(result.product_id)}: {result.status} (revision {result.revision})")
+    product, images = product_from_arguments(arguments)
+    result = client.upsert(product, images, caption=arguments.caption)
+    console.print(plain(f"{result.product_id}: {result.status} (revision {result.revision})"))
     if "caption" in result.details:
         print_description(result.details["caption"], console)
     for item in result.details.get("duplicates", ()):
-        other, kind = escape(item["product_id"]), item["kind"]
-        console.print(f"{kind} duplicate of {other} (cosine {item['cosine']:.3f})")
+        line = f"{item['kind']} duplicate of {item['product_id']} (cosine {item['cosine']:.3f})"
+        console.print(plain(line))
     return EXIT_OK
 
 
@@ -158,7 +167,7 @@ def run_remove(arguments: argparse.Namespace, client: ProductMatchClient, consol
     for product_id in arguments.id:
         result = client.delete(product_id)
         statuses.add(result.status)
-        console.print(f"{escape(product_id)}: {result.status.replace('_', ' ')}")
+        console.print(plain(f"{product_id}: {result.status.replace('_', ' ')}"))
     return EXIT_INPUT if "not_found" in statuses else EXIT_OK
 
 
@@ -168,7 +177,7 @@ def run_get(arguments: argparse.Namespace, client: ProductMatchClient, console: 
     if product is None:
         raise BadRequestError(f"there is no product {arguments.id!r}")
     if arguments.json:
-        _print_json(product)
+        sys.stdout.write(printable_json(product) + "\n")
     else:
         print_product(product, console)
     return EXIT_OK
@@ -188,11 +197,17 @@ def hints_for_no_match(arguments: argparse.Namespace, result: MatchResult) -> li
     return hints or ["adding products: product-match add, or python -m seed import"]
 
 
-def product_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The document that ``add`` was given, from its file, stdin or flags.
+def product_from_arguments(
+    arguments: argparse.Namespace,
+) -> tuple[dict[str, Any], list[str] | None]:
+    """What ``add`` was given, from its file, stdin or flags.
+
+    Returns:
+        The document, and its pictures; None where nothing is said of them.
 
     Raises:
-        BadRequestError: there is none, there are two, or it is not a JSON object.
+        BadRequestError: there is no document or there are two, it is not a JSON object, or its
+            pictures are given twice or are no list of names and links.
     """
     flags = {name: getattr(arguments, name) for name in PRODUCT_FLAGS}
     given = {name: value for name, value in flags.items() if value is not None}
@@ -200,13 +215,18 @@ def product_from_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         if given:
             flag = next(iter(given))
             raise BadRequestError(f"give the product as a file or by flags, not both (--{flag})")
-        return _product_from_file(arguments.product)
+        product = _product_from_file(arguments.product)
+        # Names are relative to the file, as in a catalogue.
+        images = pictures_of_document(product, Path(arguments.product).parent)
+        if images and arguments.image:
+            raise BadRequestError("give the pictures in the file or by --image, not both")
+        return product, images or arguments.image
     if "id" not in given or "name" not in given:
         raise BadRequestError("give the product as a file, as - for stdin, or by --id and --name")
     product = {"product_id": given.pop("id"), **given}
     if "attribute" in product:
         product["attributes"] = dict(product.pop("attribute"))
-    return product
+    return product, arguments.image
 
 
 def crop_from_text(text: str) -> tuple[float, ...]:
@@ -232,7 +252,7 @@ def object_from_text(text: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
@@ -278,12 +298,8 @@ def _product_from_file(name: str) -> dict[str, Any]:
         product = json.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise BadRequestError(f"cannot read {source}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{source} is not JSON: {error}") from error
     if not isinstance(product, dict):
         raise BadRequestError(f"{source}: expected one product as a JSON object")
     return product
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
+from typing import Any
+
+from product_match_client.errors import BadRequestError
 
 # No leading zeros and no exponents: 007 and 1e5 are more often codes than numbers. Beyond 15
 # digits a number may not survive JSON readers that use floats, and is a code as well.
@@ -36,3 +40,31 @@ def price_from_text(text: str) -> float:
     if not math.isfinite(price):
         raise ValueError(f"price is {text!r}; expected a number such as 59.90")
     return price
+
+
+def pictures_of_document(product: dict[str, Any], folder: Path) -> list[str] | None:
+    """Take the pictures that a document lists out of it.
+
+    Args:
+        product: loses its ``images``.
+        folder: where names are relative to.
+
+    Returns:
+        Paths; None where it lists none, or those that are stored, as a document does that was read
+        from the server.
+
+    Raises:
+        BadRequestError: they are something else.
+    """
+    images = product.pop("images", None)
+    if images is None or (
+        isinstance(images, list)
+        and all(isinstance(image, dict) and "sha256" in image for image in images)
+    ):
+        return None
+    names = [images] if isinstance(images, str) else images
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise BadRequestError(
+            f"images: got {str(images)[:80]}; expected a list of names of pictures"
+        )
+    return [str(folder / name) for name in names]

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from product_match_client.results import MatchResult
+from product_match_client.terminal import plain
 
 
 def print_matches(
@@ -26,7 +26,7 @@ def print_matches(
     if not result.matches:
         console.print("no product matches", style="bold")
         if hints:
-            console.print(Text(f"What could be tried: {'; '.join(hints)}.", style="dim"))
+            console.print(plain(f"What could be tried: {'; '.join(hints)}.", style="dim"))
     else:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         table.add_column("#", justify="right", style="dim")
@@ -39,21 +39,20 @@ def print_matches(
         for rank, match in enumerate(result.matches, start=first_rank):
             table.add_row(
                 str(rank),
-                # Text, because a name may hold what rich reads as markup
-                Text(match.product_id),
-                Text(str(match.product.get("name", ""))),
-                price_text(match.product),
+                plain(match.product_id),
+                plain(match.product.get("name", "")),
+                plain(price_text(match.product)),
                 score_text(match.score),
                 score_text(match.image_score),
                 score_text(match.text_score),
             )
         console.print(table)
     if result.caption:
-        console.print(Text(caption_text(result)))
-    console.print(Text(details_text(result), style="dim"))
+        console.print(plain(caption_text(result)))
+    console.print(plain(details_text(result), style="dim"))
     degraded = result.details.get("degraded")
     if degraded:
-        console.print(Text(f"The service is degraded: {', '.join(degraded)}", style="yellow"))
+        console.print(plain(f"The service is degraded: {', '.join(degraded)}", style="yellow"))
 
 
 def caption_text(result: MatchResult) -> str:
@@ -69,10 +68,10 @@ def caption_text(result: MatchResult) -> str:
 def print_description(caption: Mapping[str, Any], console: Console) -> None:
     """Print what became of a description that was asked for."""
     if caption.get("used"):
-        console.print(Text(f"description: {caption.get('text')} (generated)"))
+        console.print(plain(f"description: {caption.get('text')} (generated)"))
     elif caption.get("status") != "not_asked":
         reason = caption.get("reason") or str(caption.get("status")).replace("_", " ")
-        console.print(Text(f"no description was generated: {reason}", style="yellow"))
+        console.print(plain(f"no description was generated: {reason}", style="yellow"))
 
 
 def print_product(product: Mapping[str, Any], console: Console) -> None:
@@ -82,13 +81,13 @@ def print_product(product: Mapping[str, Any], console: Console) -> None:
     table.add_column(overflow="fold")
     for name, value in product.items():
         if isinstance(value, Mapping):
-            table.add_row(Text(name), "")
+            table.add_row(plain(name), "")
             for key, item in value.items():
-                table.add_row(Text(f"  {key}"), Text(str(item)))
+                table.add_row(plain(f"  {key}"), plain(item))
         elif isinstance(value, list):
-            table.add_row(Text(name), Text("\n".join(map(str, value))))
+            table.add_row(plain(name), plain("\n".join(map(str, value))))
         else:
-            table.add_row(Text(name), Text(str(value)))
+            table.add_row(plain(name), plain(value))
     console.print(table)
 
 

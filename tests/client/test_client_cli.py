@@ -251,6 +251,51 @@ def test_add_takes_a_product_from_a_file_or_stdin(
 
 
 @pytest.mark.parametrize(
+    ("listed", "sent"),
+    [
+        (["front.jpg", "more/back.jpg"], ["front.jpg", "more/back.jpg"]),
+        ("front.jpg", ["front.jpg"]),
+        ([], None),
+        # As `get --json` prints them: these are stored, and stay.
+        ([{"sha256": "f00", "width": 4, "height": 4}], None),
+    ],
+)
+def test_add_sends_the_images_that_a_file_names_beside_it(
+    fake: type[FakeClient], tmp_path: Path, listed: Any, sent: list[str] | None
+) -> None:
+    fake.answer = IngestResult("A-1", "created", 1, {})
+    file = tmp_path / "product.json"
+    file.write_text(json.dumps({"product_id": "A-1", "images": listed}), encoding="utf-8")
+    assert cli.main(["add", str(file)]) == 0
+    paths = None if sent is None else [str(tmp_path / name) for name in sent]
+    assert fake.asked == [({"product_id": "A-1"}, paths, None)]
+
+
+@pytest.mark.parametrize(
+    ("listed", "flags", "message"),
+    [
+        (["a.jpg"], ["--image", "b.jpg"], "in the file or by --image, not both"),
+        ([7], [], "expected a list of names"),
+        ({"front": "a.jpg"}, [], "expected a list of names"),
+        ([""], [], "expected a list of names"),
+    ],
+)
+def test_add_refuses_images_that_it_would_not_send(
+    fake: type[FakeClient],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    listed: Any,
+    flags: list[str],
+    message: str,
+) -> None:
+    file = tmp_path / "product.json"
+    file.write_text(json.dumps({"product_id": "A-1", "images": listed}), encoding="utf-8")
+    assert cli.main(["add", str(file), *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize(
     ("caption", "line"),
     [
         ({"status": "ok", "used": True, "text": "a [red] mug"}, "description: a [red] mug (gen"),
@@ -382,3 +427,49 @@ def test_prices_are_finite_numbers() -> None:
     for text in ("", "12,50", "inf", "nan"):
         with pytest.raises(ValueError, match="expected a number"):
             price_from_text(text)
+
+
+# Colours, a window's title, the same in one character, and text that is turned around.
+STEERING = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \u202egpj.exe"
+SHOWN = r"\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \u202egpj.exe"
+
+
+def test_stored_text_does_not_steer_the_terminal(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    product = {"name": STEERING, "currency": "\x1b[1m", "price": 1, STEERING: {"a\x1b": STEERING}}
+    outputs = []
+    for argv, fake.answer in (
+        (["get", "a"], product),
+        (["match", "--text", "x"], MatchResult((Match("a", 1, 1, 1, product),), DETAILS, STEERING)),
+        (["add", "--id", "a", "--name", "b"], IngestResult(STEERING, "created", 1, {})),
+        (["remove", STEERING], IngestResult("a", "deleted", 1, {})),
+        (["get", "a"], ServerError(STEERING)),
+    ):
+        cli.main(["--timeout", "9", *argv])
+        outputs.append("".join(capsys.readouterr()))
+        assert outputs[-1].replace("\n", "").isprintable(), ascii(outputs[-1])
+    assert SHOWN in outputs[0]
+    fake.answer = product
+    assert cli.main(["get", "a", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.replace("\n", "").isprintable()
+    assert json.loads(out) == product
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-16"])
+def test_output_goes_to_a_terminal_of_any_encoding(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    fake.answer = {"product_id": "日本-7", "name": "Tässchen \U0001f375 \udcff"}
+
+    def output(*flags: str) -> str:
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert cli.main(["get", "日本-7", *flags]) == 0
+        stdout.flush()
+        return stdout.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+    assert json.loads(output("--json")) == fake.answer
+    shown = "日本-7" if encoding.startswith("utf") else r"\u65e5\u672c-7"
+    assert shown in output()
