@@ -16,16 +16,17 @@ from pathlib import Path
 from pymongo import MongoClient
 from rich.console import Console
 
-from bls_models.errors import ProductMatchError
+from bls_models.errors import ProductMatchError, SetupError
 from local_server import log_tables
 from local_server.feedback_tables import show_feedback
-from local_server.first_match import match_photo, query_photo, show_match
+from local_server.first_match import first_match, match_photo, query_photo, show_match
 from local_server.options import Options, add_flags, read_options
 from local_server.running import read_running
 from local_server.stack import IMPORT_ERRORS, database_name, running_stack
 from local_server.supervisor import Supervisor
 from local_server.sync_check import show_check
 from product_match_client import ClientError
+from product_match_client.terminal import open_console
 from reporting.progress import Report, timed_lines
 from seed.__main__ import main as seed_main
 from seed.reembed import reembed_stale
@@ -57,16 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     feedback.add_argument("--photos", type=Path, help="folder with the photos that were sent; the "
         "log knows them by their sha256")  # fmt: skip
     arguments = parser.parse_args(argv)
-    report = timed_lines()
+    console, report = open_console(), timed_lines()
     # A plain `kill` stops everything in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     try:
         options = read_options(arguments)
         if arguments.command == "run":
-            return run(options, report)
+            return run(options, console, report)
         if arguments.command == "smoke":
-            return smoke(options, report)
+            return smoke(options, console, report)
         if arguments.command == "import":
             running = read_running(options.state_folder)
             errors = options.state_folder / IMPORT_ERRORS
@@ -76,11 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack = read_running(options.state_folder)
             return int(asyncio.run(reembed_stale(stack.http_url, stack.connect(), report)) > 0)
         if arguments.command == "feedback":
-            return show_feedback(options, Console(), arguments.queries, arguments.photos)
+            return show_feedback(options, console, arguments.queries, arguments.photos)
         if arguments.command == "sync-check":
             url = arguments.url or read_running(options.state_folder).http_url
-            return show_check(url, arguments.repair, Console())
-        return log_tables.show_logs(options, Console())
+            return show_check(url, arguments.repair, console)
+        return log_tables.show_logs(options, console)
     except (ProductMatchError, ClientError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -96,21 +97,20 @@ def _interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def run(options: Options, report: Report) -> int:
+def run(options: Options, console: Console, report: Report) -> int:
     """Serve until interrupted; what dies meanwhile is brought back.
 
     Raises:
-        SetupError: Triton ends again and again, or cannot be started again.
+        SetupError: no match succeeds, or Triton ends again and again, or cannot be started again.
     """
     with running_stack(options, report) as stack:
         running = stack.running
         try:
-            photo = query_photo(options.catalog_path)
-            result = match_photo(running.http_url, photo)
-            show_match(Console(), running.http_url, photo, result)
-        except (ProductMatchError, ClientError) as error:
-            # Only a demonstration: a catalogue without a good picture can be served all the same.
-            report(f"no match to show: {error}")
+            first_match(running.http_url, options.catalog_path, console, report)
+        except ClientError as error:
+            raise SetupError(
+                f"the server answers no match: {error}\nIts log is {stack.triton.log}"
+            ) from error
         print(
             f"\nServing: HTTP {running.http_url}, gRPC {running.grpc_url}, "
             f"metrics {running.metrics_url}, database {running.database_address}\n"
@@ -121,7 +121,7 @@ def run(options: Options, report: Report) -> int:
         return 0
 
 
-def smoke(options: Options, report: Report) -> int:
+def smoke(options: Options, console: Console, report: Report) -> int:
     """Serve on free ports, match a held-out photo, print the match as JSON, stop.
 
     Returns:
@@ -136,7 +136,7 @@ def smoke(options: Options, report: Report) -> int:
             with running_stack(options, report, suffix) as stack:
                 photo = query_photo(options.catalog_path)
                 result = match_photo(stack.running.http_url, photo)
-                show_match(Console(), stack.running.http_url, photo, result)
+                show_match(console, stack.running.http_url, photo, result)
         finally:
             if suffix:
                 # The server is somebody's own: leave nothing there.

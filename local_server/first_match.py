@@ -12,8 +12,15 @@ from pathlib import Path
 from rich.console import Console
 
 from bls_models.errors import SetupError
-from product_match_client import MatchResult, ProductMatchClient, ServiceUnavailableError
+from product_match_client import (
+    BadRequestError,
+    MatchResult,
+    ProductMatchClient,
+    ServiceUnavailableError,
+)
 from product_match_client.tables import print_matches
+from product_match_client.terminal import plain
+from reporting.progress import Report
 from seed.rows import read_products
 
 TOP_K = 5
@@ -58,17 +65,38 @@ def query_photo(catalog: Path) -> Photo:
     raise SetupError(f"no product of {catalog} has a picture; there is nothing to match with")
 
 
+def first_match(url: str, catalog: Path, console: Console, report: Report) -> None:
+    """Match a photo and show it; where the catalogue has none to send, match a word.
+
+    Raises:
+        ClientError: no match succeeds.
+    """
+    try:
+        photo = query_photo(catalog)
+        result = match_photo(url, photo)
+    except (SetupError, BadRequestError) as error:
+        # A catalogue without a good picture can be served all the same.
+        report(f"no match of a photo to show: {error}")
+        _answered(url, texts="anything")
+    else:
+        show_match(console, url, photo, result)
+
+
 def match_photo(url: str, photo: Photo) -> MatchResult:
     """Match the photo on the running server, once its index is loaded.
 
     Raises:
-        ClientError: the server refused, or was not ready in time.
+        ClientError: the server refused, failed, or was not ready in time.
     """
+    return _answered(url, images=photo.path)
+
+
+def _answered(url: str, images: Path | tuple[()] = (), texts: str | tuple[()] = ()) -> MatchResult:
     deadline = time.monotonic() + INDEX_SECONDS
     with ProductMatchClient(url) as client:
         while True:
             try:
-                return client.match(photo.path, top_k=TOP_K)
+                return client.match(images, texts, top_k=TOP_K)
             except ServiceUnavailableError:
                 if time.monotonic() > deadline:
                     raise
@@ -89,7 +117,7 @@ def show_match(console: Console, url: str, photo: Photo, result: MatchResult) ->
     """The ranked products as a table, and how to ask again."""
     kind = "a photo that is not in the catalogue" if photo.held_out else "a catalogue picture"
     console.print()
-    console.print(f"[bold]product_match[/bold] on {photo.path}, {kind}:", highlight=False)
+    console.print(plain("product_match", "bold").append_text(plain(f" on {photo.path}, {kind}:")))
     print_matches(result, console)
     console.print("\nThe same with curl:", highlight=False)
     console.print(curl_line(url, photo), highlight=False, markup=False, soft_wrap=True)
