@@ -14,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bls_models.specs import PRODUCT_FEEDBACK, PRODUCT_INGEST, PRODUCT_MATCH, ModelSpec
+from product_match_client.arguments import (
+    list_argument,
+    object_argument,
+    text_argument,
+    text_arguments,
+)
 from product_match_client.errors import BadRequestError
 from product_match_client.images import ImageSource, image_bytes, image_sources
 from product_match_client.results import (
@@ -105,20 +111,21 @@ def match_call(
     what cannot be put on the wire is refused here.
 
     Raises:
-        BadRequestError: no image and no text, an unreadable picture, or a value that does not
-            fit its tensor.
+        BadRequestError: no image and no text, an unreadable picture, or a value of a wrong type
+            or that does not fit its tensor.
     """
     pictures = [image_bytes(source, place) for place, source in enumerate(image_sources(images))]
-    sentences = [texts] if isinstance(texts, str) else list(texts)
+    sentences = text_arguments("texts", texts)
     if not pictures and not sentences:
         raise BadRequestError("match needs at least one image or text")
     if crops is not None:
-        crops = [WHOLE_PICTURE if crop is None else crop for crop in crops]
+        given_crops = list_argument("crops", crops)
+        crops = [WHOLE_PICTURE if crop is None else crop for crop in given_crops]
     given: dict[str, Any] = {
         "image": pictures,
         "text": sentences,
-        "image_weight": image_weights,
-        "text_weight": text_weights,
+        "image_weight": list_argument("image_weights", image_weights),
+        "text_weight": list_argument("text_weights", text_weights),
         "crop": crops,
         "top_k": None if top_k is None else [top_k],
         "offset": None if offset is None else [offset],
@@ -127,7 +134,12 @@ def match_call(
         "caption": None if caption is None else [caption],
     }
     tensors = _tensors(PRODUCT_MATCH, given)
-    return Call(PRODUCT_MATCH, tensors, match_result_from_outputs, request_id)
+    return Call(
+        PRODUCT_MATCH,
+        tensors,
+        match_result_from_outputs,
+        text_argument("request_id", request_id),
+    )
 
 
 def upsert_call(
@@ -141,6 +153,11 @@ def upsert_call(
     Raises:
         BadRequestError: an unreadable picture, or a product that is not JSON.
     """
+    if any(isinstance(item, str) for item in _listed_images(product)):
+        raise BadRequestError(
+            "product: its images are names or links, which the server does not read; give the "
+            "pictures as images="
+        )
     sources = () if images is None else image_sources(images)
     pictures = [image_bytes(source, place) for place, source in enumerate(sources)]
     return _ingest_call(
@@ -173,12 +190,18 @@ def json_text(value: Mapping[str, Any], name: str) -> str:
     """The JSON of a mapping.
 
     Raises:
-        BadRequestError: it holds something that JSON has no form for, NaN among them.
+        BadRequestError: it is no mapping, or holds what JSON has no form for, NaN among them.
     """
     try:
-        return json.dumps(dict(value), ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        return json.dumps(dict(object_argument(name, value)), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise BadRequestError(f"{name}: cannot be written as JSON: {error}") from error
+
+
+def _listed_images(product: Mapping[str, Any]) -> Sequence[Any]:
+    """What a document says of its pictures; one that was read from the server has objects there."""
+    listed = object_argument("product", product).get("images")
+    return listed if isinstance(listed, list | tuple) else [listed]
 
 
 def _ingest_call(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Unpack
 
 from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
+from product_match_client.arguments import header_arguments, seconds_argument
 from product_match_client.calls import (
     Call,
     MatchOptions,
@@ -19,7 +20,7 @@ from product_match_client.calls import (
     upsert_call,
 )
 from product_match_client.endpoint import endpoint_from_url
-from product_match_client.errors import ClientError
+from product_match_client.errors import BadRequestError, ClientError
 from product_match_client.images import ImageSource
 from product_match_client.results import IngestResult, MatchResult
 from product_match_client.transports import AsyncTransport, blocking_transport, open_async
@@ -44,7 +45,7 @@ class ProductMatchClient:
         headers: sent with every request, as HTTP headers or gRPC metadata.
 
     Raises:
-        BadRequestError: the url cannot be used.
+        BadRequestError: the url, the time limit or the headers cannot be used.
     """
 
     def __init__(
@@ -173,13 +174,16 @@ class ProductMatchClient:
 class AsyncProductMatchClient:
     """`ProductMatchClient` with coroutines; many calls may be under way at once.
 
+    It belongs to the event loop that makes its first call, until it is closed there; a call in
+    another loop is a BadRequestError.
+
     Args:
         url: as for `ProductMatchClient`.
         timeout_s: seconds for a whole call.
         headers: as for `ProductMatchClient`.
 
     Raises:
-        BadRequestError: the url cannot be used.
+        BadRequestError: the url, the time limit or the headers cannot be used.
     """
 
     def __init__(
@@ -189,9 +193,10 @@ class AsyncProductMatchClient:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._endpoint = endpoint_from_url(url)
-        self._timeout_s = timeout_s
-        self._headers = headers or {}
+        self._timeout_s = seconds_argument("timeout_s", timeout_s)
+        self._headers = header_arguments(headers)
         self._opened: AsyncTransport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> AsyncProductMatchClient:
         return self
@@ -209,16 +214,27 @@ class AsyncProductMatchClient:
                 self._timeout_s,
                 self._headers,
             )
+            self._loop = asyncio.get_running_loop()
+        elif self._loop is not asyncio.get_running_loop():
+            raise BadRequestError(
+                "this client has its connections in another event loop; make one client within "
+                "each asyncio.run (`async with AsyncProductMatchClient(...)`), and close it there"
+            )
         return self._opened
 
     async def _send(self, build: Callable[[], Call[Result]]) -> Result:
+        transport = self._transport
         # Building reads picture files, which would hold up the loop.
-        return await self._transport.send(await asyncio.to_thread(build))
+        return await transport.send(await asyncio.to_thread(build))
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections.
+
+        Raises:
+            BadRequestError: they are another event loop's.
+        """
         if self._opened is not None:
-            await self._opened.close()
+            await self._transport.close()
             self._opened = None
 
     async def match(
@@ -262,7 +278,8 @@ class AsyncProductMatchClient:
 
     async def is_ready(self) -> bool:
         """Whether the server says that it answers; False also where it cannot be asked."""
+        transport = self._transport
         try:
-            return all([await self._transport.is_model_ready(model) for model in MODELS])
+            return all([await transport.is_model_ready(model) for model in MODELS])
         except ClientError:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from product_match_client.arguments import text_argument
 from product_match_client.errors import BadRequestError
 
 SCHEMES = {"http": False, "https": True, "grpc": False, "grpcs": True}
@@ -31,9 +32,10 @@ def endpoint_from_url(url: str) -> Endpoint:
     """Read ``http://``, ``https://``, ``grpc://`` and ``grpcs://``; no scheme means HTTP.
 
     Raises:
-        BadRequestError: the URL has another scheme, no host, or parts that have no meaning.
+        BadRequestError: the URL is no text, or has another scheme, no host, or parts that have no
+            meaning.
     """
-    if "://" not in url:
+    if "://" not in text_argument("url", url):
         url = f"http://{url}"
     try:
         parts = urlsplit(url)

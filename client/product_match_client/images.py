@@ -13,12 +13,21 @@ ImageSource: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str]
 """An encoded picture (JPEG, PNG, WebP, HEIC, AVIF, GIF or BMP): bytes, a path or an open file."""
 
 
+EXPECTED = "bytes, a path or a binary file"
+
+
 def image_sources(images: ImageSource | Iterable[ImageSource]) -> tuple[ImageSource, ...]:
-    """The pictures of an argument that may be one picture or several."""
+    """The pictures of an argument that may be one picture or several.
+
+    Raises:
+        BadRequestError: it is neither.
+    """
     if isinstance(images, bytes | bytearray | memoryview | str | os.PathLike):
         return (images,)
     if hasattr(images, "read"):
         return (cast(BinaryIO, images),)  # an open file, though it iterates (over lines)
+    if not isinstance(images, Iterable):
+        raise BadRequestError(f"images: got {type(images).__name__}; expected {EXPECTED}")
     return tuple(images)
 
 
@@ -37,8 +46,8 @@ def image_bytes(source: ImageSource, position: int) -> bytes:
     if isinstance(source, str | os.PathLike):
         try:
             return Path(source).read_bytes()
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+            reason = getattr(error, "strerror", None) or str(error)
             raise BadRequestError(
                 f"image[{position}]: cannot read {os.fspath(source)}: {reason}"
             ) from error
@@ -47,6 +56,4 @@ def image_bytes(source: ImageSource, position: int) -> bytes:
         if isinstance(data, bytes):
             return data
         raise BadRequestError(f"image[{position}]: the file is open as text; open it with 'rb'")
-    raise BadRequestError(
-        f"image[{position}]: got {type(source).__name__}; expected bytes, a path or a binary file"
-    )
+    raise BadRequestError(f"image[{position}]: got {type(source).__name__}; expected {EXPECTED}")

@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from tritonclient.utils import InferenceServerException
 
 from bls_models.specs import ModelSpec
+from product_match_client.arguments import header_arguments, seconds_argument
 from product_match_client.calls import Call, Result
 from product_match_client.endpoint import Endpoint, endpoint_from_url
 from product_match_client.errors import (
@@ -232,11 +233,12 @@ def blocking_transport(
     """A transport to a server; see `ProductMatchClient` for the arguments.
 
     Raises:
-        BadRequestError: the url cannot be used.
+        BadRequestError: the url, the time limit or the headers cannot be used.
     """
     endpoint = endpoint_from_url(url)
+    timeout_s, headers = seconds_argument("timeout_s", timeout_s), header_arguments(headers)
     connection = open_blocking(endpoint, timeout_s)
-    return BlockingTransport(connection, endpoint, timeout_s, headers or {})
+    return BlockingTransport(connection, endpoint, timeout_s, headers)
 
 
 class AsyncTransport(_Transport[AsyncTriton]):

@@ -112,11 +112,40 @@ def test_iterators_are_several() -> None:
         ({"texts": "a", "crops": [(0, 0, 1)]}, r"crop: got shape \[1, 3\]; .* \[n, 4\]"),
         ({"texts": "a", "filter": {"price": float("nan")}}, "filter: cannot be written as JSON"),
         ({"texts": "a", "filter": {"price": object()}}, "filter: cannot be written as JSON"),
+        ({"texts": "a", "filter": "{}"}, "filter: got str; expected a mapping"),
+        ({"texts": b"a"}, "texts: got bytes; expected text"),
+        ({"texts": 7}, "texts: got int; expected text"),
+        ({"texts": {"a": "b"}}, "texts: got dict; expected text"),
+        ({"texts": "a", "text_weights": 1.0}, "text_weights: got float; expected a list"),
+        ({"texts": "a", "text_weights": np.float32(1)}, "text_weights: got float32"),
+        ({"texts": "a", "request_id": 7}, "request_id: got int; expected text"),
+        ({"images": 7}, "images: got int; expected bytes"),
+        ({"images": "a\0.jpg"}, r"image\[0\]: cannot read"),
+        ({"images": b"a", "crops": 1}, "crops: got int; expected a list"),
     ],
 )
 def test_what_cannot_be_sent_is_a_bad_request(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
         match_call(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("product", "message"),
+    [
+        ("{}", "product: got str; expected a mapping"),
+        ({"price": float("nan")}, "product: cannot be written as JSON"),
+        ({"images": ["a.jpg"]}, "give the pictures as images="),
+        ({"images": "a.jpg"}, "give the pictures as images="),
+    ],
+)
+def test_a_product_that_cannot_be_sent_is_a_bad_request(product: Any, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message):
+        upsert_call(product)
+
+
+def test_a_document_that_was_read_can_be_sent_back() -> None:
+    stored = {"product_id": "p", "images": [{"sha256": "f00", "width": 1, "height": 1}]}
+    assert json.loads(arrays(upsert_call(stored))["product"][0, 0]) == stored
 
 
 def test_upsert_sends_the_product_and_its_pictures() -> None:

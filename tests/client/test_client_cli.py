@@ -171,6 +171,24 @@ def test_a_closed_port_is_exit_status_1(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--url", "http://shop:80000"], "Port out of range"),
+        (["--url", "http://"], "there is no host"),
+        (["--timeout", "0"], "expected seconds above 0"),
+        (["--timeout", "nan"], "expected seconds above 0"),
+    ],
+)
+def test_a_connection_that_cannot_be_is_one_line(
+    capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert cli.main([*flags, "get", "a"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("product-match: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
     "argv",
     [
         [],

@@ -23,6 +23,7 @@ from product_match_client.errors import error_from_connection, error_from_triton
 
 URL = "http://shop:8000"
 SCHEMES = ("http", "grpc")
+CALL_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -184,3 +185,50 @@ def test_urls_without_meaning_are_refused(url: str, message: str) -> None:
     with pytest.raises(BadRequestError, match=message) as caught:
         endpoint_from_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [ProductMatchClient, AsyncProductMatchClient])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"url": 7}, "url: got int; expected text"),
+        ({"timeout_s": "30"}, "timeout_s: got str; expected a number of seconds"),
+        ({"timeout_s": 0}, "expected seconds above 0"),
+        ({"timeout_s": float("inf")}, "expected seconds above 0"),
+        ({"headers": "x-api-key: k"}, "headers: got str; expected a mapping"),
+        ({"headers": {"x-api-key": 7}}, r"headers\['x-api-key'\]: got int"),
+        ({"headers": {7: "k"}}, "headers: a name: got int"),
+        ({"headers": {"x-api-key": "schlüssel"}}, "expected printable ASCII"),
+        ({"headers": {"x-api-key": "a\r\nb: c"}}, "expected printable ASCII"),
+    ],
+)
+def test_a_client_refuses_arguments_that_it_could_not_use(
+    kind: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadRequestError, match=message):
+        kind(**arguments)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_second_event_loop_is_told_to_have_its_own_client(scheme: str, closed_port: int) -> None:
+    client = AsyncProductMatchClient(f"{scheme}://127.0.0.1:{closed_port}", timeout_s=CALL_SECONDS)
+
+    async def use_elsewhere() -> None:
+        for use in (client.match(texts="x"), client.is_ready(), client.close()):
+            with pytest.raises(BadRequestError, match="in another event loop; make one client"):
+                await use
+
+    async def use() -> None:
+        with pytest.raises(ServiceUnavailableError):
+            await client.match(texts="x")
+        await asyncio.to_thread(asyncio.run, use_elsewhere())
+        await client.close()
+
+    asyncio.run(use())
+    # Closed, it may begin again anywhere.
+    assert asyncio.run(_is_ready(client)) is False
+
+
+async def _is_ready(client: AsyncProductMatchClient) -> bool:
+    async with client:
+        return await client.is_ready()
