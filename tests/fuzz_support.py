@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from colour_support import ADOBE_RGB, DISPLAY_P3, icc_profile
 from hypothesis import strategies as st
 from PIL import Image
+from pillow_heif import register_heif_opener
 from serving_support import blocks, encoded
 
 from bls_models.index.filters.language import FIELD_OPERATORS, LOGICAL_OPERATORS
@@ -26,6 +28,7 @@ def _frames(kind: str) -> bytes:
     return stream.getvalue()
 
 
+register_heif_opener()
 PICTURE = blocks(1, 64)
 FILES: dict[str, bytes] = {
     "JPEG": encoded(PICTURE, "JPEG"),
@@ -44,6 +47,19 @@ FILES: dict[str, bytes] = {
     "WebP": encoded(PICTURE, "WEBP"),
     "lossless WebP": encoded(PICTURE.convert("RGBA"), "WEBP", lossless=True),
     "animated WebP": _frames("WEBP"),
+    "HEIC": encoded(PICTURE, "HEIF"),
+    "HEIC with alpha": encoded(PICTURE.convert("RGBA"), "HEIF"),
+    "AVIF": encoded(PICTURE, "AVIF", speed=10),
+    "AVIF with alpha": encoded(PICTURE.convert("RGBA"), "AVIF", speed=10),
+    "animated AVIF": _frames("AVIF"),
+    "GIF": encoded(PICTURE.quantize(16), "GIF", transparency=1),
+    "animated GIF": _frames("GIF"),
+    "BMP": encoded(PICTURE, "BMP"),
+    "palette BMP": encoded(PICTURE.quantize(16), "BMP"),
+    "JPEG of another colour space": encoded(
+        PICTURE, "JPEG", icc_profile=icc_profile(DISPLAY_P3, 2.2)
+    ),
+    "PNG of another colour space": encoded(PICTURE, icc_profile=icc_profile(ADOBE_RGB, 2.2)),
 }
 
 
