@@ -54,6 +54,11 @@ def _columns(catalog: Catalog) -> str:
     if not targets:
         return "columns: each record names its own"
     used = [f"{column} -> {target}" for column, target in targets.items() if target]
+    used += [
+        f"{column} -> {field}"
+        for field, column in catalog.said.items()
+        if targets.get(column) != field
+    ]
     unused = [column for column, target in targets.items() if not target and column]
     return f"columns: {', '.join(used)}; left out: {', '.join(unused) or 'none'}"
 

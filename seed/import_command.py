@@ -58,7 +58,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_reading(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--map", type=column_mapping, action="append", default=[], metavar="NAME=COLUMN",
-        help="read a product field or an attribute from a column")  # fmt: skip
+        help="read a product field or an attribute from a column; @row stands for the row's "
+        "number")  # fmt: skip
     add("--leave-out", action="append", default=[], metavar="COLUMN", help="do not read a column")
     add("--encoding", default="", help="of text that is not UTF-8, such as cp1252")
     add("--decimal-mark", choices=[".", ","], default="", help="what begins the decimals of a "

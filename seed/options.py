@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# Stands for the number of the row where a column is named; it is the same in every import of a file
+# that is not changed.
+ROW = "@row"
+
 
 @dataclass(frozen=True)
 class ReadOptions:
     """What a person says about a catalogue.
 
     Attributes:
-        columns: product field or attribute to the column it comes from.
+        columns: product field or attribute to the column it comes from, or `ROW`.
         left_out: columns that are not read.
         encoding: of a text file, by Python's name; empty: UTF-8, or what a byte order mark says.
         decimal_mark: ``.`` or ``,``: what ``1.299`` and ``1,299`` mean; empty: such a price is

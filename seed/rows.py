@@ -60,6 +60,11 @@ class Catalog:
         """Field or attribute by column, empty text for one that is left out."""
         return self.layout.targets
 
+    @property
+    def said(self) -> Mapping[str, str]:
+        """Column by the field or attribute that a person said it is."""
+        return self._options.columns
+
     def rows(self) -> CatalogRecords:
         """The products in the order of the file; a row that cannot be read is a `RowError`."""
         pictures = self._pictures()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bls_models.errors import SetupError
 from bls_models.product import ATTRIBUTE_KEY
-from seed.options import ReadOptions
+from seed.options import ROW, ReadOptions
 
 # By `plain_name`. Of several in one file the first counts, and the others are attributes.
 FIELD_NAMES = {
@@ -85,7 +85,7 @@ def targets_of_columns(
     said = {column: field for field, column in options.columns.items()}
     targets = {column: "" for column in columns if column in options.left_out}
     targets |= {column: said[column] for column in columns if column in said}
-    taken = set(targets.values())
+    taken = {*targets.values(), *options.columns}
     plain = {column: plain_name(column) for column in columns if column not in targets}
     for field, names in FIELD_NAMES.items():
         if field in taken:
@@ -126,7 +126,7 @@ def check_said_columns(path: object, columns: Sequence[str], options: ReadOption
         SetupError: it lacks one.
     """
     for column in (*options.columns.values(), *sorted(options.left_out)):
-        if column not in columns:
+        if column not in columns and column != ROW:
             raise SetupError(f"{path} has no column {column!r}; it has: {', '.join(columns)}.")
 
 
@@ -138,7 +138,9 @@ def check_columns(
     Raises:
         SetupError: it lacks a column.
     """
-    present = set(targets.values()) | ({"category"} if options.category else set())
+    present = {*targets.values(), *options.columns}
+    if options.category:
+        present.add("category")
     missing = [field for field in REQUIRED if field not in present]
     if missing:
         wanted = "; ".join(

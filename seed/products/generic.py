@@ -12,7 +12,7 @@ from typing import Any
 from bls_models.errors import ProductError
 from bls_models.product import check_product
 from product_match_client.documents import attribute_from_text
-from seed.options import ReadOptions
+from seed.options import ROW, ReadOptions
 from seed.products.columns import FIELDS, targets_of_columns
 from seed.products.html_text import text_from_html
 from seed.products.prices import price_and_currency
@@ -50,16 +50,17 @@ def canonical_records(
                 "text with the delimiter in it missing its quotes?",
             )
             continue
-        yield replace(record, values=by_target(record.values, targets(tuple(record.values))))
+        yield replace(record, values=by_target(record, targets(tuple(record.values)), options))
 
 
-def by_target(values: Mapping[str, Any], targets: Mapping[str, str]) -> dict[str, Any]:
+def by_target(record: Record, targets: Mapping[str, str], options: ReadOptions) -> dict[str, Any]:
     """The values of a record by product field or key of an attribute.
 
-    Those of several columns of pictures are one list; empty values are left out.
+    Those of several columns of pictures are one list; empty values are left out. A column that a
+    person names several times is each of those fields.
     """
     found: dict[str, Any] = {}
-    for column, value in values.items():
+    for column, value in record.values.items():
         target = targets.get(column, "")
         if not target or is_empty(value):
             continue
@@ -67,6 +68,10 @@ def by_target(values: Mapping[str, Any], targets: Mapping[str, str]) -> dict[str
             found[target] = [*_as_list(found[target]), *_as_list(value)]
         else:
             found[target] = value
+    for field, column in options.columns.items():
+        value = str(record.row) if column == ROW else record.values.get(column)
+        if not is_empty(value):
+            found.setdefault(field, value)
     return found
 
 

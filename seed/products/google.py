@@ -45,4 +45,4 @@ def google_records(records: Iterable[Record], options: ReadOptions) -> Iterator[
         if record.problem or record.surplus:
             yield from canonical_records([record], options)
             continue
-        yield replace(record, values=by_target(record.values, targets(tuple(record.values))))
+        yield replace(record, values=by_target(record, targets(tuple(record.values)), options))

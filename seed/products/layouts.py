@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,16 @@ from seed.products.columns import check_columns, check_said_columns, plain_name,
 from seed.products.fashion import FASHION_COLUMNS, fashion_records, fashion_targets
 from seed.products.generic import canonical_records
 from seed.products.google import GOOGLE_COLUMNS, google_records, google_targets
-from seed.products.shopify import is_shopify, shopify_records, shopify_targets
+from seed.products.shopify import (
+    is_shopify,
+    is_shopify_json,
+    shopify_json_records,
+    shopify_records,
+    shopify_targets,
+)
 from seed.products.woocommerce import WOOCOMMERCE_COLUMNS, woocommerce_records, woocommerce_targets
 from seed.readers.records import Record, Table
+from seed.readers.source import DAMAGED
 
 Convert = Callable[[Iterable[Record]], Iterator[Record]]
 
@@ -70,6 +78,14 @@ def layout_of_table(table: Table, path: Path, options: ReadOptions) -> Layout:
         )
     if table.unit == "item":  # the items of XML name their own elements, and feeds are Google's
         return Layout("", {}, lambda records: google_records(records, options), ".")
+    if not columns:
+        first = None
+        with contextlib.closing(table.records()) as records, contextlib.suppress(*DAMAGED):
+            first = next(records, None)
+        if first is not None and is_shopify_json(first):
+            return Layout(
+                "Shopify products", {}, lambda records: shopify_json_records(records, options), "."
+            )
     targets = targets_of_columns(columns, options)
     if columns:
         check_columns(path, columns, targets, options)

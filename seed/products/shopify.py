@@ -1,5 +1,7 @@
 """Shopify's product export: a product over several rows, one for each variant and picture.
 
+Its ``products.json`` has the same as one object a product.
+
 A product is what shoppers see as one page, so its id is the handle; its variants are attributes.
 """
 
@@ -80,6 +82,47 @@ def shopify_records(
         yield _product(group, targets)
 
 
+def is_shopify_json(record: Record) -> bool:
+    """Whether a record is one of Shopify's ``products.json``."""
+    return record.values.keys() >= {"handle", "title", "variants"}
+
+
+def shopify_json_records(records: Iterable[Record], options: ReadOptions) -> Iterator[Record]:
+    """The products of ``products.json`` by product field."""
+    for record in records:
+        if record.problem:
+            yield record
+            continue
+        try:
+            values = _values_of_json(record.values)
+        except (TypeError, AttributeError, KeyError) as error:
+            yield Record(record.row, problem=f"not as Shopify writes products: {error}")
+            continue
+        said = {field: record.values.get(column) for field, column in options.columns.items()}
+        yield Record(record.row, values | {name: said[name] for name in said if said[name]})
+
+
+def _values_of_json(product: Mapping[str, Any]) -> dict[str, Any]:
+    variants, tags = product["variants"] or [], product.get("tags") or []
+    options = product.get("options") or []
+    several = {plain_name(item["name"]): item["values"] for item in options if "values" in item}
+    several.pop("title", None)  # of products without variants
+    several |= {
+        "tags": [tags] if isinstance(tags, str) else tags,
+        "skus": [variant["sku"] for variant in variants if variant.get("sku")],
+    }
+    return {
+        **{key: ", ".join(map(str, items))[:LONGEST_ATTRIBUTE] for key, items in several.items()},
+        "product_id": product["handle"],
+        "name": product["title"],
+        "description": product.get("body_html"),
+        "category": product.get("product_type"),
+        "price": next((variant.get("price") for variant in variants), None),
+        "images": [image["src"] for image in product.get("images") or [] if "src" in image],
+        "vendor": product.get("vendor"),
+    }
+
+
 def _handle(record: Record, targets: Mapping[str, str]) -> str:
     return next(
         (str(value) for column, value in record.values.items()
@@ -118,7 +161,10 @@ def _product(rows: list[Record], targets: Mapping[str, str]) -> Record:
         if name in categories:
             values["category"] = categories[name]
             break
-    images = list(dict.fromkeys(several.pop("images")))
+    images: list[Any] = []
+    for image in several.pop("images"):
+        if image not in images:
+            images.append(image)
     if images:
         values["images"] = images
     for key, items in several.items():

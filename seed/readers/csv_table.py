@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from bls_models.errors import SetupError
 from seed.readers.encodings import TextEncoding, bounded_lines, cut_problem, is_cut, text_encoding
@@ -43,7 +43,7 @@ def csv_table(source: Source, wanted: str = "") -> Table:
     lines.close()
     columns = unique_columns(header)
 
-    def records() -> Iterator[Record]:
+    def records() -> Generator[Record]:
         return _records(source, encoding, delimiter, header, columns)
 
     return Table(f"CSV with {DELIMITERS[delimiter]}, {encoding}", columns, records, is_text=True)
@@ -102,7 +102,7 @@ def _records(
     delimiter: str,
     header: list[str],
     columns: tuple[str, ...],
-) -> Iterator[Record]:
+) -> Generator[Record]:
     lines = _Lines(bounded_lines(source, encoding))
     _announced_delimiter(lines)
     _record_fields(lines, delimiter)

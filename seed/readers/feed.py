@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
@@ -39,7 +39,7 @@ def feed_table(source: Source) -> Table:
 SAMPLED_ITEMS = 20
 
 
-def _records(source: Source) -> Iterator[Record]:
+def _records(source: Source) -> Generator[Record]:
     number = 0
     with source.open() as stream:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from bls_models.errors import SetupError
@@ -34,7 +34,7 @@ def json_lines_table(source: Source, wanted: str = "") -> Table:
     """
     encoding = text_encoding(source, wanted)
 
-    def records() -> Iterator[Record]:
+    def records() -> Generator[Record]:
         for row, line in enumerate(bounded_lines(source, encoding), start=1):
             if line.strip():
                 yield _record(row, line, encoding)
@@ -60,7 +60,7 @@ def json_array_table(source: Source, wanted: str = "") -> Table:
             '{"products": [{...}, ...]}, or one object a line.'
         )
 
-    def records() -> Iterator[Record]:
+    def records() -> Generator[Record]:
         with (
             source.open() as stream,
             io.TextIOWrapper(stream, encoding.name, encoding.errors) as text,
@@ -80,7 +80,7 @@ def _array_start(head: str) -> tuple[int, str]:
     return (wrapped.end(), wrapped[1]) if wrapped else (-1, "")
 
 
-def _elements(text: io.TextIOWrapper, line: int, encoding: TextEncoding) -> Iterator[Record]:
+def _elements(text: io.TextIOWrapper, line: int, encoding: TextEncoding) -> Generator[Record]:
     decoder = json.JSONDecoder()
     buffer, block = "", BLOCK
     while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from bls_models.errors import SetupError
@@ -37,7 +37,7 @@ def parquet_table(source: Source) -> Table:
         field.name for field in schema if not pa.types.is_nested(field.type) or _is_picture(field)
     )
 
-    def records() -> Iterator[Record]:
+    def records() -> Generator[Record]:
         with source.open_seekable() as stream:
             file = pq.ParquetFile(stream, pre_buffer=False)
             row = 0

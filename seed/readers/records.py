@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,6 @@ class Table:
 
     format: str
     columns: tuple[str, ...]
-    records: Callable[[], Iterator[Record]]
+    records: Callable[[], Generator[Record]]
     unit: str = "line"
     is_text: bool = False

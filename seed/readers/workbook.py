@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from bls_models.errors import SetupError
@@ -42,7 +42,7 @@ def workbook_table(source: Source, sheet: str = "") -> Table:
 def _table(source: Source, name: str, start: int, header: list[Any]) -> Table:
     columns = unique_columns([_header_text(cell) for cell in header])
 
-    def records() -> Iterator[Record]:
+    def records() -> Generator[Record]:
         return _records(source, name, start, columns)
 
     return Table(f"Excel, sheet {name!r}", columns, records, "row")
@@ -79,7 +79,7 @@ def _rows(source: Source, name: str) -> Iterator[tuple[int, list[Any]]]:
             book.close()
 
 
-def _records(source: Source, name: str, start: int, columns: tuple[str, ...]) -> Iterator[Record]:
+def _records(source: Source, name: str, start: int, columns: tuple[str, ...]) -> Generator[Record]:
     for number, cells in _rows(source, name):
         if number <= start:
             continue

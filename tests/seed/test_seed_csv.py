@@ -122,6 +122,16 @@ class TestVariants:
             "attributes": {"maker": "Tarro"},
         }
 
+    def test_a_column_may_be_several_fields_and_rows_may_be_numbered(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.csv", "label,image", "mug,http://x.example/a.jpg")
+        said = {"product_id": "@row", "name": "label", "category": "label", "kind": "label"}
+        assert only_product(path, ReadOptions(said)) == {
+            "product_id": "2",
+            "name": "mug",
+            "category": "mug",
+            "attributes": {"kind": "mug"},
+        }
+
 
 class TestEncodings:
     def test_a_row_of_another_encoding_fails_with_what_it_may_be(self, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,40 @@ class TestShopify:
         (row,) = read(path)
         assert isinstance(row, CatalogRow)
         assert [image.name for image in row.images] == ["cup.JPG", "cup_2.jpg"]
+
+
+class TestShopifyJson:
+    def test_products_are_read_with_their_variants(self, tmp_path: Path) -> None:
+        cup = {
+            "id": 5,
+            "handle": "cup",
+            "title": "Cup",
+            "body_html": "<p>Blue.</p>",
+            "vendor": "Tarro",
+            "product_type": "Cups",
+            "tags": ["tea", "blue"],
+            "variants": [{"sku": "C-S", "price": "12.500"}, {"sku": None, "price": "14.00"}],
+            "images": [{"src": "https://cdn.example/a.jpg"}],
+            "options": [{"name": "Size", "values": ["S", "M"]}],
+        }
+        plain = {"handle": "dish", "title": "Dish", "product_type": "Dishes", "variants": []}
+        odd = {"handle": "x", "title": "X", "product_type": "c", "variants": ["?"]}
+        path = write(tmp_path / "a.json", json.dumps({"products": [cup, odd, plain]}))
+        assert open_catalog(path).description == "Shopify products (JSON array 'products', UTF-8)"
+        first, bad, last = read(path)
+        assert isinstance(first, CatalogRow)
+        assert isinstance(last, CatalogRow)
+        assert first.product == {
+            "product_id": "cup",
+            "name": "Cup",
+            "description": "Blue.",
+            "category": "Cups",
+            "price": 12.5,
+            "attributes": {"size": "S, M", "tags": "tea, blue", "skus": "C-S", "vendor": "Tarro"},
+        }
+        assert first.links == ("https://cdn.example/a.jpg",)
+        assert "not as Shopify writes products" in errors([bad])[0][1]
+        assert last.product["attributes"] == {}
 
 
 class TestWooCommerce:
