@@ -109,7 +109,13 @@ class FolderPictures:
         )
 
     def _names(self) -> Iterator[str]:
-        for folder, below, files in os.walk(self._folder, onerror=self._note):
+        seen: set[tuple[int, int]] = set()  # a link may lead back to where it is
+        for folder, below, files in os.walk(self._folder, onerror=self._note, followlinks=True):
+            about = os.stat(folder)
+            if (about.st_dev, about.st_ino) in seen:
+                below.clear()
+                continue
+            seen.add((about.st_dev, about.st_ino))
             if folder == str(self._folder) and not self._all_below:
                 below[:] = [name for name in below if name.casefold() in FOLDERS]
             below[:] = [name for name in below if not name.startswith(".")]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bls_models.product import MAX_ATTRIBUTE_CHARACTERS
 from seed.options import ReadOptions
-from seed.products.columns import plain_name
+from seed.products.columns import attribute_key, plain_name
 from seed.products.generic import is_empty
 from seed.readers.records import Record
 
@@ -37,7 +38,8 @@ FIELDS = {
 # The shop's own type says more than Shopify's taxonomy, and is shorter.
 CATEGORIES = ("type", "category", "product_type", "product_category", "standard_product_type")
 OPTIONS = ("option1", "option2", "option3")
-LONGEST_ATTRIBUTE = 512
+# Shopify has at most 2,048 variants and 250 pictures a product; so many rows are in memory.
+MOST_ROWS = 4096
 
 
 def is_shopify(columns: Mapping[str, str]) -> bool:
@@ -77,6 +79,9 @@ def shopify_records(
         if group and _handle(record, targets) != _handle(group[0], targets):
             yield _product(group, targets)
             group = []
+        if len(group) == MOST_ROWS:
+            yield Record(record.row, problem=f"over {MOST_ROWS} rows of one handle")
+            continue
         group.append(record)
     if group:
         yield _product(group, targets)
@@ -105,14 +110,18 @@ def shopify_json_records(records: Iterable[Record], options: ReadOptions) -> Ite
 def _values_of_json(product: Mapping[str, Any]) -> dict[str, Any]:
     variants, tags = product["variants"] or [], product.get("tags") or []
     options = product.get("options") or []
-    several = {plain_name(item["name"]): item["values"] for item in options if "values" in item}
+    several = {
+        attribute_key(plain_name(item["name"]), place): item["values"]
+        for place, item in enumerate(options, start=1)
+        if "values" in item
+    }
     several.pop("title", None)  # of products without variants
     several |= {
         "tags": [tags] if isinstance(tags, str) else tags,
         "skus": [variant["sku"] for variant in variants if variant.get("sku")],
     }
     return {
-        **{key: ", ".join(map(str, items))[:LONGEST_ATTRIBUTE] for key, items in several.items()},
+        **{key: _joined(items) for key, items in several.items()},
         "product_id": product["handle"],
         "name": product["title"],
         "description": product.get("body_html"),
@@ -148,7 +157,7 @@ def _product(rows: list[Record], targets: Mapping[str, str]) -> Record:
                 continue
             if target == "options":
                 option = name.removesuffix("_value")
-                key = plain_name(names.get(option, option)) or option
+                key = attribute_key(plain_name(names.get(option, option)), int(option[-1]))
                 if value != "Default Title":
                     several.setdefault(key, []).append(value)
             elif target in several:
@@ -168,7 +177,16 @@ def _product(rows: list[Record], targets: Mapping[str, str]) -> Record:
     if images:
         values["images"] = images
     for key, items in several.items():
-        text = ", ".join(dict.fromkeys(map(str, items)))
-        if text:
-            values.setdefault(key, text[:LONGEST_ATTRIBUTE])
+        values.setdefault(key, _joined(items))
     return Record(rows[0].row, values)
+
+
+def _joined(items: Iterable[Any]) -> str:
+    """The different ones, separated by commas, as many as an attribute holds."""
+    joined = ""
+    for item in dict.fromkeys(map(str, items)):
+        longer = f"{joined}, {item}" if joined else item
+        if len(longer) > MAX_ATTRIBUTE_CHARACTERS:
+            break
+        joined = longer
+    return joined

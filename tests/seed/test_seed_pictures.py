@@ -55,6 +55,12 @@ class TestById:
         assert only_pictures(path) == []
         assert only_pictures(path, ReadOptions(pictures=tmp_path / "holiday")) == ["holiday/1.jpg"]
 
+    def test_links_between_folders_are_followed_once(self, tmp_path: Path) -> None:
+        touch(tmp_path, "store/1.jpg", "list/none.txt")
+        (tmp_path / "list" / "images").symlink_to(tmp_path / "store")
+        (tmp_path / "store" / "again").symlink_to(tmp_path / "store")
+        assert only_pictures(catalogue(tmp_path / "list", "1,Cup,c,")) == ["images/1.jpg"]
+
 
 class TestByName:
     @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from catalogue_support import errors, ids, only_product, products, read, touch, 
 
 from bls_models.errors import SetupError
 from seed.options import ReadOptions
+from seed.products import shopify
 from seed.products.html_text import text_from_html
 from seed.records import CatalogRow
 from seed.rows import open_catalog
@@ -59,6 +60,25 @@ class TestShopify:
         }
         assert cup.links == ("https://cdn.example/a.jpg?v=1", "https://cdn.example/b.jpg")
         assert dish.product["attributes"] == {"vendor": "Tarro", "status": "active", "skus": "D"}
+
+    def test_what_variants_have_in_plenty_is_kept_as_far_as_an_attribute_holds_it(
+        self, tmp_path: Path
+    ) -> None:
+        first = "cup,Cup,,Tarro,,Cups,,TRUE,サイズ,0,S-000,5,,,"
+        more = [f"cup,,,,,,,,,{number},S-{number:03},,,," for number in range(1, 150)]
+        product = only_product(write(tmp_path / "a.csv", SHOPIFY, first, *more))
+        skus = product["attributes"]["skus"]
+        assert skus.split(", ") == [f"S-{number:03}" for number in range(73)]
+        assert len(f"{skus}, S-073") > 512
+        assert product["attributes"]["column_1"].startswith("0, 1, 2")
+
+    def test_a_handle_without_end_is_not_held(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shopify, "MOST_ROWS", 3)
+        rows = read(write(tmp_path / "a.csv", SHOPIFY, *["cup,Cup,,,,Cups"] * 5))
+        assert ids(rows) == ["cup"]
+        assert errors(rows) == [(line, "over 3 rows of one handle") for line in (5, 6)]
 
     def test_a_person_says_what_other_columns_mean(self, tmp_path: Path) -> None:
         path = write(
