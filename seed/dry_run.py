@@ -6,6 +6,7 @@ import json
 from itertools import islice
 from typing import TextIO
 
+from seed.output import write_line
 from seed.records import CatalogRow
 from seed.rows import Catalog
 
@@ -23,25 +24,27 @@ def check_catalog(catalog: Catalog, stream: TextIO, limit: int | None = None) ->
     Returns:
         The exit status: 1 if a row cannot be imported, else 0.
     """
-    _show(stream, _columns(catalog))
+    write_line(stream, _columns(catalog))
     good = failed = without = links = 0
     for row in islice(catalog.rows(), limit):
         if isinstance(row, CatalogRow):
             good += 1
             if good == 1:
-                _show(stream, f"the first product: {json.dumps(row.product, ensure_ascii=False)}")
-                _show(stream, f"its pictures: {_pictures(row)}")
+                write_line(
+                    stream, f"the first product: {json.dumps(row.product, ensure_ascii=False)}"
+                )
+                write_line(stream, f"its pictures: {_pictures(row)}")
             links += len(row.links)
             if not row.has_pictures:
                 without += 1
                 if without <= SHOWN:
-                    _show(stream, f"{catalog.unit} {row.row}: no picture for {_id(row)}")
+                    write_line(stream, f"{catalog.unit} {row.row}: no picture for {_id(row)}")
             continue
         failed += 1
         if failed <= SHOWN:
             product = f" ({row.product_id})" if row.product_id else ""
-            _show(stream, f"{catalog.unit} {row.row}{product}: {row.message}")
-    _show(
+            write_line(stream, f"{catalog.unit} {row.row}{product}: {row.message}")
+    write_line(
         stream,
         f"{good + failed} rows: {good} would be sent, {failed} failed, {without} without "
         f"pictures, {links} links to pictures (not fetched)",
@@ -70,9 +73,3 @@ def _pictures(row: CatalogRow) -> str:
 
 def _id(row: CatalogRow) -> str:
     return str(row.product["product_id"])
-
-
-def _show(stream: TextIO, line: str) -> None:
-    # A row may hold what a terminal cannot show.
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -17,6 +17,7 @@ from product_match_client.credentials import headers_from_environment
 from seed.dry_run import check_catalog
 from seed.importer import DEFAULT_CONCURRENCY, ImportCounts, import_catalog
 from seed.options import ReadOptions
+from seed.output import write_line
 from seed.pictures.links import LinkedPictures, default_cache
 from seed.products.columns import FIELD_NAMES, attribute_key
 from seed.progress import duration_text, show_progress
@@ -91,8 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         ClientError: the server's address is wrong or it is not ready.
     """
     catalog = open_catalog(arguments.path, _options(arguments))
-    sys.stdout.write(f"reading {catalog.path}: {catalog.description}\n")
-    sys.stdout.flush()
+    write_line(sys.stdout, f"reading {catalog.path}: {catalog.description}")
     if arguments.dry_run:
         return check_catalog(catalog, sys.stdout, arguments.limit)
     start = time.monotonic()
@@ -105,12 +105,15 @@ def run(arguments: argparse.Namespace) -> int:
         f"{counts.done} rows in {duration_text(elapsed_s)} "
         f"({counts.done / elapsed_s:.1f} rows/s): {counts}"
     )
+    if counts.stopped_by is not None:
+        total = min(catalog.count(), arguments.limit or sys.maxsize)
+        summary += f", {total - counts.done} not tried"
     if counts.failed or counts.without_pictures:
         what = "failures" if counts.failed else "rows without pictures"
         summary += f"; the {what} are in {arguments.errors}"
     if counts.duplicates:
         summary += f"; the duplicates are in {arguments.duplicates}"
-    sys.stdout.write(summary + "\n")
+    write_line(sys.stdout, summary)
     return 1 if counts.failed else 0
 
 
@@ -125,9 +128,7 @@ def _show_rows(catalog: Catalog, counts: ImportCounts) -> None:
     ]
     for number, product_id, message in lines:
         product = f" ({product_id})" if product_id else ""
-        text = f"seed: {catalog.path}, {catalog.unit} {number}{product}: {message}\n"
-        # Of a row that holds what the terminal cannot show, the reason is shown all the same.
-        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        write_line(sys.stderr, f"seed: {catalog.path}, {catalog.unit} {number}{product}: {message}")
 
 
 def _options(arguments: argparse.Namespace) -> ReadOptions:

@@ -14,6 +14,7 @@ from product_match_client import IngestResult, ServiceUnavailableError
 from seed import import_command
 from seed.__main__ import main
 from seed.importer import ImportCounts
+from seed.output import write_line
 from seed.progress import duration_text, progress_lines, show_progress
 
 
@@ -113,6 +114,7 @@ def test_a_service_that_goes_away_stops_the_import(
     assert captured.err.startswith("seed: stopped, run it again to go on: away\n")
     assert "shop.csv, line 2 (0): away\n" in captured.err
     assert "0 created" in captured.out
+    assert "1 failed, 1 not tried; the failures are in" in captured.out
 
 
 @pytest.mark.usefixtures("fake")
@@ -247,3 +249,22 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@pytest.mark.usefixtures("fake")
+def test_what_a_terminal_cannot_show_is_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": "\\u001b[2J", "name": "Mug", "category": "mugs"}\n')
+    assert main(["import", str(path)]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"seed: {path}, line 1 (\\x1b[2J): product.product_id"
+    )
+
+
+def test_a_stream_of_another_encoding_gets_escapes() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    write_line(stream, "Täßchen \ud83d \N{ELECTRIC LIGHT BULB}")
+    stream.seek(0)
+    assert stream.read() == "T\\xe4\\xdfchen \\ud83d \\U0001f4a1\n"
