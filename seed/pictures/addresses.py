@@ -6,9 +6,9 @@ import asyncio
 import ipaddress
 import socket
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 # IPv4 addresses that a network of IPv6 alone translates (NAT64).
 TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
@@ -33,18 +33,21 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def check_link(url: str, allow_private: bool) -> None:
+def check_link(url: URL, allow_private: bool) -> None:
     """Check what an address says by itself; names are checked when they are resolved.
+
+    Args:
+        url: as it will be fetched; another parser may see another host.
+        allow_private: whether hosts in private networks are allowed.
 
     Raises:
         ForbiddenAddressError: it is no http(s) address of a host, or that of a private one.
     """
-    parts = urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ForbiddenAddressError(f"{url[:200]} is no http or https address")
+    host = url.raw_host
+    if url.scheme not in ("http", "https") or not host:
+        raise ForbiddenAddressError(f"{str(url)[:200]} is no http or https address")
     if allow_private:
         return
-    host = parts.hostname
     try:
         # As the system reads it, which also takes 127.1 and 2130706433.
         host = socket.inet_ntoa(socket.inet_aton(host))

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote, urljoin
 
 import aiohttp
+from yarl import URL
 
 from seed.pictures.addresses import PublicResolver, check_link
 from seed.records import BadRowError
@@ -99,7 +99,7 @@ class LinkedPictures:
         key = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
         file, about = self._cache / key, self._cache / f"{key}.json"
         headers = {**HEADERS, **(_conditions(about) if file.is_file() else {})}
-        address = quote(url.strip(), safe="%/:=&?~#+!$,;'@()*[]")
+        address = URL(url.strip())
         for _ in range(REDIRECTS + 1):
             check_link(address, self._allow_private)
             try:
@@ -107,7 +107,7 @@ class LinkedPictures:
                     address, headers=headers, allow_redirects=False
                 ) as answer:
                     if answer.status in REDIRECTED and "Location" in answer.headers:
-                        address = urljoin(address, answer.headers["Location"])
+                        address = address.join(URL(answer.headers["Location"]))
                         continue
                     if answer.status == 304 and file.is_file():
                         return file

@@ -15,7 +15,8 @@ Reference: TypeAlias = str | bytes
 """A path, an http(s) address, or an encoded picture."""
 
 LINK = re.compile(r"https?://", re.IGNORECASE)
-LINK_SEPARATORS = re.compile(r"[\s,;|]+(?=https?://)", re.IGNORECASE)
+# One of them, so that a long run of others is not searched again from each of its places.
+LINK_SEPARATORS = re.compile(r"[\s,;|](?=https?://)", re.IGNORECASE)
 EXPECTED = "expected paths, links, or pictures"
 
 
@@ -60,7 +61,7 @@ def _references_of_text(text: str, is_name: Callable[[str], bool]) -> Iterator[R
     if text[:5].lower() == "data:":
         yield _picture_of_data_url(text)
     elif LINK.match(text):
-        yield from (link.strip() for link in LINK_SEPARATORS.split(text))
+        yield from (link.strip(" \t\r\n,;|") for link in LINK_SEPARATORS.split(text))
     elif "|" in text or "\n" in text or "\r" in text:
         for part in re.split(r"[|\r\n]+", text):
             if part.strip():

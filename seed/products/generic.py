@@ -20,6 +20,8 @@ from seed.readers.records import Record
 from seed.records import BadRowError
 
 TEXT_FIELDS = ("name", "description", "category")
+# Reading HTML takes time with the square of what is never closed in it.
+LONGEST_TEXT = 131_072
 
 
 def canonical_records(
@@ -101,6 +103,11 @@ def product_from_values(
         if field in given:
             if not isinstance(given[field], str):
                 raise BadRowError(f"{field} is {given[field]!r:.80}; expected text")
+            if len(given[field]) > LONGEST_TEXT:
+                raise BadRowError(
+                    f"{field} has {len(given[field])} characters; expected at most {LONGEST_TEXT}, "
+                    "HTML included"
+                )
             product[field] = text_from_html(given[field])
     price, currency = price_and_currency(
         given.get("price"), given.get("currency"), options.decimal_mark or mark, options.currency

@@ -23,6 +23,7 @@ from seed.readers.source import Source
 BLOCK = 65536
 # An array under a key, as in Shopify's products.json.
 WRAPPED_ARRAY = re.compile(r'"([^"\\]{1,64})"\s*:\s*\[\s*(?=\{)')
+SEPARATORS = re.compile(r"[ \t\r\n,]*")
 HALF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -82,35 +83,42 @@ def _array_start(head: str) -> tuple[int, str]:
 
 def _elements(text: io.TextIOWrapper, line: int, encoding: TextEncoding) -> Generator[Record]:
     decoder = json.JSONDecoder()
-    buffer, block = "", BLOCK
+    buffer, at, block = "", 0, BLOCK
     while True:
-        rest = buffer.lstrip(" \t\r\n,")
-        line += buffer[: len(buffer) - len(rest)].count("\n")
-        buffer = rest
-        if buffer.startswith("]"):
-            return
+        start = _end_of_separators(buffer, at)
+        line += buffer.count("\n", at, start)
+        at = start
         problem = "the file ends within the array"
-        if buffer:
+        if buffer.startswith("]", at):
+            return
+        if at < len(buffer):
             try:
-                value, end = decoder.raw_decode(buffer)
+                value, end = decoder.raw_decode(buffer, at)
             except RecursionError:
                 yield Record(line, problem=f"{DEEP}; nothing behind it can be read")
                 return
+            except json.JSONDecodeError as error:  # its place is one within the buffer
+                problem = f"not JSON: {error.msg}; nothing behind it can be read"
             except ValueError as error:
                 problem = f"not JSON: {error}; nothing behind it can be read"
             else:
                 # A number may go on in the next block.
                 if end < len(buffer) or isinstance(value, dict | list | str):
-                    yield _checked(line, value, buffer[:end], encoding)
-                    line += buffer.count("\n", 0, end)
-                    buffer, block = buffer[end:], BLOCK
+                    yield _checked(line, value, buffer[at:end], encoding)
+                    line += buffer.count("\n", at, end)
+                    at, block = end, BLOCK
                     continue
-        more = text.read(block) if len(buffer) < LONGEST_LINE else ""
+        more = text.read(block) if len(buffer) - at < LONGEST_LINE else ""
         if not more:
             yield Record(line, problem=problem)
             return
-        buffer += more
+        buffer, at = buffer[at:] + more, 0
         block *= 2  # else a long element would be parsed again for each block
+
+
+def _end_of_separators(buffer: str, at: int) -> int:
+    found = SEPARATORS.match(buffer, at)
+    return found.end() if found else at
 
 
 DEEP = "JSON nested too deeply; expected an object of fields"

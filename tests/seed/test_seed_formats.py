@@ -59,6 +59,14 @@ class TestJson:
         path = write(tmp_path / "a.json", "[" + ", ".join(json_text(20_000)) + "]")
         assert len(ids(read(path))) == 20_000
 
+    def test_many_elements_behind_a_long_one_are_read(self, tmp_path: Path) -> None:
+        long = json.dumps({"id": "long", "title": "x" * 3_000_000, "category": "c"})
+        rows = read(write(tmp_path / "a.json", "[" + ", ".join([long, *json_text(50_000)]) + "]"))
+        assert len(ids(rows)) == 50_000
+        assert errors(rows) == [
+            (1, "name has 3000000 characters; expected at most 131072, HTML included")
+        ]
+
     @pytest.mark.parametrize(
         ("rest", "message"),
         [

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from seed.pictures import links
 from seed.pictures.addresses import ForbiddenAddressError, PublicResolver, check_link, is_public
@@ -192,7 +193,7 @@ def test_private_addresses_are_not_fetched_from(tmp_path: Path) -> None:
 def test_redirects_are_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = []
 
-    def check(url: str, allow_private: bool) -> None:
+    def check(url: URL, allow_private: bool) -> None:
         checked.append(url)
         check_link(url, allow_private=len(checked) == 1)
 
@@ -251,4 +252,4 @@ def test_which_addresses_are_public(address: str, public: bool) -> None:
 )
 def test_other_schemes_are_refused(url: str) -> None:
     with pytest.raises(ForbiddenAddressError, match="no http or https address"):
-        check_link(url, allow_private=True)
+        check_link(URL(url), allow_private=True)
