@@ -13,6 +13,7 @@ from seed.pictures.references import LINK, picture_references
 from seed.products.generic import product_from_values
 from seed.products.layouts import Layout, layout_of_table
 from seed.readers.formats import FORMATS, open_table
+from seed.readers.parquet import parts_of_set
 from seed.readers.records import Record, Table
 from seed.readers.source import Source
 from seed.records import BadRowError, CatalogRecords, CatalogRow, RowError
@@ -191,7 +192,8 @@ def catalog_file(path: Path) -> Path:
         for file in path.iterdir()
         if file.name.lower().endswith(CATALOG_SUFFIXES) and not file.name.startswith((".", "~$"))
     )
-    if len(files) == 1:
+    parts = {parts_of_set(file.name) or file.name for file in files}
+    if len(parts) == 1:
         return files[0]
     found = ", ".join(file.name for file in files) or "no catalogue"
     raise SetupError(f"{path} holds {found}; expected {SUPPORTED}.")

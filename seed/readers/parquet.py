@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -12,13 +13,18 @@ from seed.readers.source import Source
 
 # Rows decoded at a time; each may hold pictures.
 BATCH_ROWS = 16
+BUFFER_BYTES = 1 << 20
+# As Hugging Face names the files of a data set: train-00000-of-00005.parquet.
+PART = re.compile(r"(?P<set>.+)-\d{5}-of-(?P<count>\d{5})(?P<end>\.parquet)")
 
 
 def parquet_table(source: Source) -> Table:
     """A Parquet file; columns of lists and of bytes are read where they can be pictures.
 
+    Of a data set that is split into files, as their names tell, all are read.
+
     Raises:
-        SetupError: it cannot be read, or pyarrow is not installed.
+        SetupError: it cannot be read, a part is missing, or pyarrow is not installed.
     """
     try:
         import pyarrow as pa
@@ -37,16 +43,48 @@ def parquet_table(source: Source) -> Table:
         field.name for field in schema if not pa.types.is_nested(field.type) or _is_picture(field)
     )
 
-    def records() -> Generator[Record]:
-        with source.open_seekable() as stream:
-            file = pq.ParquetFile(stream, pre_buffer=False)
-            row = 0
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
-                for values in batch.to_pylist():
-                    row += 1
-                    yield Record(row, _named(values, classes))
+    parts = _parts(source)
 
-    return Table("Parquet", columns, records, "row")
+    def records() -> Generator[Record]:
+        row = 0
+        for part in parts:
+            with part.open_seekable() as stream:
+                # Else the pictures of a whole group of rows would be in memory.
+                file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=BUFFER_BYTES)
+                for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+                    for values in batch.to_pylist():
+                        row += 1
+                        yield Record(row, _named(values, classes))
+
+    several = f", {len(parts)} files" if len(parts) > 1 else ""
+    return Table(f"Parquet{several}", columns, records, "row")
+
+
+def parts_of_set(name: str) -> str:
+    """What the names of all parts of a data set have in common; empty for a file of its own."""
+    found = PART.fullmatch(name)
+    return f"{found['set']}-*-of-{found['count']}{found['end']}" if found else ""
+
+
+def _parts(source: Source) -> list[Source]:
+    """The files of a data set that is split, or the file itself.
+
+    Raises:
+        SetupError: a part is missing.
+    """
+    found = PART.fullmatch(source.path.name)
+    if source.packing or found is None:
+        return [source]
+    count = int(found["count"])
+    names = [f"{found['set']}-{part:05}-of-{found['count']}{found['end']}" for part in range(count)]
+    paths = [source.path.with_name(name) for name in names]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise SetupError(
+            f"{source.path} is one of {count} files; {', '.join(missing[:3])} is missing. Fetch "
+            "all, or rename the one to be imported alone."
+        )
+    return [Source(path) for path in paths]
 
 
 def _is_picture(field: Any) -> bool:

@@ -271,6 +271,20 @@ class TestParquet:
         assert row.embedded == (b"a", b"b")
         assert row.product["attributes"] == {"seen": "2024-05-01 00:00:00"}
 
+    def test_the_files_of_a_data_set_are_read_together(self, tmp_path: Path) -> None:
+        for part in range(2):
+            rows = [{"id": f"{part}-{n}", "title": "Mug", "category": "c"} for n in range(20)]
+            pq.write_table(
+                pa.Table.from_pylist(rows), tmp_path / f"train-{part:05}-of-00002.parquet"
+            )
+        rows_read = read(tmp_path)
+        assert ids(rows_read) == [f"{part}-{n}" for part in range(2) for n in range(20)]
+        assert [row.row for row in rows_read] == list(range(1, 41))
+        assert open_catalog(tmp_path).description == "Parquet, 2 files"
+        (tmp_path / "train-00001-of-00002.parquet").unlink()
+        with pytest.raises(SetupError, match=r"train-00001-of-00002\.parquet is missing"):
+            open_catalog(tmp_path)
+
     def test_a_damaged_one_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "a.parquet").write_bytes(b"PAR1" + b"\0" * 100)
         with pytest.raises(SetupError, match="cannot be read as Parquet"):
