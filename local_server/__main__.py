@@ -13,16 +13,15 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from pymongo import MongoClient
 from rich.console import Console
 
 from bls_models.errors import ProductMatchError, SetupError
 from local_server import log_tables
 from local_server.feedback_tables import show_feedback
 from local_server.first_match import first_match, match_photo, query_photo, show_match
-from local_server.options import Options, add_flags, read_options
+from local_server.options import Options, add_flags, make_folder, read_options
 from local_server.running import read_running
-from local_server.stack import IMPORT_ERRORS, database_name, running_stack
+from local_server.stack import IMPORT_ERRORS, running_stack
 from local_server.supervisor import Supervisor
 from local_server.sync_check import show_check
 from product_match_client import ClientError
@@ -82,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             url = arguments.url or read_running(options.state_folder).http_url
             return show_check(url, arguments.repair, console)
         return log_tables.show_logs(options, console)
-    except (ProductMatchError, ClientError) as error:
+    except (ProductMatchError, ClientError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -127,20 +126,15 @@ def smoke(options: Options, console: Console, report: Report) -> int:
     Returns:
         0 if the best match is the right product, else 1.
     """
-    options.state_folder.mkdir(parents=True, exist_ok=True)
+    make_folder(options.state_folder, "--state")
     with tempfile.TemporaryDirectory(dir=options.state_folder, prefix="smoke-") as state:
         ports = dict.fromkeys(("http_port", "grpc_port", "metrics_port", "mongodb_port"), 0)
         options = options.model_copy(update={**ports, "state": state})
         suffix = f"smoke_{secrets.token_hex(4)}" if options.mongodb_uri else ""
-        try:
-            with running_stack(options, report, suffix) as stack:
-                photo = query_photo(options.catalog_path)
-                result = match_photo(stack.running.http_url, photo)
-                show_match(console, stack.running.http_url, photo, result)
-        finally:
-            if suffix:
-                # The server is somebody's own: leave nothing there.
-                MongoClient(options.mongodb_uri).drop_database(database_name(options, suffix))
+        with running_stack(options, report, suffix) as stack:
+            photo = query_photo(options.catalog_path)
+            result = match_photo(stack.running.http_url, photo)
+            show_match(console, stack.running.http_url, photo, result)
     best = result.matches[0] if result.matches else None
     correct = best is not None and best.product_id == photo.product_id
     facts = {

@@ -19,17 +19,16 @@ PROBE_MS = 500
 
 
 def answers(uri: str, timeout_ms: int = PROBE_MS) -> bool:
-    """Whether a MongoDB server answers at ``uri``."""
+    """Whether a MongoDB server answers at ``uri``, as a replica set, which it is not at once."""
     client: MongoClient[dict[str, object]] = MongoClient(
         uri, serverSelectionTimeoutMS=timeout_ms, connectTimeoutMS=timeout_ms
     )
     try:
-        client.admin.command("ping")
+        return "setName" in client.admin.command("hello")
     except PyMongoError:
         return False
     finally:
         client.close()
-    return True
 
 
 def local_uri(port: int) -> str:

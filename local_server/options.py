@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from pydantic import Field
+
+from bls_models.errors import SetupError
 from bls_models.settings import setting
 from local_server.tracing import TraceOptions
 
 PROJECT = Path(__file__).resolve().parent.parent
 TUNING_FILE = "tuning.json"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Options(TraceOptions):
@@ -19,16 +24,16 @@ class Options(TraceOptions):
 
     told_by: ClassVar[str] = "flag or environment variable"
 
-    http_port: int = setting(8000, "HTTP_PORT", "Triton's HTTP port; 0: any free one.")
-    grpc_port: int = setting(8001, "GRPC_PORT", "Triton's gRPC port; 0: any free one.")
-    metrics_port: int = setting(8002, "METRICS_PORT", "Triton's metrics port; 0: any free one.")
+    http_port: Port = setting(8000, "HTTP_PORT", "Triton's HTTP port; 0: any free one.")
+    grpc_port: Port = setting(8001, "GRPC_PORT", "Triton's gRPC port; 0: any free one.")
+    metrics_port: Port = setting(8002, "METRICS_PORT", "Triton's metrics port; 0: any free one.")
     mongodb_uri: str = setting(
         "",
         "MONGODB_URI",
         "A MongoDB replica set to use; without it a local database is started.",
         secret=True,
     )
-    mongodb_port: int = setting(0, "MONGODB_PORT", "The local database's port; 0: any free one.")
+    mongodb_port: Port = setting(0, "MONGODB_PORT", "The local database's port; 0: any free one.")
     state: str = setting(
         str(PROJECT / ".state"),
         "STATE",
@@ -70,6 +75,20 @@ class Options(TraceOptions):
     def tuning_file(self) -> Path:
         """``tuning`` as a path, by default in the state folder."""
         return Path(self.tuning).resolve() if self.tuning else self.state_folder / TUNING_FILE
+
+
+def make_folder(folder: Path, flag: str) -> None:
+    """Make a folder that an option names, unless it is there.
+
+    Raises:
+        SetupError: with the flag that chooses another.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(
+            f"the folder {folder} cannot be made ({error.strerror}); choose another with {flag}"
+        ) from error
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

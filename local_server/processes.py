@@ -48,8 +48,8 @@ def check_port_free(port: int, what: str, flag: str) -> None:
             probe.bind((LOOPBACK, port))
         except OSError as error:
             raise SetupError(
-                f"port {port} for {what} is taken ({error.strerror}); stop what uses it, or "
-                f"choose another with {flag} (0: any free port)"
+                f"port {port} for {what} is taken or not allowed ({error.strerror}); stop what "
+                f"uses it, or choose another with {flag} (0: any free port)"
             ) from error
 
 

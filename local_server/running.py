@@ -16,6 +16,7 @@ from bls_models.database.connection import connect
 from bls_models.database.store import Document
 from bls_models.errors import SetupError
 from bls_models.settings import Settings
+from local_server.options import make_folder
 
 STATE_FILE = "running.json"
 
@@ -65,9 +66,9 @@ def state_lock(state: Path) -> Iterator[None]:
     """Keep the state folder for this process.
 
     Raises:
-        SetupError: another local server uses it.
+        SetupError: another local server uses it, or it cannot be made.
     """
-    state.mkdir(parents=True, exist_ok=True)
+    make_folder(state, "--state")
     with (state / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,7 +101,7 @@ def find_running(state: Path) -> Running | None:
     """The server that runs from a state folder, None if there is none."""
     try:
         found = Running(**json.loads((state / STATE_FILE).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         # A server that was killed leaves its file behind, but not its lock.

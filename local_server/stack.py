@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pymongo.errors import OperationFailure
+
 from bls_models.bundle import Bundle
 from bls_models.database.connection import check_server, connect
+from bls_models.database.store import database_errors
 from bls_models.engines.precisions import described_precisions
 from bls_models.errors import DatabaseError, SetupError
 from bls_models.settings import SNAPSHOT_FOLDER, Settings
 from local_server.database import local_database
-from local_server.options import PROJECT, Options
+from local_server.options import PROJECT, Options, make_folder
 from local_server.running import Running, announced, state_lock
 from local_server.triton import Ports, TritonServer, running_triton
 from local_server.tuning import Tuning, read_tuning, tuned_repository
@@ -52,9 +55,10 @@ def build_models(options: Options, report: Report) -> Bundle:
     """Build the bundle unless it is built.
 
     Raises:
-        SetupError: the build failed; its own output says why.
+        SetupError: the build failed, and its own output says why; or it has no folder to go to.
     """
     report(f"models: bundle {options.bundle}")
+    make_folder(options.repository_folder, "--repository")
     command = [sys.executable, "-m", "builders", "build", "--bundle", options.bundle]
     command += ["--repository", str(options.repository_folder)]
     # A process of its own: serving needs none of what building loads.
@@ -111,13 +115,26 @@ def running_database(options: Options, report: Report) -> Iterator[str]:
     try:
         check_server(database)
     except DatabaseError as error:
-        raise SetupError(
-            "the MongoDB server that MONGODB_URI names does not answer; check the address, the "
-            "credentials and that it runs, or unset it to use a local database"
-        ) from error
+        raise SetupError(_refusal(error.__cause__)) from error
     finally:
         database.client.close()
     yield options.mongodb_uri
+
+
+def _refusal(cause: BaseException | None) -> str:
+    """What the driver says of an external database, shortened, and what to do."""
+    if isinstance(cause, OperationFailure):
+        said = (cause.details or {}).get("errmsg", cause)
+        return (
+            f"the MongoDB server that MONGODB_URI names refuses: {said}; check the user, the "
+            "password, authSource and the user's rights, or unset it to use a local database"
+        )
+    # What follows are all the driver's time limits, and all that it knows of each server.
+    said = str(cause).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
+    return (
+        f"the MongoDB server that MONGODB_URI names does not answer: {said}; check the address and "
+        "that it runs, or unset it to use a local database"
+    )
 
 
 def database_name(options: Options, suffix: str = "") -> str:
@@ -138,7 +155,8 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
     Args:
         options: ports, folders, database, bundle, catalogue.
         report: called with a line on each step.
-        suffix: use a database of this name's own instead of the catalogue's.
+        suffix: use a database of this name's own instead of the catalogue's, and drop it at the
+            end where the server is somebody's own.
 
     Raises:
         SetupError: a step failed; the message says what to do.
@@ -147,12 +165,15 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
     catalog_file(options.catalog_path)
     state = options.state_folder
     with state_lock(state), contextlib.ExitStack() as parts:
+        # Before the models, which the first time take minutes to build.
+        uri = parts.enter_context(running_database(options, report))
         bundle = build_models(options, report)
         settings_here = Settings.from_environment()
         report(f"models: {described_precisions(bundle, options.repository_folder, settings_here)}")
         repository, settings = apply_tuning(options, bundle, report)
-        uri = parts.enter_context(running_database(options, report))
         name = database_name(options, suffix)
+        if suffix and options.mongodb_uri:
+            parts.callback(_drop, uri, name)
         if SNAPSHOT_FOLDER not in os.environ:
             settings[SNAPSHOT_FOLDER] = str(state / SNAPSHOTS / name)
         report("tritonserver: loading the models")
@@ -175,6 +196,13 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
         import_once(running, options.catalog_path, bundle, state, report)
         parts.enter_context(announced(running, state))
         yield Stack(running, triton)
+
+
+def _drop(uri: str, name: str) -> None:
+    database = connect(Settings(mongodb_uri=uri, mongodb_timeout_ms=EXTERNAL_DATABASE_MS))
+    with database_errors(f"dropping the database {name}"):
+        database.client.drop_database(name)
+    database.client.close()
 
 
 def import_once(

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bls_models.errors import ServiceError
+from bls_models.errors import ServiceError, SetupError
 from bls_models.specs import CHECK, PRODUCT_INDEX, REPAIR
+from product_match_client.endpoint import endpoint_from_url
 from product_match_client.terminal import plain
 
 # A large catalogue is read page by page.
@@ -30,6 +31,7 @@ def ask_for_check(http_url: str, repair: bool) -> dict[str, Any]:
 
     Raises:
         ServiceError: the server does not answer, or cannot check now.
+        SetupError, BadRequestError: the address is none.
     """
     operation = REPAIR if repair else CHECK
     body = {
@@ -38,6 +40,8 @@ def ask_for_check(http_url: str, repair: bool) -> dict[str, Any]:
         ],
         "outputs": [{"name": "index_info"}],
     }
+    if endpoint_from_url(http_url).protocol != "http":
+        raise SetupError(f"the address is {http_url}; expected Triton's HTTP endpoint")
     request = urllib.request.Request(
         f"{http_url.rstrip('/')}/v2/models/{PRODUCT_INDEX.name}/infer",
         json.dumps(body).encode(),

@@ -52,7 +52,17 @@ class Ports:
     metrics: int
 
     def resolved(self) -> Ports:
-        """With every 0 replaced, and the others checked to be free."""
+        """With every 0 replaced, and the others checked to be free.
+
+        Raises:
+            SetupError: one is taken, or given twice.
+        """
+        given = [port for port in (self.http, self.grpc, self.metrics) if port]
+        if len(set(given)) < len(given):
+            raise SetupError(
+                f"Triton's ports are {self.http} (http), {self.grpc} (grpc) and {self.metrics} "
+                "(metrics); expected three different ones (0: any free port)"
+            )
         for name, port in (("http", self.http), ("grpc", self.grpc), ("metrics", self.metrics)):
             if port:
                 check_port_free(port, f"Triton's {name} endpoint", f"--{name}-port")

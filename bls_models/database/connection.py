@@ -11,6 +11,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
 from bls_models.database.store import Document, database_errors
 from bls_models.errors import SetupError
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # The oldest with the aggregation `$percentile`, which the reports over logs need.
 LEAST_VERSION = (7, 0)
+# What the router of a sharded cluster, which has change streams too, calls itself.
+MONGOS = "isdbgrid"
 
 # What decides which product is stored, searched or deleted is read where it was written, as a
 # majority has it, and what was acknowledged outlives any one server. The address could say
@@ -54,6 +57,9 @@ def connect(settings: Settings, **options: Any) -> Database[Document]:
         settings: the address, of which only those options are used that change no promise; one log
             line names the others.
         options: more for the driver.
+
+    Raises:
+        SetupError: the address cannot be read, or its name (``mongodb+srv``) is not known.
     """
     timeout = settings.mongodb_timeout_ms
     uri, ignored = _without_pinned(settings.mongodb_uri)
@@ -64,16 +70,22 @@ def connect(settings: Settings, **options: Any) -> Database[Document]:
             "take; remove it from the address",
             ", ".join(ignored),
         )
-    client: MongoClient[Document] = MongoClient(
-        uri,
-        serverSelectionTimeoutMS=timeout,
-        # Bounds each operation, with its connection. The driver's monitor keeps its own, longer
-        # limit: when a busy server answers it late, all that is under way is cancelled.
-        timeoutMS=timeout,
-        appname="product-match",
-        **PINNED,
-        **options,
-    )
+    try:
+        client: MongoClient[Document] = MongoClient(
+            uri,
+            serverSelectionTimeoutMS=timeout,
+            # Bounds each operation, with its connection. The driver's monitor keeps its own, longer
+            # limit: when a busy server answers it late, all that is under way is cancelled.
+            timeoutMS=timeout,
+            appname="product-match",
+            **PINNED,
+            **options,
+        )
+    except (PyMongoError, ValueError) as error:
+        raise SetupError(
+            f"MONGODB_URI cannot be used: {error}; set it to e.g. "
+            "mongodb://user:password@host:27017/?replicaSet=name"
+        ) from error
     return client[settings.database]
 
 
@@ -94,12 +106,19 @@ def check_server(database: Database[Document]) -> None:
     """Refuse a server that cannot do what the models need.
 
     Raises:
-        SetupError: it is too old, or no primary, as a direct connection may lead to.
+        SetupError: it is too old, no replica set, or no primary, as a direct connection may lead
+            to.
         DatabaseError: it does not answer in time.
     """
     with database_errors("asking the server what it is"):
         hello = database.client.admin.command("hello")
         version = database.client.admin.command("buildInfo")["version"]
+    if "setName" not in hello and hello.get("msg") != MONGOS:
+        raise SetupError(
+            "MONGODB_URI leads to a single MongoDB server, but a replica set is needed, whose "
+            "changes the index follows; one server can be a set: start mongod with "
+            "`--replSet rs0`, run `rs.initiate()` once in mongosh, and add ?replicaSet=rs0"
+        )
     if not hello.get("isWritablePrimary"):
         raise SetupError(
             f"MONGODB_URI leads to {hello.get('me', 'a server')}, which is not the primary of its "

@@ -165,6 +165,9 @@ def test_a_database_that_is_away_is_not_started_on() -> None:
 # --- the server --------------------------------------------------------------------------------
 
 
+PRIMARY = {"isWritablePrimary": True, "setName": "rs0"}
+
+
 class Told:
     """A database whose server says what it is."""
 
@@ -179,13 +182,34 @@ class Told:
 
 @pytest.mark.parametrize("version", ["7.0.0", "7.0.14-rc1", "8.2.11", "10.0.1"])
 def test_the_least_version_is_enough(version: str) -> None:
-    check_server(Told(isWritablePrimary=True, version=version))  # type: ignore[arg-type]
+    check_server(Told(**PRIMARY, version=version))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", ["4.4.29", "6.0.20"])
 def test_an_older_server_is_refused_with_the_version_that_is_needed(version: str) -> None:
     with pytest.raises(SetupError, match=rf"MongoDB {version}, but 7.0 or newer"):
-        check_server(Told(isWritablePrimary=True, version=version))  # type: ignore[arg-type]
+        check_server(Told(**PRIMARY, version=version))  # type: ignore[arg-type]
+
+
+def test_a_single_server_is_refused_and_a_cluster_of_sets_is_not() -> None:
+    about = {"isWritablePrimary": True, "version": "8.0.1"}
+    with pytest.raises(SetupError, match=r"a replica set is needed.*--replSet.*rs\.initiate"):
+        check_server(Told(**about))  # type: ignore[arg-type]
+    check_server(Told(**about, msg="isdbgrid"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:27017/",
+        "mongodb://host:80000/",
+        "mongodb://us er@name:p@ss@host/",
+        "mongodb+srv://cluster0.example.invalid/",
+    ],
+)
+def test_an_address_that_cannot_be_used_is_one_sentence(settings: Settings, uri: str) -> None:
+    with pytest.raises(SetupError, match=r"MONGODB_URI cannot be used: .*; set it to e\.g\. "):
+        connect(settings.model_copy(update={"mongodb_uri": uri}))
 
 
 def test_a_server_that_is_away_is_not_called_unfit(settings: Settings) -> None:

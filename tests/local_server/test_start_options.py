@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
 from bls_models.errors import SetupError
 from local_server.options import Options, add_flags, read_options
+from local_server.triton import Ports
 
 
 def options(arguments: list[str], environ: dict[str, str]) -> Options:
@@ -57,6 +59,12 @@ def test_an_empty_variable_counts_as_unset() -> None:
 def test_a_port_that_is_no_number_is_refused_with_the_variable() -> None:
     with pytest.raises(SetupError, match=r"HTTP_PORT='http' is not a valid int"):
         options([], {"HTTP_PORT": "http"})
+
+
+def test_a_port_may_stand_in_for_any_free_one_and_not_for_another_part() -> None:
+    with pytest.raises(SetupError, match=r"8000 \(http\), 8000 \(grpc\) .*three different ones"):
+        Ports(8000, 8000, 0).resolved()
+    assert 0 not in astuple(Ports(0, 0, 0).resolved())
 
 
 def test_a_trace_address_that_cannot_be_used_may_come_from_either() -> None:
