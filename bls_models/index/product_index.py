@@ -220,9 +220,10 @@ class ProductIndex:
         ids = frozenset().union(*map(ids_in, filters))
         with self._lock:
             reader, frozen = self._readers.begin(), self._frozen()
-            columns = self._columns.frozen(fields).with_ids(
-                {name: self._slots[name] for name in ids & self._slots.keys()}
-            )
+            columns = self._columns.frozen(fields)
+            if ids:
+                known = ids & self._slots.keys()
+                columns = columns.with_ids({name: self._slots[name] for name in known})
         try:
             most = None if exact else self._options.max_filter_work
             for item in asked:
@@ -236,7 +237,7 @@ class ProductIndex:
             return [
                 IndexAnswer(refusal=item.refusal)
                 if item.refusal is not None
-                else replace(next(found), filtered=item.filtered)
+                else (replace(next(found), filtered=item.filtered) if item.filter else next(found))
                 for item in asked
             ]
         finally:

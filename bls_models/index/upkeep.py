@@ -45,6 +45,7 @@ PROGRESS_SECONDS = 10.0
 STOP_SECONDS = 5.0
 # How often a change that waits for room looks for it.
 ROOM_SECONDS = 0.05
+LONGEST_WAIT_SECONDS = 10.0
 
 
 class IndexUpkeep:
@@ -85,12 +86,16 @@ class IndexUpkeep:
         self._thread.wake()
 
     def wait_for_room(self) -> None:
-        """Wait while so many rows have no place in the lists that searches would feel it."""
+        """Wait while so many rows have no place in the lists that searches would feel it.
+
+        Not for ever: where lists cannot be made, changes still must get in.
+        """
+        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
         while any(
             rows.main is not None and rows.delta_count > FULL_DELTA
             for rows in list(self._kinds.values())
         ):
-            if self._thread.wait(ROOM_SECONDS):
+            if self._thread.wait(ROOM_SECONDS) or time.monotonic() > deadline:
                 return
 
     def wait_for_lists(self, seconds: float) -> bool:

@@ -48,6 +48,8 @@ class VectorRows:
         # What will be main, and rows that came since it was begun.
         self._building: CandidateIndex | None = None
         self._came = np.zeros(0, np.int32)
+        # The same for all readers between two changes.
+        self._frozen: FrozenRows | None = None
         # Rows that nobody reads any more, but that main or building still hold.
         self.stale: list[int] = []
 
@@ -76,6 +78,11 @@ class VectorRows:
 
     def frozen(self) -> FrozenRows:
         """What is there now; the caller is a reader as long as it uses it."""
+        if self._frozen is None:
+            self._frozen = self._frozen_anew()
+        return self._frozen
+
+    def _frozen_anew(self) -> FrozenRows:
         return FrozenRows(
             self._dim,
             self._total,
@@ -102,6 +109,7 @@ class VectorRows:
         for block in vectors:
             if block.ndim != 2 or block.shape[1] != self._dim:
                 raise ValueError(f"vectors of shape {block.shape}, expected (views, {self._dim})")
+        self._frozen = None
         self._first.extend(int(owners.max(initial=-1)) + 1)
         self._forget(owners)
         counts = np.array([len(block) for block in vectors], np.int32)
@@ -115,6 +123,7 @@ class VectorRows:
             owners: (r,) slots.
             vectors: (r, dim), read block by block; may be mapped from a file.
         """
+        self._frozen = None
         self._first.extend(int(owners.max(initial=-1)) + 1)
         if len(owners):
             # The rows are to be the vectors as they come, chained by owner.
@@ -122,6 +131,7 @@ class VectorRows:
 
     def set_main(self, index: CandidateIndex | None) -> None:
         """Search with this from now on, or score all rows without any; looks at every row."""
+        self._frozen = None
         self._main = index
         self._delta = np.zeros(0, np.int32)
         if index is not None:
@@ -141,6 +151,7 @@ class VectorRows:
 
     def end_building(self, use: bool) -> None:
         """Search with what was built, if it is to be used: it holds all rows but what came."""
+        self._frozen = None
         if use and self._building is not None:
             self._main, self._delta = self._building, self._came
         self._building = None
@@ -149,6 +160,7 @@ class VectorRows:
 
     def lists_grew(self) -> None:
         """``main``, or what is built, holds more rows than before."""
+        self._frozen = None
         if self._main is not None:
             self._delta = self._delta[~self._main.holds(self._delta)]
         if self._building is not None:
