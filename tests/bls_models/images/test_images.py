@@ -176,6 +176,39 @@ class TestPhones:
                 decode(data[:at])
 
 
+class TestOddButFine:
+    def test_of_a_file_of_several_pictures_the_first_is_taken(self) -> None:
+        data = encode(quarters(), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+        assert_close(corners(decode(data)), QUARTERS, 20)
+
+    def test_inverted_cmyk_of_printing_programs_has_its_colours(self) -> None:
+        # Adobe's mark says that the values are inverted, with transform 2 that they are YCCK.
+        plain = encode(quarters().convert("CMYK"), "JPEG", quality=95)
+        assert b"Adobe" in plain
+        assert_close(corners(decode(plain)), QUARTERS, 30)
+
+    def test_an_interlaced_png_is_read(self) -> None:
+        pixels = np.asarray(quarters(8, 8))
+        rows = b""
+        # Start and step of Adam7's passes, down and across.
+        for top, left, down, across in (
+            *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+            *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+        ):
+            part = pixels[top::down, left::across]
+            rows += b"".join(b"\0" + line.tobytes() for line in part)
+        data = bytearray(png(8, 8, 8, 2, rows))
+        data[28] = 1
+        data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+        assert np.array_equal(np.asarray(decode(bytes(data))), pixels)
+
+    @pytest.mark.parametrize("size", [(30_000, 10), (10, 30_000)])
+    def test_a_very_long_picture_becomes_a_square(self, size: tuple[int, int]) -> None:
+        data = encode(Image.new("RGB", size, RED), "PNG")
+        pixels, _ = decode_pixels(data, "image[0]", LIMITS, Preprocess(64, "pad"))
+        assert pixels.shape == (64, 64, 3)
+
+
 class TestSideInformation:
     @pytest.mark.parametrize("kind", [b"pHYs", b"tEXt", b"iCCP", b"eXIf", b"gAMA", b"zTXt"])
     def test_a_png_with_a_wrong_checksum_beside_its_picture_is_shown(self, kind: bytes) -> None:
