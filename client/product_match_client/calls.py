@@ -21,7 +21,7 @@ from product_match_client.arguments import (
     text_arguments,
 )
 from product_match_client.errors import BadRequestError
-from product_match_client.images import ImageSource, image_bytes, image_sources
+from product_match_client.images import ImageSource, encoded_images
 from product_match_client.results import (
     IngestResult,
     MatchResult,
@@ -104,9 +104,11 @@ def match_call(
     min_score: float | None = None,
     caption: str | None = None,
     request_id: str = "",
+    allow_private_links: bool = False,
 ) -> Call[MatchResult]:
-    """The call behind `ProductMatchClient.match`; `MatchOptions` documents the options.
+    """The call behind `ProductMatchClient.match`.
 
+    `MatchOptions` documents the options, and `ProductMatchClient` what links may lead to.
     Counts and ranges are left to the server, whose messages say what would be right; only
     what cannot be put on the wire is refused here.
 
@@ -114,7 +116,7 @@ def match_call(
         BadRequestError: no image and no text, an unreadable picture, or a value of a wrong type
             or that does not fit its tensor.
     """
-    pictures = [image_bytes(source, place) for place, source in enumerate(image_sources(images))]
+    pictures = encoded_images(images, allow_private_links)
     sentences = text_arguments("texts", texts)
     if not pictures and not sentences:
         raise BadRequestError("match needs at least one image or text")
@@ -147,6 +149,7 @@ def upsert_call(
     images: ImageSource | Iterable[ImageSource] | None = None,
     caption: str | None = None,
     duplicates: str | None = None,
+    allow_private_links: bool = False,
 ) -> Call[IngestResult]:
     """The call behind `ProductMatchClient.upsert`.
 
@@ -158,8 +161,7 @@ def upsert_call(
             "product: its images are names or links, which the server does not read; give the "
             "pictures as images="
         )
-    sources = () if images is None else image_sources(images)
-    pictures = [image_bytes(source, place) for place, source in enumerate(sources)]
+    pictures = [] if images is None else encoded_images(images, allow_private_links)
     return _ingest_call(
         "upsert", product, ingest_result_from_outputs, pictures, caption, duplicates
     )

@@ -48,7 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.command
     try:
         headers = headers_from_environment()
-        with ProductMatchClient(arguments.url, arguments.timeout, headers) as client:
+        with ProductMatchClient(
+            arguments.url,
+            arguments.timeout,
+            headers,
+            allow_private_links=arguments.allow_private_links,
+        ) as client:
             return command(arguments, client, open_console())
     except ClientError as error:
         sys.stderr.write(f"product-match: {printable(error)}\n")
@@ -64,7 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_connection_flags(parser)
     parser.set_defaults(
-        url=os.environ.get("PRODUCT_MATCH_URL") or DEFAULT_URL, timeout=DEFAULT_TIMEOUT_S
+        url=os.environ.get("PRODUCT_MATCH_URL") or DEFAULT_URL,
+        timeout=DEFAULT_TIMEOUT_S,
+        allow_private_links=False,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # Accepted after the command too, where they must not overwrite what came before it.
@@ -88,8 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_match_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("photo", nargs="*", help="a photo (JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP); several of one "
-        "thing")  # fmt: skip
+    add("photo", nargs="*", help="a photo (JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP) or the link of "
+        "one; several of one thing")  # fmt: skip
     add("--text", action="append", default=[], help="what it is, in words; repeatable")
     add("--image-weight", action="append", type=float, metavar="W", help="one for each photo, in "
         "order; negative pushes away (default: 1)")  # fmt: skip
@@ -114,9 +121,10 @@ def _add_product_flags(parser: argparse.ArgumentParser) -> None:
         "product",
         nargs="?",
         metavar="PRODUCT.json",
-        help="the product's document; - reads stdin. Its images are names, relative to the file",
+        help="the product's document; - reads stdin. Its images are links, or names relative to "
+        "the file",
     )
-    add("--image", action="append", metavar="P", help="a picture; repeatable")
+    add("--image", action="append", metavar="P", help="a picture or the link of one; repeatable")
     for flag in ("id", "name", "description", "category", "currency"):
         add(f"--{flag}", help=f"the product's {flag}, in place of a file")
     add("--price", type=price_argument, help="the product's price")
@@ -289,6 +297,8 @@ def _add_connection_flags(parser: argparse.ArgumentParser) -> None:
         f"{DEFAULT_URL})")  # fmt: skip
     add("--timeout", type=float, metavar="S", help="seconds to wait (default: "
         f"{DEFAULT_TIMEOUT_S:g})")  # fmt: skip
+    add("--allow-private-links", action="store_true", help="fetch pictures by link also from this "
+        "machine and private networks")  # fmt: skip
 
 
 def _product_from_file(name: str) -> dict[str, Any]:

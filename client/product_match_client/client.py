@@ -43,6 +43,8 @@ class ProductMatchClient:
         timeout_s: seconds; over gRPC for a whole call, over HTTP for connecting and for each
             wait on the network.
         headers: sent with every request, as HTTP headers or gRPC metadata.
+        allow_private_links: whether pictures by link may lead to this machine and into private
+            networks.
 
     Raises:
         BadRequestError: the url, the time limit or the headers cannot be used.
@@ -53,7 +55,10 @@ class ProductMatchClient:
         url: str = DEFAULT_URL,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         headers: Mapping[str, str] | None = None,
+        *,
+        allow_private_links: bool = False,
     ) -> None:
+        self._links = allow_private_links
         self._transport = blocking_transport(url, timeout_s, headers)
 
     def __enter__(self) -> ProductMatchClient:
@@ -75,7 +80,9 @@ class ProductMatchClient:
         """Find the products that look and read like what is given.
 
         Args:
-            images: photos of the thing, one or several; see `ImageSource`.
+            images: photos of the thing, one or several; see `ImageSource`. Those by link are
+                fetched from here, a few at once, of at most 10 MiB and 30 s each, and kept in
+                ``~/.cache/product-match`` until they change.
             texts: descriptions of it, one or several. At least one image or text is needed.
             options: see `MatchOptions`.
 
@@ -87,7 +94,9 @@ class ProductMatchClient:
             ServiceUnavailableError: the service is away or too slow.
             ServerError: the server failed.
         """
-        return self._transport.send(match_call(images, texts, **options))
+        return self._transport.send(
+            match_call(images, texts, **options, allow_private_links=self._links)
+        )
 
     def upsert(
         self,
@@ -118,7 +127,7 @@ class ProductMatchClient:
             ServiceUnavailableError: the service is away or too slow.
             ServerError: the server failed.
         """
-        return self._transport.send(upsert_call(product, images, caption, duplicates))
+        return self._transport.send(upsert_call(product, images, caption, duplicates, self._links))
 
     def delete(self, product_id: str) -> IngestResult:
         """Remove a product.
@@ -181,6 +190,7 @@ class AsyncProductMatchClient:
         url: as for `ProductMatchClient`.
         timeout_s: seconds for a whole call.
         headers: as for `ProductMatchClient`.
+        allow_private_links: as for `ProductMatchClient`.
 
     Raises:
         BadRequestError: the url, the time limit or the headers cannot be used.
@@ -191,7 +201,10 @@ class AsyncProductMatchClient:
         url: str = DEFAULT_URL,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         headers: Mapping[str, str] | None = None,
+        *,
+        allow_private_links: bool = False,
     ) -> None:
+        self._links = allow_private_links
         self._endpoint = endpoint_from_url(url)
         self._timeout_s = seconds_argument("timeout_s", timeout_s)
         self._headers = header_arguments(headers)
@@ -224,7 +237,7 @@ class AsyncProductMatchClient:
 
     async def _send(self, build: Callable[[], Call[Result]]) -> Result:
         transport = self._transport
-        # Building reads picture files, which would hold up the loop.
+        # Building reads and fetches pictures, which would hold up the loop.
         return await transport.send(await asyncio.to_thread(build))
 
     async def close(self) -> None:
@@ -247,7 +260,9 @@ class AsyncProductMatchClient:
 
         Arguments, result and errors are those of `ProductMatchClient.match`.
         """
-        return await self._send(lambda: match_call(images, texts, **options))
+        return await self._send(
+            lambda: match_call(images, texts, **options, allow_private_links=self._links)
+        )
 
     async def upsert(
         self,
@@ -258,7 +273,9 @@ class AsyncProductMatchClient:
         duplicates: str | None = None,
     ) -> IngestResult:
         """Create a product or replace it, as `ProductMatchClient.upsert` does."""
-        return await self._send(lambda: upsert_call(product, images, caption, duplicates))
+        return await self._send(
+            lambda: upsert_call(product, images, caption, duplicates, self._links)
+        )
 
     async def delete(self, product_id: str) -> IngestResult:
         """Remove a product, as `ProductMatchClient.delete` does."""

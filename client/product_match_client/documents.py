@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from product_match_client.errors import BadRequestError
+from product_match_client.links import is_link
 
 # No leading zeros and no exponents: 007 and 1e5 are more often codes than numbers. Beyond 15
 # digits a number may not survive JSON readers that use floats, and is a code as well.
@@ -50,8 +51,8 @@ def pictures_of_document(product: dict[str, Any], folder: Path) -> list[str] | N
         folder: where names are relative to.
 
     Returns:
-        Paths; None where it lists none, or those that are stored, as a document does that was read
-        from the server.
+        Paths and links; None where it lists none, or those that are stored, as a document does
+        that was read from the server.
 
     Raises:
         BadRequestError: they are something else.
@@ -65,6 +66,6 @@ def pictures_of_document(product: dict[str, Any], folder: Path) -> list[str] | N
     names = [images] if isinstance(images, str) else images
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise BadRequestError(
-            f"images: got {str(images)[:80]}; expected a list of names of pictures"
+            f"images: got {str(images)[:80]}; expected a list of names and links of pictures"
         )
-    return [str(folder / name) for name in names]
+    return [name if is_link(name) else str(folder / name) for name in names]

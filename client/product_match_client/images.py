@@ -8,12 +8,36 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
 
 from product_match_client.errors import BadRequestError
+from product_match_client.links import fetch_pictures, is_link
 
 ImageSource: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
-"""An encoded picture (JPEG, PNG, WebP, HEIC, AVIF, GIF or BMP): bytes, a path or an open file."""
+"""An encoded picture (JPEG, PNG, WebP, HEIC, AVIF, GIF or BMP): bytes, a path, an open file, or the
+http(s) address of one as text, which is fetched from here."""
+
+EXPECTED = "bytes, a path, a link or a binary file"
 
 
-EXPECTED = "bytes, a path or a binary file"
+def encoded_images(
+    images: ImageSource | Iterable[ImageSource], allow_private_links: bool = False
+) -> list[bytes]:
+    """The encoded bytes of one picture or several.
+
+    Args:
+        images: see `ImageSource`.
+        allow_private_links: whether links may lead to this machine and into private networks.
+
+    Raises:
+        BadRequestError: one cannot be read or fetched, or is of another kind.
+        ServiceUnavailableError: a linked one cannot be fetched now.
+    """
+    sources = image_sources(images)
+    # Each once, though it be given twice.
+    links = list(dict.fromkeys(source for source in sources if is_link(source)))
+    fetched = dict(zip(links, fetch_pictures(links, allow_private_links), strict=True))
+    return [
+        fetched[source] if is_link(source) else image_bytes(source, position)
+        for position, source in enumerate(sources)
+    ]
 
 
 def image_sources(images: ImageSource | Iterable[ImageSource]) -> tuple[ImageSource, ...]:

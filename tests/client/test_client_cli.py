@@ -39,9 +39,13 @@ class FakeClient:
     asked: list[Any]
     opened: tuple[Any, ...]
     headers: dict[str, str]
+    private: bool
 
-    def __init__(self, url: str, timeout_s: float, headers: dict[str, str]) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, headers: dict[str, str], *, allow_private_links: bool
+    ) -> None:
         type(self).opened = (url, timeout_s)
+        type(self).private = allow_private_links
         type(self).headers = headers
 
     def __enter__(self) -> FakeClient:
@@ -223,6 +227,19 @@ def test_the_url_is_a_flag_before_or_after_the_command_or_the_environment(
     assert fake.opened == ("http://after", 3.0)
 
 
+def test_private_links_are_allowed_by_a_flag_before_or_after_the_command(
+    fake: type[FakeClient],
+) -> None:
+    fake.answer = {}
+    for argv, allowed in (
+        (["get", "a"], False),
+        (["--allow-private-links", "get", "a"], True),
+        (["get", "a", "--allow-private-links"], True),
+    ):
+        cli.main(argv)
+        assert fake.private is allowed
+
+
 def test_the_api_key_comes_from_the_environment_only(
     fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +289,7 @@ def test_add_takes_a_product_from_a_file_or_stdin(
     ("listed", "sent"),
     [
         (["front.jpg", "more/back.jpg"], ["front.jpg", "more/back.jpg"]),
+        (["https://shop.example/a.jpg"], ["https://shop.example/a.jpg"]),
         ("front.jpg", ["front.jpg"]),
         ([], None),
         # As `get --json` prints them: these are stored, and stay.
@@ -285,7 +303,7 @@ def test_add_sends_the_images_that_a_file_names_beside_it(
     file = tmp_path / "product.json"
     file.write_text(json.dumps({"product_id": "A-1", "images": listed}), encoding="utf-8")
     assert cli.main(["add", str(file)]) == 0
-    paths = None if sent is None else [str(tmp_path / name) for name in sent]
+    paths = sent and [name if "://" in name else str(tmp_path / name) for name in sent]
     assert fake.asked == [({"product_id": "A-1"}, paths, None)]
 
 
