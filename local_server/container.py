@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import Field
+
 from bls_models.bundle import Bundle
 from bls_models.engines.precisions import described_precisions
 from bls_models.errors import ProductMatchError, SetupError
@@ -42,15 +44,17 @@ AdminSecret = Annotated[
     str, matching(r"([A-Za-z0-9_-]{16,})?", "at least 16 letters, digits, - and _")
 ]
 FILE_SUFFIX = "_FILE"
+# Others connect to them, so "any free one" would be of no use.
+KnownPort = Annotated[int, Field(ge=1, le=65535)]
 
 
 class ContainerOptions(TraceOptions):
     """Options of ``python -m local_server.container``, all by environment variables."""
 
     address: str = setting("0.0.0.0", "LISTEN_ADDRESS", "Address that Triton listens on.")
-    http_port: int = setting(8000, "HTTP_PORT", "Triton's HTTP port.")
-    grpc_port: int = setting(8001, "GRPC_PORT", "Triton's gRPC port.")
-    metrics_port: int = setting(8002, "METRICS_PORT", "Triton's metrics port.")
+    http_port: KnownPort = setting(8000, "HTTP_PORT", "Triton's HTTP port.")
+    grpc_port: KnownPort = setting(8001, "GRPC_PORT", "Triton's gRPC port.")
+    metrics_port: KnownPort = setting(8002, "METRICS_PORT", "Triton's metrics port.")
     repository: str = setting(
         str(PROJECT / "model_repository"), "MODEL_REPOSITORY", "The built model repository."
     )
@@ -96,10 +100,9 @@ def values_from_files(environ: Mapping[str, str]) -> dict[str, str]:
             raise SetupError(f"{name} and {name}{FILE_SUFFIX} are both set; unset one")
         try:
             values[name] = Path(path).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise SetupError(
-                f"{name}{FILE_SUFFIX}={path} cannot be read: {error.strerror}"
-            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise SetupError(f"{name}{FILE_SUFFIX}={path} cannot be read: {reason}") from error
     return values
 
 
@@ -187,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report(f"{repository} is ready")
             return 0
         installation = find_installation(Path(options.state))
-    except ProductMatchError as error:
+    except (ProductMatchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     # The port tells this server's regions from those of others that share the memory.

@@ -57,6 +57,9 @@ def test_settings_may_come_from_files(tmp_path: Path) -> None:
         values_from_files({"MONGODB_URI_FILE": str(path), "MONGODB_URI": "x"})
     with pytest.raises(SetupError, match=r"MONGODB_URI_FILE.*No such file"):
         values_from_files({"MONGODB_URI_FILE": str(tmp_path / "none")})
+    path.write_bytes(b"\xff")
+    with pytest.raises(SetupError, match=r"MONGODB_URI_FILE.*it is not UTF-8"):
+        values_from_files({"MONGODB_URI_FILE": str(path)})
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,8 @@ def test_settings_may_come_from_files(tmp_path: Path) -> None:
         ("PRODUCT_MATCH_ADMIN_SECRET", "short", "at least 16"),
         ("PRODUCT_MATCH_ADMIN_SECRET", "with,comma=0123456789", "letters, digits"),
         ("HTTP_PORT", "http", "not a valid int"),
+        ("HTTP_PORT", "0", "expected a number from 1 to 65535"),
+        ("GRPC_PORT", "80000", "expected a number from 1 to 65535"),
         ("TRACE_URL", "collector:4318", "http://collector:4318"),
     ],
 )
