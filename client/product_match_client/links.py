@@ -192,7 +192,8 @@ def public_socket(address_info: Any) -> socket.socket:
     family, kind, protocol, _, (host, *_) = address_info
     if not is_public(host):
         raise ForbiddenAddressError(
-            f"{host} is a private address; allow private links to fetch from there as well"
+            f"{host} is a private address; --allow-private-links, or allow_private_links=True, "
+            "fetches from there as well"
         )
     return socket.socket(family, kind, protocol)
 

@@ -20,6 +20,7 @@ from product_match_client.arguments import header_arguments, seconds_argument
 from product_match_client.calls import Call, Result
 from product_match_client.endpoint import Endpoint, endpoint_from_url
 from product_match_client.errors import (
+    BadRequestError,
     ServerError,
     error_from_connection,
     error_from_triton,
@@ -155,6 +156,7 @@ class _Transport(Generic[Triton]):
         self._timeout_s = timeout_s
         # gRPC refuses capital letters in metadata keys; HTTP does not care
         self._headers = {name.lower(): value for name, value in headers.items()}
+        self._closed = False
 
     def _common_arguments(self) -> dict[str, Any]:
         # tritonclient adds headers of its own to the dictionary: each call gets a copy
@@ -191,6 +193,8 @@ class _Transport(Generic[Triton]):
 
     @contextmanager
     def _errors_as_client_errors(self, model: str) -> Iterator[None]:
+        if self._closed:
+            raise BadRequestError("this client is closed; make another one")
         try:
             yield
         except InferenceServerException as error:
@@ -224,6 +228,7 @@ class BlockingTransport(_Transport[BlockingTriton]):
 
     def close(self) -> None:
         """Close the connections."""
+        self._closed = True
         self._connection.triton.close()
 
 
@@ -265,4 +270,5 @@ class AsyncTransport(_Transport[AsyncTriton]):
 
     async def close(self) -> None:
         """Close the connections."""
+        self._closed = True
         await self._connection.triton.close()

@@ -210,6 +210,14 @@ def test_a_client_refuses_arguments_that_it_could_not_use(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_closed_client_says_so(scheme: str, closed_port: int) -> None:
+    with ProductMatchClient(f"{scheme}://127.0.0.1:{closed_port}") as client:
+        pass
+    with pytest.raises(BadRequestError, match="this client is closed; make another one"):
+        client.get("p")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_second_event_loop_is_told_to_have_its_own_client(scheme: str, closed_port: int) -> None:
     client = AsyncProductMatchClient(f"{scheme}://127.0.0.1:{closed_port}", timeout_s=CALL_SECONDS)
 

@@ -228,7 +228,7 @@ def test_the_refusal_says_how_to_allow_it(shop: Shop) -> None:
         lambda: match_call(f"{shop.url}/a.jpg"),
         lambda: upsert_call({"product_id": "p"}, f"{shop.url}/a.jpg"),
     ):
-        with pytest.raises(BadRequestError, match=r"127.* is a private.*allow private links"):
+        with pytest.raises(BadRequestError, match=r"127.* is a private.*--allow-private-links"):
             build()
     assert shop.asked == []
 
