@@ -14,11 +14,12 @@ from pathlib import Path
 from product_match_client import AsyncProductMatchClient, ClientError
 from product_match_client.client import DEFAULT_URL
 from product_match_client.credentials import headers_from_environment
+from product_match_client.links import default_cache
 from seed.dry_run import check_catalog
 from seed.importer import DEFAULT_CONCURRENCY, ImportCounts, import_catalog
 from seed.options import ReadOptions
 from seed.output import write_line
-from seed.pictures.links import LinkedPictures, default_cache
+from seed.pictures.links import LinkedPictures
 from seed.products.columns import FIELD_NAMES, attribute_key
 from seed.progress import duration_text, show_progress
 from seed.records import CatalogRow, RowError

@@ -46,8 +46,12 @@ def is_link(source: object) -> TypeGuard[str]:
 
 def default_cache() -> Path:
     """Where fetched pictures are kept for the next time."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(base) / "product-match" / "pictures"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    place = next((folder for folder in (base, *base.parents) if folder.is_dir()), base)
+    # In a container the home may be read-only, or there may be none.
+    if not base.is_absolute() or not os.access(place, os.W_OK):
+        base = Path(tempfile.gettempdir())
+    return base / "product-match" / "pictures"
 
 
 def fetch_pictures(urls: Sequence[str], allow_private: bool = False) -> list[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from yarl import URL
 
-from seed.pictures import links
-from seed.pictures.addresses import ForbiddenAddressError, PublicResolver, check_link, is_public
-from seed.pictures.links import LinkedPictures
+from product_match_client import links
+from seed.pictures.links import WAITS_S, LinkedPictures
 from seed.records import BadRowError
 
 
@@ -150,12 +147,12 @@ def test_what_is_no_picture_is_told_and_not_kept(
 
 def test_a_shop_that_is_busy_is_asked_again(tmp_path: Path) -> None:
     async def steps(shop: Shop, pictures: LinkedPictures) -> None:
-        shop.failures = len(links.WAITS_S)
+        shop.failures = len(WAITS_S)
         await pictures.fetch(f"{shop.url}/a.jpg")
         shop.failures = 100
         with pytest.raises(BadRowError, match="503"):
             await pictures.fetch(f"{shop.url}/b.jpg")
-        assert len(shop.asked) == 2 * (len(links.WAITS_S) + 1)
+        assert len(shop.asked) == 2 * (len(WAITS_S) + 1)
 
     visit(tmp_path, steps)
 
@@ -176,80 +173,3 @@ def test_a_damaged_cache_is_asked_for_anew(tmp_path: Path) -> None:
         assert shop.kept == []
 
     visit(tmp_path, steps)
-
-
-def test_private_addresses_are_not_fetched_from(tmp_path: Path) -> None:
-    async def run() -> None:
-        async with open_shop() as shop, LinkedPictures(tmp_path) as pictures:
-            port = shop.url.rpartition(":")[2]
-            for host in ("127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "[::1]"):
-                with pytest.raises(BadRowError, match="is a private address; --allow-private"):
-                    await pictures.fetch(f"http://{host}:{port}/a.jpg")
-            assert shop.asked == []
-
-    asyncio.run(run())
-
-
-def test_redirects_are_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = []
-
-    def check(url: URL, allow_private: bool) -> None:
-        checked.append(url)
-        check_link(url, allow_private=len(checked) == 1)
-
-    monkeypatch.setattr(links, "check_link", check)
-
-    async def steps(shop: Shop, pictures: LinkedPictures) -> None:
-        with pytest.raises(BadRowError, match=r"169\.254\.169\.254 is a private address"):
-            await pictures.fetch(f"{shop.url}/inside.jpg?to=http://169.254.169.254/latest")
-
-    visit(tmp_path, steps)
-    assert len(checked) == 2
-
-
-def test_a_name_may_not_lead_into_a_private_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(*addresses: str) -> list[Any]:
-        async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
-            return [
-                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in addresses
-            ]
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-        return list(await PublicResolver().resolve("shop.example", 80))
-
-    (public,) = asyncio.run(resolve("93.184.216.34"))
-    assert public["host"] == "93.184.216.34"
-    with pytest.raises(ForbiddenAddressError, match=r"shop.example \(10.0.0.1\) is a private"):
-        asyncio.run(resolve("93.184.216.34", "10.0.0.1"))
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.216.34", True),
-        ("2606:2800:220:1:248:1893:25c8:1946", True),
-        ("127.0.0.1", False),
-        ("10.1.2.3", False),
-        ("192.168.0.1", False),
-        ("169.254.169.254", False),
-        ("100.64.0.1", False),
-        ("0.0.0.0", False),
-        ("224.0.0.1", False),
-        ("::1", False),
-        ("fe80::1%eth0", False),
-        ("::ffff:127.0.0.1", False),
-        ("2002:7f00:1::", False),
-        ("64:ff9b::7f00:1", False),
-        ("no address", False),
-    ],
-)
-def test_which_addresses_are_public(address: str, public: bool) -> None:
-    assert is_public(address) is public
-
-
-@pytest.mark.parametrize(
-    "url", ["ftp://a.example/a.jpg", "file:///etc/passwd", "https:///a", "a.jpg"]
-)
-def test_other_schemes_are_refused(url: str) -> None:
-    with pytest.raises(ForbiddenAddressError, match="no http or https address"):
-        check_link(URL(url), allow_private=True)
