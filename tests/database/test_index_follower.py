@@ -267,7 +267,7 @@ def test_a_full_read_takes_over_what_was_changed_by_hand_since(
         shop.store.products.update_one({"_id": "p1"}, {"$set": {"price": 7.0}})
         wait_for(lambda: lost, "the event has come")
     assert followed.best("anything", cheap)
-    followed.follower._loader.load_all()
+    followed.follower._loader.load_all(lambda taken: None)
     after = followed.best("anything")
     assert after is not None
     assert followed.best("anything", cheap) is None

@@ -81,7 +81,7 @@ def test_a_baseline_gives_as_many_matches_as_asked(
 def test_a_baseline_refuses_what_is_no_photo(baseline_address: Address) -> None:
     status, answer = post(baseline_address, b"no photo")
     assert status == 400
-    assert "expected a JPEG, PNG or WebP" in answer["detail"]
+    assert "expected a JPEG, PNG, WebP" in answer["detail"]
 
 
 # --- the benchmark ----------------------------------------------------------------------------

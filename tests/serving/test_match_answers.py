@@ -260,7 +260,10 @@ def test_details_say_what_answered_and_how_long_it_took(
         "name": bundle.name,
         "fingerprint": bundle.fingerprint,
         "precisions": served_precisions(bundle, REPOSITORY, Settings()),
+        "languages": ["en"],
     }
+    assert details["search"]["scored"] >= 3 * len(catalogue)
+    assert details["search"]["filtered"] == 0
     assert details["degraded"] == []
     index = details["index"]
     assert index["products"] >= len(catalogue)
