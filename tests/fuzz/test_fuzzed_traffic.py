@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy.typing as npt
 import pytest
 from fuzz_support import FILES, requests
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from serving_support import SampleProduct, Serving, send
 
 from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
@@ -60,6 +64,47 @@ def test_any_ingest_request_is_answered_or_refused(
     with contextlib.suppress(BadRequestError):
         answer = send(server.url(protocol), tensors, model=PRODUCT_INGEST)
         assert set(answer) == set(PRODUCT_INGEST.output_names)
+
+
+# What may stand in a header, and what JSON may hold as it comes over the wire.
+headers = st.binary(max_size=40).filter(lambda value: not set(value) & {0, 10, 13})
+wire_text = st.one_of(
+    st.binary(max_size=30).map(lambda value: value.replace(b'"', b"").replace(b"\\", b"")),
+    st.sampled_from([b"\\ud800", b"\\u0000", "Käthe".encode("latin-1"), b"\xff\xfe", b"text"]),
+)
+
+
+@for_all_examples
+@pytest.mark.usefixtures("still_answers")
+@given(
+    header=headers, names=st.lists(wire_text, max_size=3), values=st.lists(wire_text, max_size=3)
+)
+def test_any_header_and_any_fields_leave_others_alone(
+    header: bytes, names: list[bytes], values: list[bytes], server: Serving
+) -> None:
+    fields = b"".join(
+        b', "%s": "%s"' % (name, value) for name, value in zip(names, values, strict=False)
+    )
+    strange = b'{"text": "mug", "caption": "never"' + fields + b"}"
+    plain = b'{"text": "mug", "caption": "never", "top_k": 1}'
+    with ThreadPoolExecutor(2) as threads:
+        status, answered = threads.map(lambda body: _post(server, body, header), (strange, plain))
+    # Triton refuses what is no JSON with 500, in words of its own.
+    assert status[0] in (200, 400, 500)
+    assert b"unexpected" not in status[1]
+    assert answered[0] == 200, answered
+
+
+def _post(server: Serving, body: bytes, request_id: bytes) -> tuple[int, bytes]:
+    address = urlsplit(server.triton.http_url).netloc
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=60)) as connection:
+        connection.putrequest("POST", "/v2/models/product_match/generate")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.putheader("X-Request-ID", request_id)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def test_every_kind_of_picture_is_taken(client: ProductMatchClient) -> None:
