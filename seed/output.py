@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from product_match_client.terminal import printable
+
 
 def write_line(stream: TextIO, line: str) -> None:
-    """Write a line at once; what the stream cannot show is written as escapes.
-
-    Control characters are escaped too, so that a catalogue cannot steer a terminal.
-    """
+    """Write one line at once; what a terminal would obey, or the stream cannot show, is escaped."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    shown = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in line
-    )
+    shown = printable(line).replace("\n", "\\n")
     stream.write(shown.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     stream.flush()
