@@ -52,8 +52,8 @@ OTHERS: Mapping[bytes, str] = {
     b"<html": "a web page",
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "a gzip file",
-    b"http://": "a link",
-    b"https://": "a link",
+    b"http://": "a link, and the server fetches none",
+    b"https://": "a link, and the server fetches none",
 }
 # ISO media files name what is in them.
 BRANDS: Mapping[str, frozenset[bytes]] = {

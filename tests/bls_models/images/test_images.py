@@ -464,7 +464,7 @@ class TestEncodedBytes:
             (b"", "empty"),
             (b" \n ", "empty"),
             (b"data:image/png;base64,", "empty"),
-            (b"https://shop.example/mug.jpg", ": a link; "),
+            (b"https://shop.example/mug.jpg", ": a link, and the server fetches none; "),
             (b"%PDF-1.7", ": a PDF; "),
             (b"II*\0" + bytes(8), ": a TIFF file; "),
             (b"\xff\x0a" + bytes(8), ": a JPEG XL file; "),
