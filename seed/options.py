@@ -36,5 +36,18 @@ class ReadOptions:
     sheet: str = ""
     pictures: Path | None = None
 
+    def target(self, column: str, known: str) -> str:
+        """The field or attribute that a column of a known layout is read as; empty for none.
+
+        Args:
+            column: as the file has it.
+            known: what the layout reads it as, empty for nothing.
+        """
+        if column in self.left_out:
+            return ""
+        said = [field for field, source in self.columns.items() if source == column]
+        # Where a person says that a field comes from another column, this one is not it.
+        return said[-1] if said else "" if known in self.columns else known
+
 
 NO_OPTIONS = ReadOptions()

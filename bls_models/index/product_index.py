@@ -31,7 +31,7 @@ from bls_models.index.search import MAX_WANTED, FrozenIndex
 from bls_models.index.snapshot.files import SnapshotReader, SnapshotWriter
 from bls_models.index.snapshot.rows import restore_rows, save_rows
 from bls_models.index.storage.frozen_rows import BLOCK_ROWS
-from bls_models.index.storage.pages import PagedArray
+from bls_models.index.storage.pages import FrozenPages, PagedArray
 from bls_models.index.storage.readers import Readers
 from bls_models.index.storage.rows import VectorRows
 from bls_models.index.upkeep import IndexUpkeep
@@ -150,14 +150,11 @@ class ProductIndex:
 
     def product_ids(self) -> set[str]:
         """Ids of all products in the index."""
-        with self._lock:
-            reader, writes, count = self._readers.begin(), self._write_ids.frozen(), len(self._ids)
-        try:
+        with self._readers.reading(
+            self._lock, lambda: (self._write_ids.frozen(), len(self._ids))
+        ) as (writes, count):
             held = np.flatnonzero(writes.part(0, count) != np.array(None))
             return {self._ids[slot] for slot in held.tolist()}
-        finally:
-            with self._lock:
-                self._readers.end(reader)
 
     def wait_for_lists(self, seconds: float) -> bool:
         """Wait until no candidate lists are being made or changed in the background.
@@ -218,13 +215,15 @@ class ProductIndex:
         filters = [item.filter for item in asked if item.filter]
         fields = frozenset().union(*map(fields_of, filters))
         ids = frozenset().union(*map(ids_in, filters))
-        with self._lock:
-            reader, frozen = self._readers.begin(), self._frozen()
+
+        def take() -> tuple[FrozenIndex, FrozenColumns]:
             columns = self._columns.frozen(fields)
             if ids:
                 known = ids & self._slots.keys()
                 columns = columns.with_ids({name: self._slots[name] for name in known})
-        try:
+            return self._frozen(), columns
+
+        with self._readers.reading(self._lock, take) as (frozen, columns):
             most = None if exact else self._options.max_filter_work
             for item in asked:
                 item.evaluate(columns, frozen.slot_count, most)
@@ -240,9 +239,6 @@ class ProductIndex:
                 else (replace(next(found), filtered=item.filtered) if item.filter else next(found))
                 for item in asked
             ]
-        finally:
-            with self._lock:
-                self._readers.end(reader)
 
     def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
         """Whether others should not wait for these: under a filter, or a look at many vectors."""
@@ -279,17 +275,17 @@ class ProductIndex:
         Raises:
             OSError: the files cannot be written.
         """
-        with self._lock:
+
+        def take() -> tuple[dict[str, Any], FrozenIndex, FrozenColumns, FrozenPages[np.object_]]:
             header: dict[str, Any] = {
                 "image_dim": self._image_dim,
                 "text_dim": self._text_dim,
                 "version": self._version,
                 "time": self._time.isoformat(),
             }
-            columns = self._columns.frozen()
-            reader, frozen = self._readers.begin(), self._frozen()
-            write_ids = self._write_ids.frozen()
-        try:
+            return header, self._frozen(), self._columns.frozen(), self._write_ids.frozen()
+
+        with self._readers.reading(self._lock, take) as (header, frozen, columns, write_ids):
             snapshot = SnapshotWriter(folder)
             snapshot.lines(
                 "products",
@@ -305,9 +301,6 @@ class ProductIndex:
             header["text"] = save_rows(snapshot, "text", frozen.texts)
             header["columns"] = save_columns(columns, snapshot)
             snapshot.finish(header)
-        finally:
-            with self._lock:
-                self._readers.end(reader)
 
     def restore(self, folder: Path) -> None:
         """Fill this empty index with what ``save`` wrote.

@@ -12,8 +12,7 @@ import ctypes
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -178,7 +177,7 @@ class IndexUpkeep:
         if main is None:
             return
         while rows.delta_count > MAX_DELTA and not self._thread.stopping:
-            with self._reading(rows) as frozen:
+            with self._readers.reading(self._lock, rows.frozen) as frozen:
                 self._add(frozen, main, frozen.delta)
             with self._lock:
                 rows.lists_grew()
@@ -212,11 +211,11 @@ class IndexUpkeep:
         )
         with self._lock:
             rows.begin_building(index)
-        with self._reading(rows) as frozen:
+        with self._readers.reading(self._lock, rows.frozen) as frozen:
             missing = np.concatenate([np.zeros(0, np.int32), *frozen.living()])
         told = time.monotonic()
         for at in range(0, len(missing), READER_STEPS * STEP_ROWS):
-            with self._reading(rows) as frozen:
+            with self._readers.reading(self._lock, rows.frozen) as frozen:
                 self._add(frozen, index, missing[at : at + READER_STEPS * STEP_ROWS])
             if time.monotonic() - told > PROGRESS_SECONDS:
                 told = time.monotonic()
@@ -228,7 +227,7 @@ class IndexUpkeep:
                     index.type,
                 )
         while not self._thread.stopping:
-            with self._reading(rows) as frozen:
+            with self._readers.reading(self._lock, rows.frozen) as frozen:
                 came = rows.came_since()
                 self._add(frozen, index, came)
             with self._lock:
@@ -249,7 +248,7 @@ class IndexUpkeep:
 
     def _sample(self, rows: VectorRows) -> FloatArray:
         """Living vectors (s, dim), as many as a training needs."""
-        with self._reading(rows) as frozen:
+        with self._readers.reading(self._lock, rows.frozen) as frozen:
             living = np.concatenate([np.zeros(0, np.int32), *frozen.living()])
             wanted = TRAINING_ROWS_PER_LIST * list_count(len(living))
             if len(living) > wanted:
@@ -268,15 +267,3 @@ class IndexUpkeep:
             vectors = frozen.take(step)
             if len(step):
                 index.add(step, vectors, index.assign(vectors))
-
-    @contextmanager
-    def _reading(self, rows: VectorRows) -> Iterator[FrozenRows]:
-        """Frozen rows, none of which is given to others meanwhile."""
-        with self._lock:
-            reader = self._readers.begin()
-            frozen = rows.frozen()
-        try:
-            yield frozen
-        finally:
-            with self._lock:
-                self._readers.end(reader)

@@ -49,16 +49,13 @@ def is_shopify(columns: Mapping[str, str]) -> bool:
 
 def shopify_targets(columns: Sequence[str], options: ReadOptions) -> dict[str, str]:
     """Field or attribute by column, empty text for what is left out."""
-    said = {column: field for field, column in options.columns.items()}
     targets = {}
     for column in columns:
         name = plain_name(column)
         known = FIELDS.get(name, "category" if name in CATEGORIES else "")
         if name.endswith("_value") and name.removesuffix("_value") in OPTIONS:
             known = "options"
-        if known in options.columns:
-            known = ""  # a person says where that is read from
-        targets[column] = "" if column in options.left_out else said.get(column, known)
+        targets[column] = options.target(column, known)
     return targets
 
 

@@ -38,16 +38,13 @@ REMEMBERED_PARENTS = 10_000
 
 def woocommerce_targets(columns: Sequence[str], options: ReadOptions) -> dict[str, str]:
     """Field or attribute by column, empty text for what is left out."""
-    said = {column: field for field, column in options.columns.items()}
     targets = {}
     for column in columns:
         name = plain_name(column)
         known = FIELDS.get(name, "attributes" if ATTRIBUTE_VALUE.fullmatch(name) else "")
         if name == "short_description":
             known = "description"  # where there is no other
-        if known in options.columns:
-            known = ""  # a person says where that is read from
-        targets[column] = "" if column in options.left_out else said.get(column, known)
+        targets[column] = options.target(column, known)
     return targets
 
 

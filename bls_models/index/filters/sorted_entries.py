@@ -57,9 +57,6 @@ class FrozenEntries:
 
     buckets: tuple[_Bucket, ...]
 
-    def __len__(self) -> int:
-        return sum(len(bucket.slots) for bucket in self.buckets)
-
     def ranks(self) -> Ranks:
         """Counts the entries, once for all questions about their order."""
         return Ranks(self.buckets)

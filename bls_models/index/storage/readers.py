@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Readers:
@@ -31,6 +36,23 @@ class Readers:
         oldest = min(self._open, default=self._number + 1)
         while self._retired and self._retired[0][0] < oldest:
             self._retired.popleft()[1]()
+
+    @contextmanager
+    def reading(self, lock: threading.Lock, take: Callable[[], T]) -> Iterator[T]:
+        """Read without the lock, in the block, what ``take`` finds under it.
+
+        Args:
+            lock: that keeps calls here from running beside each other; not held by the caller.
+            take: returns what is read; called once.
+        """
+        with lock:
+            reader = self.begin()
+            taken = take()
+        try:
+            yield taken
+        finally:
+            with lock:
+                self.end(reader)
 
     @property
     def latest(self) -> int:
