@@ -26,6 +26,10 @@ class RequestError(ProductMatchError):
         message = f"{tensor}: {got}; expected {expected}."
         super().__init__(f"{message} {remedy}" if remedy else message)
 
+    def __reduce__(self) -> tuple[type[RequestError], tuple[str, ...]]:
+        # Else a copy would be made from the message alone.
+        return type(self), self.parts
+
 
 class ImageError(RequestError):
     """An image that cannot be read, is too large, or has an unusable crop."""

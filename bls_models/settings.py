@@ -39,6 +39,7 @@ Flag = Annotated[bool, BeforeValidator(lambda word: str(word).strip())]
 SNAPSHOT_FOLDER = "PRODUCT_MATCH_SNAPSHOT_FOLDER"
 PROFILE = "PRODUCT_MATCH_PROFILE"
 CPU_PRECISION = "PRODUCT_MATCH_CPU_PRECISION"
+INDEX_PROCESS = "PRODUCT_MATCH_INDEX_PROCESS"
 
 
 def setting(default: Any, env: str, doc: str, secret: bool = False) -> Any:
@@ -348,6 +349,12 @@ class Settings(EnvironmentSettings):
         "PRODUCT_MATCH_MAX_SEARCH_WORK",
         "Products of a query vector and a stored one that one query may take where all of the "
         "catalogue is scored (a page past 500 matches in a large catalogue, for example).",
+    )
+    index_process: Literal["product_match", "product_index"] = setting(
+        "product_match",
+        INDEX_PROCESS,
+        "The model whose process holds the index: `product_match`, which then has one instance, or "
+        "`product_index`, which several instances of `product_match` ask.",
     )
     index_device: Literal["cpu", "gpu"] = setting(
         "cpu",

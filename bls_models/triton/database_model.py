@@ -14,9 +14,22 @@ from pymongo.database import Database
 from bls_models.database.connection import check_server, connect
 from bls_models.database.store import Document
 from bls_models.errors import DatabaseError
+from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
 from bls_models.triton.metrics import TritonMetrics
 from bls_models.triton.served_model import ServedModel
+
+
+def open_database(settings: Settings) -> Database[Document]:
+    """The product database.
+
+    Raises:
+        SetupError: its server cannot do what is needed; one that does not answer may come back.
+    """
+    database = connect(settings)
+    with contextlib.suppress(DatabaseError):
+        check_server(database)
+    return database
 
 
 class DatabaseModel(ServedModel):
@@ -24,15 +37,8 @@ class DatabaseModel(ServedModel):
 
     @cached_property
     def database(self) -> Database[Document]:
-        """The product database.
-
-        Raises:
-            SetupError: its server cannot do what is needed; one that does not answer may come back.
-        """
-        database = connect(self.settings)
-        with contextlib.suppress(DatabaseError):
-            check_server(database)
-        return database
+        """The product database; see ``open_database``."""
+        return open_database(self.settings)
 
     @cached_property
     def metrics(self) -> TritonMetrics:

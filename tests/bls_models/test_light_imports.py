@@ -14,6 +14,7 @@ INSIDE_TRITON = (
     "bls_models.triton.client_services",
     "bls_models.triton.database_model",
     "bls_models.triton.gpu_calls",
+    "bls_models.triton.index_hosting",
     "bls_models.triton.metrics",
     "bls_models.triton.public_model",
     "bls_models.triton.engine_model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,11 @@ class TritonPythonModel(PublicModel):
             self, MATCH_LOG, self.settings.caption_queue_size, self.settings.caption_timeout_ms
         )
         store = Store(self.database, self.settings.log_days)
+        if self.settings.index_process == PRODUCT_MATCH.name:
+            # Not above: FAISS takes memory of every process that imports it.
+            from bls_models.triton.index_hosting import own_index
+
+            services = replace(services, search=own_index(self, store, args).search)
         self._matcher = ProductMatcher(services, store, precisions)
         self.closing.callback(self._matcher.close)
 
