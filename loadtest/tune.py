@@ -23,7 +23,8 @@ from rich.table import Table
 
 from bls_models.bundle import Bundle
 from bls_models.cpus import cpu_count
-from bls_models.specs import PRODUCT_MATCH
+from bls_models.settings import INDEX_PROCESS
+from bls_models.specs import PRODUCT_INDEX, PRODUCT_MATCH
 from loadtest.bench import product_match
 from loadtest.measurements import Contestant, Summary, alternating_rounds, summary_from_rounds
 from loadtest.options import exit_status
@@ -66,10 +67,12 @@ class Choice:
 
     @property
     def tuning(self) -> Tuning:
-        """As ``make run`` takes it."""
+        """As ``make run`` takes it; several instances share an index, one holds it."""
+        holder = PRODUCT_MATCH if self.instances == 1 else PRODUCT_INDEX
         return Tuning(
             {PRODUCT_MATCH.name: self.instances},
             {
+                INDEX_PROCESS: holder.name,
                 "PRODUCT_MATCH_DECODE_THREADS": str(self.decode_threads),
                 "PRODUCT_MATCH_ENGINE_THREADS": str(self.engine_threads),
             },

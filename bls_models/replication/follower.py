@@ -221,14 +221,14 @@ class IndexFollower:
                     self._following = True
                     self._follow(reader, session)
             except (ConnectionFailure, DatabaseError, SetupError) as error:
-                logger.warning("product_index lost the database, trying again: %s", error)
+                logger.warning("the index lost the database, trying again: %s", error)
             except (PyMongoError, StreamEndedError) as error:
                 # A token that the server no longer knows, or any other refusal.
                 self._token = None
-                logger.warning("product_index reads everything again: %s", error)
+                logger.warning("the index reads everything again: %s", error)
             except Exception:
                 self._token = None
-                logger.exception("product_index could not apply changes, reading all again")
+                logger.exception("the index could not apply changes, reading all again")
             self._following = False
             self._report()
             self._thread.wait(RETRY_SECONDS)
@@ -240,7 +240,7 @@ class IndexFollower:
             self._loader.restore(snapshot.left_out)
             self._token = snapshot.position.token
             logger.info(
-                "product_index took %d products from a snapshot of %s",
+                "the index took %d products from a snapshot of %s",
                 self._index.info()["products"],
                 snapshot.position.time.isoformat(timespec="seconds"),
             )

@@ -90,7 +90,7 @@ class ProductLoader:
             del self._left_out[product_id]
         info = self._index.info()
         logger.info(
-            "product_index holds %d products, %d image and %d text vectors",
+            "the index holds %d products, %d image and %d text vectors",
             info["products"],
             info["image_vectors"],
             info["text_vectors"],

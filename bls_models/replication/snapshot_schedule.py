@@ -129,7 +129,7 @@ class SnapshotSchedule:
             try:
                 self._prepared(progress)()
             except DatabaseError as error:
-                logger.warning("product_index wrote no last snapshot: %s", error)
+                logger.warning("the index wrote no last snapshot: %s", error)
         self._writes = False
         if self._folder is not None:
             self._folder.release()
@@ -147,7 +147,7 @@ class SnapshotSchedule:
                 self._saved = None
             return True
         logger.warning(
-            "product_index wrote no snapshot: it takes about %d bytes, and %s may hold %d; raise "
+            "the index wrote no snapshot: it takes about %d bytes, and %s may hold %d; raise "
             "PRODUCT_MATCH_SNAPSHOT_BYTES and the volume (of the chart: catalogue.pictures)",
             size,
             self._path,
@@ -174,13 +174,13 @@ class SnapshotSchedule:
                 elif self._fits(self._folder):
                     self._folder.write(position, left_out, self._index.save)
                     self._took_seconds = time.monotonic() - start
-                    logger.info("product_index wrote a snapshot in %.1f s", self._took_seconds)
+                    logger.info("the index wrote a snapshot in %.1f s", self._took_seconds)
                 else:
                     return
                 self._saved = (progress.changes, now)
             except Exception:
                 kept = "the one before it stays" if self._folder.holds_one else "there is none"
-                logger.exception("product_index wrote no snapshot; %s", kept)
+                logger.exception("the index wrote no snapshot; %s", kept)
 
         return work
 
@@ -192,5 +192,5 @@ def _acquired(folder: SnapshotFolder) -> bool:
         reason = "another server writes there"
     except OSError as error:
         reason = str(error)
-    logger.warning("product_index writes no snapshots: %s", reason)
+    logger.warning("the index writes no snapshots: %s", reason)
     return False

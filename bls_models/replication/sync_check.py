@@ -144,7 +144,7 @@ class SyncCheck:
         left = found
         if repair and wanted:
             self._follower.reread(wanted, REPAIR_SECONDS)
-            logger.warning("product_index repaired %d products on request", len(wanted))
+            logger.warning("the index repaired %d products on request", len(wanted))
             left = self._lasting(self._compare(found, strange), strange)
         return {
             "products_in_database": stored,

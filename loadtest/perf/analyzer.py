@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bls_models.errors import SetupError
 from bls_models.files import atomic_write
-from bls_models.specs import IMAGE_ENCODER, PRODUCT_INDEX, PRODUCT_MATCH
+from bls_models.specs import IMAGE_ENCODER, PRODUCT_MATCH
 from loadtest.measurements import LoadError
 from local_server.triton import find_installation
 
@@ -110,7 +110,7 @@ class Analyzer:
                 *level.flags,
                 *("--measurement-interval", f"{window_s * 1e3:.0f}"),
                 *("--stability-percentage", f"{stability:g}", "--max-trials", str(MAX_WINDOWS)),
-                f"--bls-composing-models={IMAGE_ENCODER.name},{PRODUCT_INDEX.name}",
+                f"--bls-composing-models={IMAGE_ENCODER.name}",
                 *("-f", str(csv), "--verbose-csv"),
             ]
         )

@@ -262,7 +262,7 @@ def test_a_token_that_the_database_does_not_know_leads_to_a_resync_that_keeps_wh
     shop.put(1, name="Another name")
     shop.delete(2)
     with counted_vector_reads() as read, following(settings) as second:
-        assert "product_index reads everything again" in caplog.text
+        assert "the index reads everything again" in caplog.text
         assert second.writes == shop.writes
         assert second.finds(1, name="Another name")
         assert not second.finds(1)

@@ -21,7 +21,6 @@ FELT = {
     "database killed": ("matches", "degraded"),
     "captioner killed": ("matches", "degraded"),
     "encoder killed": ("matches", "refused"),
-    "index killed": ("matches", "refused"),
     "product_match killed": ("matches", "failed"),
     "triton killed": ("matches", "failed"),
 }

@@ -54,7 +54,7 @@ def own_server(
         yield running
 
 
-def test_a_dead_engine_or_index_gives_errors_and_leaves_the_rest_working(
+def test_a_dead_engine_or_way_to_the_index_leaves_the_rest_working(
     own_server: Serving,
 ) -> None:
     with own_server.client("http") as http, own_server.client("grpc") as grpc:
@@ -75,8 +75,7 @@ def test_a_dead_engine_or_index_gives_errors_and_leaves_the_rest_working(
 
         os.kill(stub_of(own_server, "product_index"), signal.SIGKILL)
         for client in (http, grpc):
-            with pytest.raises(ServiceUnavailableError, match="product_index failed"):
-                client.match(texts="pattern")
+            assert len(client.match(texts="pattern").matches) == len(PRODUCTS)
             assert client.get("p1") is not None
 
 

@@ -180,7 +180,7 @@ def test_a_damaged_index_is_found_out_and_repaired_through_the_running_server(
     ) as running:
         url = running.triton.http_url
         log = running.triton.process.log.read_text()
-        assert "product_index took 5 products from a snapshot" in log
+        assert "the index took 5 products from a snapshot" in log
         console = Console(width=200)
         assert show_check(url, False, console) == 1
         shown = capsys.readouterr().out

@@ -96,7 +96,7 @@ def test_a_callers_trace_goes_on_through_every_model(
 ) -> None:
     trace_id, span_id, traceparent = new_context()
     match_traced(observed, protocol, traceparent, 900 + (protocol == "grpc"))
-    models = ("product_match", "image_encoder", "text_encoder", "product_index")
+    models = ("product_match", "image_encoder", "text_encoder")
     spans = collector.trace(trace_id, "InferRequest", *models)
     assert spans["InferRequest"]["parentSpanId"] == span_id
     assert spans["product_match"]["parentSpanId"] == spans["InferRequest"]["spanId"]
@@ -168,7 +168,7 @@ def test_without_a_collector_nothing_is_traced() -> None:
 
 @pytest.mark.server
 def test_models_write_json_between_tritons_own_lines(observed: Serving) -> None:
-    assert any(line["model"] == "product_index" for line in lines_of(observed))
+    assert any(line["model"] == "product_match" for line in lines_of(observed))
     text = observed.triton.process.log.read_text(encoding="utf-8")
     assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ I ", text, re.MULTILINE)
 
