@@ -88,9 +88,9 @@ def test_small_gains_leave_everything_as_it_was() -> None:
 
 def test_a_choice_says_every_count_so_that_the_environment_of_the_tuner_does_not_matter() -> None:
     assert Choice(3, 0, 1).tuning.instances == {"product_match": 3}
-    assert Choice(3).tuning.settings[INDEX_PROCESS] == "product_index"
     assert Choice(1).tuning.settings[INDEX_PROCESS] == "product_match"
     assert Choice(3, 0, 1).tuning.settings == {
+        INDEX_PROCESS: "product_index",
         "PRODUCT_MATCH_DECODE_THREADS": "0",
         "PRODUCT_MATCH_ENGINE_THREADS": "1",
     }
