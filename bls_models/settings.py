@@ -187,7 +187,7 @@ class Settings(EnvironmentSettings):
         512 * 2**20,
         "PRODUCT_MATCH_DECODE_BYTES",
         "Most memory that pictures take together while they are decoded, in each process of "
-        "`product_match` (two) and `product_ingest`; further ones wait. One that would take more "
+        "`product_match` and `product_ingest` (two); further ones wait. One that would take more "
         "alone is refused: a pixel takes 9 bytes, 12 in HEIC and AVIF, 17 in a WebP, and up to 8 "
         "more in a progressive JPEG.",
     )

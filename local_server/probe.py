@@ -38,7 +38,7 @@ UNAVAILABLE = 503
 # How Triton's Python backend words it in every answer of a model whose process is gone.
 DEAD_PART = "is not healthy"
 BROKEN = (DEAD_PART, STANDS_STILL)
-# product_match has two processes, and Triton gives requests to them in turn.
+# product_match may have several processes, and Triton gives requests to them in turn.
 REQUESTS = 2
 
 

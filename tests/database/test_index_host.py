@@ -75,7 +75,11 @@ def test_before_it_is_loaded_it_neither_searches_nor_checks(host: IndexHost) -> 
 
 
 def test_what_it_leaves_at_the_end_is_where_the_next_one_begins(
-    shop: Shop, host: IndexHost, settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    shop: Shop,
+    host: IndexHost,
+    settings: Settings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     shop.put(1, picture(1))
     host.start(WAIT_SECONDS)
