@@ -5,6 +5,8 @@ The contestants get the same photos on the same machine, in turns of the same ru
 - ``raw``: the same work in one plain process, without a server (``loadtest.raw_pipeline``);
 - ``usual`` and ``tuned``: the same as a FastAPI service (``loadtest.baselines``);
 - ``product_match``, served by Triton.
+
+What ``product_match`` makes of other requests than photos is measured apart, alone and in a mix.
 """
 
 from __future__ import annotations
@@ -42,15 +44,25 @@ from loadtest.raw_pipeline import raw_pipeline
 from loadtest.report import (
     Accuracy,
     accuracy_from_matches,
+    line_of_milliseconds,
     report_from_summaries,
     table_from_summaries,
+)
+from loadtest.request_kinds import (
+    MIXED,
+    in_turn,
+    measure_kinds,
+    report_from_kinds,
+    requests_by_kind,
+    table_from_kinds,
 )
 from loadtest.served import ServedContestant
 from loadtest.workers import Worker, own_process
 from local_server.temporary_stack import Stack, local_stack
 from reporting.reports import machine, write_report
+from seed.rows import read_products
 
-WARM_UP_SECONDS = 2.0
+WARM_UP_SECONDS = 1.0
 # All run the same graph on the same pictures, so they hardly ever differ.
 MIN_AGREEMENT = 0.9
 # Caption requests for each other one.
@@ -74,11 +86,13 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = tool_parser("bench", __doc__, "bench")
     add = parser.add_argument
-    add("--rounds", type=int, default=3, help="turns of each side (default: %(default)s)")
-    add("--seconds", type=float, default=8.0, help="length of a turn at the first number of "
+    add("--rounds", type=int, default=5, help="turns of each side (default: %(default)s)")
+    add("--seconds", type=float, default=3.5, help="length of a turn at the first number of "
         "clients (default: %(default)s)")  # fmt: skip
-    add("--other-seconds", type=float, default=5.0, help="length of a turn at the other numbers "
+    add("--other-seconds", type=float, default=1.5, help="length of a turn at the other numbers "
         "of clients (default: %(default)s)")  # fmt: skip
+    add("--kind-seconds", type=float, default=1.4, help="length of a turn of each kind of "
+        "request (default: %(default)s)")  # fmt: skip
     add("--clients", type=int, nargs="+", default=[8, 1, 16], help="requests under way at once; "
         "the first is what the report leads with (default: 8 1 16)")  # fmt: skip
     add("--contestants", nargs="*", default=OTHERS, choices=OTHERS, help="what product_match is "
@@ -117,7 +131,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             "mean_kb": round(_mean_kb(photos), 1),
         },
     }
-    with all_contestants(options, photos) as (contestants, repeating):
+    with all_contestants(options, photos) as (contestants, repeating, kinds):
         accuracy = check_answers(photos, contestants)
         right = ", ".join(f"{name} {share:.1%}" for name, share in accuracy.right.items())
         console.print(f"first match right: {right}; the same in {accuracy.agreement:.1%}")
@@ -126,8 +140,10 @@ def run(options: argparse.Namespace, console: Console) -> None:
             [*contestants, repeating], main_clients, options.rounds, options.seconds
         )
         console.print(table_from_summaries(main_clients, summaries))
-        stages = summaries[PRODUCT_MATCH.name].stages_ms
-        console.print("stages, ms: " + ", ".join(f"{k} {v:.1f}" for k, v in stages.items()))
+        product = summaries[PRODUCT_MATCH.name]
+        console.print(line_of_milliseconds("stages", product.stages_ms))
+        if busy := {k: v for k, v in product.cpu_ms_by_process.items() if v >= 0.05}:
+            console.print(line_of_milliseconds("CPU by process", busy))
         report |= report_from_summaries(summaries)
         report |= headline(report[PRODUCT_MATCH.name])
         if Bundle.read(options.repository).captioner is not None:
@@ -136,6 +152,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             others = measure(contestants, clients, options.rounds, options.other_seconds)
             console.print(table_from_summaries(clients, others))
             report[clients_key(clients)] = report_from_summaries(others)
+        report["kinds"] = kinds_report(options, kinds, console)
     write_report(options.report, report)
     console.print(f"written to {options.report}")
 
@@ -143,8 +160,13 @@ def run(options: argparse.Namespace, console: Console) -> None:
 @contextlib.contextmanager
 def all_contestants(
     options: argparse.Namespace, photos: Sequence[Photo]
-) -> Iterator[tuple[list[Contestant], Contestant]]:
-    """Start what is measured, ``product_match`` last; apart, the same with repeating photos."""
+) -> Iterator[tuple[list[Contestant], Contestant, list[Contestant]]]:
+    """Start what is measured.
+
+    Yields:
+        All contestants, ``product_match`` last; the same with repeating photos; and with each
+        kind of request, their mix last.
+    """
     with contextlib.ExitStack() as running:
         contestants: list[Contestant] = []
         if "raw" in options.contestants:
@@ -161,7 +183,11 @@ def all_contestants(
                 service = baseline(name, stack, options.repository, photos, generator)
                 contestants.append(running.enter_context(service))
         contestants.append(product_match(PRODUCT_MATCH.name, stack, photos, generator))
-        yield contestants, product_match(REPEATING, stack, photos, generator, REPEAT_EVERY)
+        repeating = product_match(REPEATING, stack, photos, generator, REPEAT_EVERY)
+        products = {
+            row.product["product_id"]: row.product for row in read_products(options.catalog)
+        }
+        yield contestants, repeating, kind_contestants(stack, photos, products, generator)
 
 
 def product_match(
@@ -178,6 +204,26 @@ def product_match(
     return ServedContestant(
         name, address, requests, facts_from_answer, trees, generator, repeat_every
     )
+
+
+def kind_contestants(
+    stack: Stack,
+    photos: Sequence[Photo],
+    products: Mapping[str, Mapping[str, Any]],
+    generator: ProcessPoolExecutor,
+) -> list[Contestant]:
+    """``product_match`` with requests of each kind, and of all kinds in turn."""
+    address = address_from_url(stack.http_url)
+    trees = ProcessTrees(stack.roots)
+
+    def served(name: str, requests: Sequence[bytes], kinds: Sequence[str] = ()) -> Contestant:
+        return ServedContestant(
+            name, address, requests, facts_from_answer, trees, generator, kinds=kinds
+        )
+
+    requests = requests_by_kind(photos, products, address)
+    alone = [served(kind, mine) for kind, mine in requests.items()]
+    return [*alone, served(MIXED, *in_turn(requests))]
 
 
 def check_answers(photos: Sequence[Photo], contestants: Sequence[Contestant]) -> Accuracy:
@@ -204,6 +250,20 @@ def measure(
     """All contestants at one number of clients."""
     measured = alternating_rounds(contestants, clients, rounds, seconds, WARM_UP_SECONDS)
     return {name: summary_from_rounds(mine, measured) for name, mine in measured.items()}
+
+
+def kinds_report(
+    options: argparse.Namespace, kinds: Sequence[Contestant], console: Console
+) -> dict[str, Any]:
+    """The kinds of requests and their mix, at the first number of clients and at one."""
+    measured = {
+        clients: measure_kinds(
+            kinds, clients, options.rounds, options.kind_seconds, WARM_UP_SECONDS
+        )
+        for clients in dict.fromkeys((options.clients[0], 1))
+    }
+    console.print(table_from_kinds(measured))
+    return {clients_key(clients): report_from_kinds(item) for clients, item in measured.items()}
 
 
 def caption_report(

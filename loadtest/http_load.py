@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from loadtest.measurements import LoadError
-from loadtest.photos import with_serial
+from loadtest.photos import SERIAL_PREFIX, with_serial
 
 TIMEOUT_SECONDS = 30.0
 READ_BYTES = 65536
@@ -50,12 +50,14 @@ class LoadResult:
         seconds: from the first request's start to the last answer's end.
         cpu_ms: of this process, milliseconds.
         kept: one answer in ``KEEP_EVERY``.
+        sent: which request each was, as its place among those to send.
     """
 
     latencies_ms: list[float]
     seconds: float
     cpu_ms: float
     kept: list[HttpAnswer]
+    sent: list[int]
 
 
 class PacedLoad:
@@ -168,7 +170,7 @@ def run_load(
 
     Args:
         address: host and port.
-        requests: whole HTTP requests, each with a photo of ``read_photos``, sent in turn.
+        requests: whole HTTP requests, sent in turn; their photos are of ``read_photos``.
         clients: connections, each with one request under way.
         seconds: no request starts after that long.
         repeat_every: one photo in so many is one that was sent before; 0: none is.
@@ -176,8 +178,8 @@ def run_load(
     Raises:
         LoadError: an answer's status was not 200, or a connection failed.
     """
-    starts = [number * len(requests) // clients for number in range(clients)]
-    # Each begins elsewhere, so that they do not all send the same at the same time.
+    total = len(requests)
+    starts = first_places(total, clients)
     workers = [_Client(address, [*requests[at:], *requests[:at]], repeat_every) for at in starts]
     cpu_start, start = time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
@@ -192,7 +194,20 @@ def run_load(
         seconds=elapsed,
         cpu_ms=cpu_ms,
         kept=[answer_from_bytes(data) for worker in workers for data in worker.kept],
+        sent=[
+            (at + count) % total
+            for at, worker in zip(starts, workers, strict=True)
+            for count in range(len(worker.latencies_ms))
+        ],
     )
+
+
+def first_places(total: int, clients: int) -> list[int]:
+    """Where each client begins, so that they do not all send the same at the same time.
+
+    One further each than at equal distances: in a mix those may all be of one kind.
+    """
+    return [(number * total // clients + number) % total for number in range(clients)]
 
 
 class _Client:
@@ -236,7 +251,8 @@ class _Client:
 
     def _request(self, count: int) -> bytes | bytearray:
         request = self._requests[count % len(self._requests)]
-        if self._repeat_every and count % self._repeat_every == 0:
+        repeats = self._repeat_every and count % self._repeat_every == 0
+        if repeats or SERIAL_PREFIX not in request:
             return request
         self._serial += 1
         return with_serial(request, self._serial)

@@ -7,7 +7,7 @@ import tritonclient.http as triton_http
 from bls_models.specs import PRODUCT_MATCH
 from loadtest.http_load import Address, HttpAnswer
 from loadtest.served import AnswerFacts
-from product_match_client.calls import match_call
+from product_match_client.calls import Call, match_call
 from product_match_client.results import MatchResult, match_result_from_outputs
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -22,10 +22,23 @@ def request_from_photo(
         photo: the encoded file.
         address: the server's host and port.
         caption: ``never``, ``auto`` or ``always``.
+        timeout_s: see ``request_from_call``.
+    """
+    return request_from_call(match_call(photo, caption=caption), address, timeout_s)
+
+
+def request_from_call(
+    call: Call[MatchResult], address: Address, timeout_s: float | None = None
+) -> bytes:
+    """The request that a client sends for a call, head and body.
+
+    Args:
+        call: of ``match_call``.
+        address: the server's host and port.
         timeout_s: after which the client gives up, in seconds, as it tells the server.
     """
     inputs = []
-    for tensor in match_call(photo, caption=caption).tensors:
+    for tensor in call.tensors:
         item = triton_http.InferInput(tensor.name, list(tensor.array.shape), tensor.dtype)
         item.set_data_from_numpy(tensor.array)
         inputs.append(item)

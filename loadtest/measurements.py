@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
+
+from loadtest.processes import idle_seconds
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,9 @@ class Measurement:
             ``SERVING`` is what answers the requests. Empty where it cannot be seen.
         memory_mb: the largest memory during the round, MB, by whose it is. Empty likewise.
         stages_ms: milliseconds of each stage, one mapping for each answer looked into.
+        cpu_ms_by_process: the serving CPU time again, by process where those are told apart.
+        kinds: what kind of request each was; empty where that does not matter.
+        idle: share of the machine's CPUs that nobody used; None where it was not watched.
     """
 
     latencies_ms: Sequence[float]
@@ -28,6 +34,9 @@ class Measurement:
     cpu_ms: Mapping[str, float] = field(default_factory=dict)
     memory_mb: Mapping[str, float] = field(default_factory=dict)
     stages_ms: Sequence[Mapping[str, float]] = ()
+    cpu_ms_by_process: Mapping[str, float] = field(default_factory=dict)
+    kinds: Sequence[str] = ()
+    idle: float | None = None
 
     @property
     def throughput(self) -> float:
@@ -82,6 +91,8 @@ class Summary:
         peak_memory_mb: the largest memory of all rounds, MB, by whose it is.
         ratio_to: throughput relative to each contestant's, the median of the rounds.
         stages_ms: mean milliseconds of each stage.
+        cpu_ms_by_process: a request's serving CPU time by process, milliseconds.
+        idle: see ``Measurement``; the mean of the rounds.
     """
 
     throughput: float
@@ -92,6 +103,8 @@ class Summary:
     peak_memory_mb: Mapping[str, float]
     ratio_to: Mapping[str, float]
     stages_ms: Mapping[str, float]
+    cpu_ms_by_process: Mapping[str, float]
+    idle: float | None
 
 
 def summary_from_rounds(
@@ -105,16 +118,14 @@ def summary_from_rounds(
             number.
     """
     latencies = np.concatenate([item.latencies_ms for item in rounds])
+    idle = [item.idle for item in rounds if item.idle is not None]
     p50, p95, p99 = (float(value) for value in np.percentile(latencies, [50, 95, 99]))
     return Summary(
         throughput=len(latencies) / sum(item.seconds for item in rounds),
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
-        cpu_ms_per_request={
-            name: sum(item.cpu_ms[name] for item in rounds) / len(latencies)
-            for name in rounds[0].cpu_ms
-        },
+        cpu_ms_per_request=_each([item.cpu_ms for item in rounds], len(latencies)),
         peak_memory_mb={
             name: max(item.memory_mb[name] for item in rounds) for name in rounds[0].memory_mb
         },
@@ -126,7 +137,29 @@ def summary_from_rounds(
             for name, others in contestants.items()
         },
         stages_ms=mean_stages([stages for item in rounds for stages in item.stages_ms]),
+        cpu_ms_by_process=_each([item.cpu_ms_by_process for item in rounds], len(latencies)),
+        idle=statistics.fmean(idle) if idle else None,
     )
+
+
+def only_kind(rounds: Sequence[Measurement], kind: str) -> list[Measurement]:
+    """The latencies of one kind in rounds of a mix; whose CPU time the rest is nobody can say."""
+    return [
+        Measurement(
+            [
+                value
+                for value, sent in zip(item.latencies_ms, item.kinds, strict=True)
+                if sent == kind
+            ],
+            item.seconds,
+        )
+        for item in rounds
+    ]
+
+
+def _each(rounds: Sequence[Mapping[str, float]], requests: int) -> dict[str, float]:
+    """What the rounds spent, as a request's share, by who spent it."""
+    return {name: sum(item[name] for item in rounds) / requests for name in rounds[0]}
 
 
 def mean_stages(answers: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -164,5 +197,8 @@ def alternating_rounds(
     for _ in range(rounds):
         for contestant in contestants:
             contestant.measure(clients, warm_up_seconds)
-            measured[contestant.name].append(contestant.measure(clients, seconds))
+            start, idle = time.perf_counter(), idle_seconds()
+            measurement = contestant.measure(clients, seconds)
+            idle = (idle_seconds() - idle) / (time.perf_counter() - start)
+            measured[contestant.name].append(replace(measurement, idle=idle))
     return measured

@@ -1,13 +1,15 @@
-"""CPU time and memory of a contestant's processes."""
+"""CPU time and memory of a contestant's processes, and what of the machine nobody uses."""
 
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import psutil
 
 from bls_models.background import repeated
+from local_server.model_processes import model_processes
 
 # Reading a process's memory map takes milliseconds, so it is not done often.
 SAMPLE_SECONDS = 1.0
@@ -26,13 +28,24 @@ class ProcessTrees:
             name: [root, *root.children(recursive=True)]
             for name, root in ((name, psutil.Process(pid)) for name, pid in roots.items())
         }
+        # Of Tritons alone: the processes of other servers are all alike.
+        self._named = [
+            (models.get(item.pid, item.name()), item)
+            for name, pid in roots.items()
+            if (models := model_processes(pid))
+            for item in self._trees[name]
+        ]
 
     def cpu_ms(self) -> dict[str, float]:
         """User and system time so far, milliseconds, by part."""
-        return {
-            name: sum(time.user + time.system for time in (item.cpu_times() for item in tree)) * 1e3
-            for name, tree in self._trees.items()
-        }
+        return {name: sum(_cpu_ms(item) for item in tree) for name, tree in self._trees.items()}
+
+    def cpu_ms_by_process(self) -> dict[str, float]:
+        """The same of a Triton by process: its own, and those of each model by the model's name."""
+        spent: dict[str, float] = defaultdict(float)
+        for name, item in self._named:
+            spent[name] += _cpu_ms(item)
+        return dict(spent)
 
     def memory_mb(self) -> dict[str, float]:
         """Memory now, MB (10^6 bytes), by part.
@@ -44,6 +57,19 @@ class ProcessTrees:
             name: sum(item.memory_full_info().pss for item in tree) / 1e6
             for name, tree in self._trees.items()
         }
+
+
+def idle_seconds() -> float:
+    """How long the machine's CPUs have been idle so far, seconds; the mean of all of them."""
+    times = psutil.cpu_times()
+    idle: float = (times.idle + times.iowait) / psutil.cpu_count()
+    return idle
+
+
+def _cpu_ms(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    spent: float = (times.user + times.system) * 1e3
+    return spent
 
 
 @contextlib.contextmanager

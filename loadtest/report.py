@@ -60,18 +60,21 @@ def table_from_summaries(clients: int, summaries: Mapping[str, Summary]) -> Tabl
         *(f"{name}\nms" for name in ("p50", "p95", "p99")),
         *(f"CPU ms\n{part}" for part in parts),
         "peak\nMB",
+        "idle",
     ):
         table.add_column(column, justify="right")
     for name, summary in summaries.items():
         latencies = (summary.p50_ms, summary.p95_ms, summary.p99_ms)
         cpu, memory = summary.cpu_ms_per_request, summary.peak_memory_mb
         table.add_row(
-            name,
+            # In full only in the report: it would not fit.
+            name.removeprefix(f"{PRODUCT_MATCH.name}_"),
             f"{summary.throughput:.1f}",
             *(f"{summary.ratio_to[other]:.2f}" for other in _others(summaries)),
-            *(f"{value:.1f}" for value in latencies),
+            *(milliseconds(value) for value in latencies),
             *(f"{cpu[part]:.1f}" if part in cpu else "" for part in parts),
             f"{memory[SERVING]:.0f}" if SERVING in memory else "",
+            percent(summary.idle),
         )
     return table
 
@@ -80,27 +83,52 @@ def report_from_summaries(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     """The contestants of one number of clients, as in ``reports/bench.json``."""
     return {
         name: {
-            "throughput": round(summary.throughput, 2),
+            **speed_from_summary(summary),
             **{
                 f"ratio_to_{other}": round(summary.ratio_to[other], 3)
                 for other in _others(summaries)
             },
-            "p50_ms": round(summary.p50_ms, 2),
-            "p95_ms": round(summary.p95_ms, 2),
-            "p99_ms": round(summary.p99_ms, 2),
             "cpu_ms_per_request": _rounded(summary.cpu_ms_per_request).get(SERVING),
             "other_cpu_ms_per_request": _without_serving(summary.cpu_ms_per_request),
             "peak_memory_mb": _rounded(summary.peak_memory_mb).get(SERVING),
             "other_peak_memory_mb": _without_serving(summary.peak_memory_mb),
             "stages": _rounded(summary.stages_ms),
+            "cpu_ms_by_process": _rounded(summary.cpu_ms_by_process),
+            "idle": None if summary.idle is None else round(summary.idle, 3),
         }
         for name, summary in summaries.items()
     }
 
 
+def speed_from_summary(summary: Summary) -> dict[str, float]:
+    """Throughput and latency, as in ``reports/bench.json``."""
+    return {
+        "throughput": round(summary.throughput, 2),
+        "p50_ms": round(summary.p50_ms, 2),
+        "p95_ms": round(summary.p95_ms, 2),
+        "p99_ms": round(summary.p99_ms, 2),
+    }
+
+
+def line_of_milliseconds(title: str, values: Mapping[str, float]) -> str:
+    """Values by name in one line."""
+    return f"{title}, ms: " + ", ".join(f"{k} {v:.1f}" for k, v in values.items())
+
+
+def milliseconds(value: float) -> str:
+    """Milliseconds in a table."""
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def percent(share: float | None) -> str:
+    """A share in a table; empty text where it is not known."""
+    return "" if share is None else f"{share:.0%}"
+
+
 def _others(summaries: Mapping[str, Summary]) -> list[str]:
-    """What ratios are given to: everything but the product itself."""
-    return [name for name in summaries if not name.startswith(PRODUCT_MATCH.name)]
+    """What ratios are given to, but for the product itself."""
+    compared = next(iter(summaries.values())).ratio_to
+    return [name for name in compared if not name.startswith(PRODUCT_MATCH.name)]
 
 
 def _parts(summaries: Iterable[Summary]) -> list[str]:

@@ -38,11 +38,12 @@ class ServedContestant:
     Args:
         name: what it is called in the report.
         address: its host and port.
-        requests: whole HTTP requests, one a photo.
+        requests: whole HTTP requests.
         read: takes an answer of status 200 apart.
         trees: its processes.
         generator: the process that sends the load.
         repeat_every: one photo in so many is one that was sent before; 0: none is.
+        kinds: what kind each request is of; empty where that does not matter.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ServedContestant:
         trees: ProcessTrees,
         generator: ProcessPoolExecutor,
         repeat_every: int = 0,
+        kinds: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.address = address
@@ -62,9 +64,10 @@ class ServedContestant:
         self._trees = trees
         self._generator = generator
         self._repeat_every = repeat_every
+        self._kinds = kinds
 
     def first_matches(self) -> list[str]:
-        """The product found first for each photo; empty text where there is none.
+        """The product found first for each request; empty text where there is none.
 
         Raises:
             LoadError: a request was not answered.
@@ -81,12 +84,12 @@ class ServedContestant:
 
     def measure(self, clients: int, seconds: float) -> Measurement:
         """Load it; see ``loadtest.measurements.Contestant``."""
-        before = self._trees.cpu_ms()
+        before, before_by_process = self._trees.cpu_ms(), self._trees.cpu_ms_by_process()
         with peak_memory(self._trees) as memory:
             load: LoadResult = self._generator.submit(
                 run_load, self.address, self._requests, clients, seconds, self._repeat_every
             ).result()
-        after = self._trees.cpu_ms()
+        after, after_by_process = self._trees.cpu_ms(), self._trees.cpu_ms_by_process()
         return Measurement(
             latencies_ms=load.latencies_ms,
             seconds=load.seconds,
@@ -96,4 +99,8 @@ class ServedContestant:
             },
             memory_mb=memory,
             stages_ms=[self._read(item).stages_ms for item in load.kept],
+            cpu_ms_by_process={
+                name: after_by_process[name] - spent for name, spent in before_by_process.items()
+            },
+            kinds=[self._kinds[place] for place in load.sent] if self._kinds else (),
         )

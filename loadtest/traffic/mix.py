@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bls_models.errors import SetupError
@@ -40,6 +40,18 @@ def parse_mix(text: str) -> dict[str, int]:
     return mix
 
 
+def call_of_kind(kind: str, photo: bytes, product: Mapping[str, Any]) -> MatchCall:
+    """A request of a kind of ``DEFAULT_MIX``, with that photo or the product's words, or both."""
+    if kind == "text":
+        return match_call(texts=product["name"])
+    return match_call(
+        photo,
+        product["name"] if kind == "both" else (),
+        filter={"category": product["category"]} if kind == "filtered" else None,
+        caption="always" if kind == "captions" else "never",
+    )
+
+
 class RequestMaker:
     """Makes requests at random, as the mix says.
 
@@ -71,40 +83,14 @@ class RequestMaker:
         self._kinds = list(mix)
         self._weights = list(mix.values())
         self._random = random.Random(seed)
-        self._makers: dict[str, Callable[[], MatchCall]] = {
-            "image": self._image,
-            "text": self._text,
-            "both": self._both,
-            "filtered": self._filtered,
-            "captions": self._captions,
-        }
 
     def make(self) -> tuple[str, MatchCall]:
         """A request and its kind."""
         (kind,) = self._random.choices(self._kinds, self._weights)
-        return kind, self._makers[kind]()
+        return kind, call_of_kind(kind, self._photo(), self._random.choice(self._products))
 
     def _photo(self) -> bytes:
         photo = self._random.choice(self._photos)
         if self._random.random() < REPEATED_SHARE:
             return photo
         return bytes(with_serial(photo, self._random.getrandbits(63)))
-
-    def _product(self) -> Mapping[str, Any]:
-        return self._random.choice(self._products)
-
-    def _image(self) -> MatchCall:
-        return match_call(self._photo(), caption="never")
-
-    def _text(self) -> MatchCall:
-        return match_call(texts=self._product()["name"])
-
-    def _both(self) -> MatchCall:
-        return match_call(self._photo(), self._product()["name"], caption="never")
-
-    def _filtered(self) -> MatchCall:
-        chosen = {"category": self._product()["category"]}
-        return match_call(self._photo(), filter=chosen, caption="never")
-
-    def _captions(self) -> MatchCall:
-        return match_call(self._photo(), caption="always")

@@ -92,7 +92,7 @@ def test_the_benchmark_measures_all_contestants(tmp_path: Path) -> None:
     report = tmp_path / "bench.json"
     status = bench.main(
         [
-            *("--rounds", "1", "--seconds", "1", "--other-seconds", "1"),
+            *("--rounds", "1", "--seconds", "1", "--other-seconds", "1", "--kind-seconds", "1"),
             *("--clients", "2", "1", "--report", str(report)),
         ]
     )
@@ -108,6 +108,21 @@ def test_the_benchmark_measures_all_contestants(tmp_path: Path) -> None:
             assert row["cpu_ms_per_request"] > 0
             assert row["peak_memory_mb"] > 50
             assert row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+            assert 0 <= row["idle"] <= 1
+        row = rows["product_match"]
+        assert {"tritonserver", "product_match", "image_encoder"} <= set(row["cpu_ms_by_process"])
+        assert sum(row["cpu_ms_by_process"].values()) == pytest.approx(
+            row["cpu_ms_per_request"], abs=0.1
+        )
+    for clients in ("clients_2", "one_client"):
+        kinds = found["kinds"][clients]
+        assert list(kinds) == ["photo", "photo_and_words", "text", "filtered", "mixed"]
+        assert kinds["text"]["cpu_ms_by_process"]["text_encoder"] > 0
+        mixed = kinds.pop("mixed")
+        for row in kinds.values():
+            assert row["throughput"] > 0
+        in_mix = [row["in_mix"]["throughput"] for row in kinds.values()]
+        assert sum(in_mix) == pytest.approx(mixed["throughput"], abs=0.1)
     for name in names[:3]:
         assert found[f"ratio_to_{name}"] == found["product_match"][f"ratio_to_{name}"] > 0
 

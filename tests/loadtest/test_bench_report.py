@@ -23,6 +23,8 @@ RAW = Summary(
     peak_memory_mb={SERVING: 210.0},
     ratio_to={"raw": 1.0, "usual": 3.0, "product_match": 1.43},
     stages_ms={},
+    cpu_ms_by_process={},
+    idle=0.101,
 )
 USUAL = dataclasses.replace(
     RAW, throughput=33.0, ratio_to={"raw": 0.33, "usual": 1.0, "product_match": 0.47}
@@ -36,6 +38,8 @@ SERVED = Summary(
     peak_memory_mb={SERVING: 601.239, DATABASE: 60.0},
     ratio_to={"raw": 0.70123, "usual": 2.12, "product_match": 1.0},
     stages_ms={"decode": 7.0},
+    cpu_ms_by_process={"tritonserver": 2.0, "product_match": 18.004},
+    idle=0.2504,
 )
 ALL = {"raw": RAW, "usual": USUAL, "product_match": SERVED}
 
@@ -56,6 +60,8 @@ def test_the_report_has_the_numbers_of_each_contestant() -> None:
         "peak_memory_mb": 601.24,
         "other_peak_memory_mb": {"database": 60.0},
         "stages": {"decode": 7.0},
+        "cpu_ms_by_process": {"tritonserver": 2.0, "product_match": 18.0},
+        "idle": 0.25,
     }
 
 
@@ -83,13 +89,15 @@ def test_what_could_not_be_seen_of_a_server_is_null_and_not_0() -> None:
 
 def test_the_table_has_a_line_for_each_contestant_and_fits_a_terminal() -> None:
     console = Console(file=io.StringIO(), width=80)
-    four = {**ALL, "tuned": RAW}
+    slow = dataclasses.replace(SERVED, p50_ms=1234.5, p95_ms=1234.5, p99_ms=1234.5)
+    four = {**ALL, "tuned": RAW, "product_match_repeats": slow}
     ratios = {name: 0.7012 for name in four}
     four = {name: dataclasses.replace(item, ratio_to=ratios) for name, item in four.items()}
     console.print(table_from_summaries(8, four))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "8 clients" in text
-    for part in ("raw", "usual", "product_match", "70.1", "0.70", "database", "serving", "601"):
+    parts = ("raw", "product_match", "repeats", "70.1", "0.70", "database", "serving", "601", "25%")
+    for part in parts:
         assert part in text
     assert "…" not in text
 

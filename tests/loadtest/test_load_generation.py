@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,14 @@ from serving_support import WAIT_SECONDS, wait_for
 
 from bls_models.errors import SetupError
 from loadtest.addresses import address_from_url, grpc_address_from_url
-from loadtest.http_load import Address, LoadResult, PacedLoad, answer_from_bytes, run_load
+from loadtest.http_load import (
+    Address,
+    LoadResult,
+    PacedLoad,
+    answer_from_bytes,
+    first_places,
+    run_load,
+)
 from loadtest.match_wire import HEADER_LENGTH, request_from_photo
 from loadtest.measurements import LoadError
 from loadtest.photos import FIRST_SERIAL
@@ -75,6 +83,29 @@ def test_every_client_sends_every_request_in_turn_over_its_connection() -> None:
     assert len(result.latencies_ms) == len(asked)
     assert {item.split()[0] for item in asked} == {"/1", "/2"}
     assert [answer.body for answer in result.kept[:2]] == [body, body]
+
+
+def test_the_load_says_which_request_each_was() -> None:
+    with http_server(200, b"") as (address, asked):
+        result = loaded(address, asked, 8, [GET % number for number in range(8)], clients=2)
+    assert len(result.sent) == len(result.latencies_ms)
+    assert Counter(f"/{place}" for place in result.sent) == Counter(
+        item.split()[0] for item in asked
+    )
+
+
+def test_clients_begin_with_different_kinds_of_a_mix() -> None:
+    kinds = 4
+    begun = Counter(place % kinds for place in first_places(72 * kinds, clients=8))
+    assert begun == dict.fromkeys(range(kinds), 2)
+    assert first_places(1, clients=3) == [0, 0, 0]
+
+
+def test_a_request_without_a_photo_is_sent_as_it_is() -> None:
+    request = b"GET /1 HTTP/1.1\r\nHost: test\r\nPhoto: none\r\n\r\n"
+    with http_server(200, b"") as (address, asked):
+        loaded(address, asked, 2, [request], clients=1)
+    assert set(asked) == {"/1 none"}
 
 
 def test_no_photo_is_sent_twice() -> None:

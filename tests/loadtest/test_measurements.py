@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest.measurements import Measurement, alternating_rounds, mean_stages, summary_from_rounds
+from loadtest.measurements import (
+    Measurement,
+    alternating_rounds,
+    mean_stages,
+    only_kind,
+    summary_from_rounds,
+)
 from local_server.temporary_stack import SERVING
 
 
@@ -35,6 +41,21 @@ def test_a_ratio_is_the_median_of_the_rounds_so_that_one_bad_round_does_not_coun
 def test_cpu_time_is_shared_by_the_requests_of_all_rounds() -> None:
     rounds = [measurement(10, 1.0, cpu_ms=100.0), measurement(30, 1.0, cpu_ms=500.0)]
     assert summary_from_rounds(rounds, {}).cpu_ms_per_request == {SERVING: 15.0}
+
+
+def test_cpu_time_by_process_is_a_requests_too() -> None:
+    rounds = [
+        Measurement([1.0] * count, 1.0, cpu_ms_by_process={"image_encoder": spent})
+        for count, spent in ((10, 100.0), (30, 500.0))
+    ]
+    assert summary_from_rounds(rounds, {}).cpu_ms_by_process == {"image_encoder": 15.0}
+
+
+def test_one_kind_of_a_mix_has_its_own_latencies_and_the_time_of_all() -> None:
+    mix = Measurement([5.0, 60.0, 7.0], 2.0, {SERVING: 9.0}, kinds=["text", "photo", "text"])
+    summary = summary_from_rounds(only_kind([mix, mix], "text"), {})
+    assert (summary.throughput, summary.p50_ms) == (1.0, 6.0)
+    assert summary.cpu_ms_per_request == {}
 
 
 def test_peak_memory_is_the_most_of_any_round() -> None:
@@ -81,3 +102,6 @@ def test_contestants_take_turns_each_after_a_warm_up_that_does_not_count() -> No
     assert turns == one_round * 2
     counts = {name: [len(item.latencies_ms) for item in mine] for name, mine in measured.items()}
     assert counts == {"raw": [2, 6], "served": [4, 8]}
+    for mine in measured.values():
+        assert all(item.idle is not None for item in mine)
+        assert summary_from_rounds(mine, {}).idle is not None

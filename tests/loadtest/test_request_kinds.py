@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections import Counter
+
+import pytest
+from rich.console import Console
+from serving_support import picture
+
+from bls_models.errors import SetupError
+from loadtest.measurements import Measurement
+from loadtest.photos import FIRST_SERIAL, Photo
+from loadtest.request_kinds import (
+    KINDS,
+    MIXED,
+    in_turn,
+    measure_kinds,
+    report_from_kinds,
+    requests_by_kind,
+    table_from_kinds,
+)
+from local_server.temporary_stack import SERVING
+
+ADDRESS = ("127.0.0.1", 8000)
+PRODUCTS = {
+    "mug": {"name": "Red mug", "category": "cups"},
+    "bowl": {"name": "Blue bowl", "category": "bowls"},
+}
+PHOTOS = [Photo("mug", picture(1) + FIRST_SERIAL), Photo("bowl", picture(2) + FIRST_SERIAL)]
+
+
+def test_each_kind_has_a_request_for_every_photo_with_what_it_shows() -> None:
+    requests = requests_by_kind(PHOTOS, PRODUCTS, ADDRESS)
+    assert list(requests) == ["photo", "photo_and_words", "text", "filtered"]
+    for kind, mine in requests.items():
+        for request, photo in zip(mine, PHOTOS, strict=True):
+            product = PRODUCTS[photo.product_id]
+            assert (photo.data in request) == (kind != "text")
+            assert (product["name"].encode() in request) == (kind in ("text", "photo_and_words"))
+            assert (product["category"].encode() in request) == (kind == "filtered")
+
+
+def test_a_photo_of_a_product_that_the_catalogue_does_not_have_is_refused() -> None:
+    with pytest.raises(SetupError, match="'vase'"):
+        requests_by_kind([Photo("vase", b"")], PRODUCTS, ADDRESS)
+
+
+def test_a_mix_has_the_kinds_in_turn() -> None:
+    requests = {"photo": [b"p1", b"p2"], "text": [b"t1", b"t2"]}
+    assert in_turn(requests) == ([b"p1", b"t1", b"p2", b"t2"], ["photo", "text"] * 2)
+
+
+class Served:
+    """A contestant of which each kind takes a time of its own, and ten times that in the mix."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def first_matches(self) -> list[str]:
+        raise AssertionError("nobody asks for matches")
+
+    def measure(self, clients: int, seconds: float) -> Measurement:
+        own = {kind: float(place + 1) for place, kind in enumerate(KINDS)}
+        mixed = self.name == MIXED
+        latencies = [value * 10 for value in own.values()] if mixed else [own[self.name]] * 4
+        measured = Measurement(latencies, 2.0, {SERVING: 20.0})
+        return dataclasses.replace(measured, kinds=list(KINDS)) if mixed else measured
+
+
+def test_the_report_has_each_kind_alone_and_in_the_mix() -> None:
+    measured = measure_kinds([Served(name) for name in (*KINDS, MIXED)], 8, 2, 1.0, 1.0)
+    report = report_from_kinds(measured)
+    assert list(report) == [*KINDS, MIXED]
+    text = report["text"]
+    assert (text["throughput"], text["p50_ms"], text["cpu_ms_per_request"]) == (2.0, 3.0, 5.0)
+    assert text["in_mix"] == {"throughput": 0.5, "p50_ms": 30.0, "p95_ms": 30.0, "p99_ms": 30.0}
+    assert "in_mix" not in report[MIXED]
+
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table_from_kinds({8: measured, 1: measured}))
+    written = console.file.getvalue()  # type: ignore[attr-defined]
+    names = Counter(line.split()[1] for line in written.splitlines() if line[:1] in ("1", "8"))
+    assert names == dict.fromkeys((*KINDS, MIXED), 2)
+    assert "…" not in written
