@@ -75,7 +75,7 @@ def _draw_tile(
     left, top = corner
     tile = Image.new("RGB", (TILE, TILE), "white")
     if path is not None:
-        picture = decode_image(path.read_bytes(), str(path), LIMITS)
+        picture = Image.fromarray(decode_image(path.read_bytes(), str(path), LIMITS))
         side = TILE - 2 * FRAME
         tile.paste(ImageOps.pad(picture, (side, side), color="white"), (FRAME, FRAME))
     ImageDraw.Draw(tile).rectangle((0, 0, TILE - 1, TILE - 1), outline=colour, width=FRAME)

@@ -27,14 +27,23 @@ def as_srgb(image: Image.Image, profile: object) -> Image.Image:
     Returns:
         The image itself, or another of mode ``RGB``.
     """
-    if not isinstance(profile, bytes) or not 0 < len(profile) <= MAX_PROFILE_BYTES:
-        return image
-    transform = _transform(profile, image.mode)
+    transform = _transform_of(profile, image.mode)
     if transform is None:
         return image
     in_place = image.mode == "RGB"
     converted = ImageCms.applyTransform(image, transform, inPlace=in_place)
     return image if converted is None else converted
+
+
+def changes_rgb(profile: object) -> bool:
+    """Whether ``as_srgb`` changes an image of mode ``RGB`` that has this profile."""
+    return _transform_of(profile, "RGB") is not None
+
+
+def _transform_of(profile: object, mode: str) -> ImageCms.ImageCmsTransform | None:
+    if not isinstance(profile, bytes) or not 0 < len(profile) <= MAX_PROFILE_BYTES:
+        return None
+    return _transform(profile, mode)
 
 
 @cachetools.cached(

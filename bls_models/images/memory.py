@@ -18,14 +18,14 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from bls_models.images.part_limits import keeps_coefficients
 
-# Bytes a pixel, as the tests measure them. Pillow keeps 4 a pixel, and each step from the file's
-# mode to the pixels of an engine has the picture before it and the one after it; the last of them
-# makes it smaller, by half at least.
+# Bytes a pixel, as the tests measure them. Pillow keeps 4 a pixel, the array of them takes 3, and
+# each step from the file's mode to the pixels of an engine has the picture before it and the one
+# after it; the last of them makes it smaller, by half at least.
 PIXEL_BYTES = 9
 # The decoder's two canvases, what it hands over, Pillow's copy of that, and a little more.
 WEBP_PIXEL_BYTES = 17
-# The decoder's picture in its own colours and in ours beside Pillow's.
-VIDEO_PIXEL_BYTES = 12
+# The decoder's picture in its own colours and in ours beside Pillow's and the array of that.
+VIDEO_PIXEL_BYTES = 13
 COEFFICIENT_BYTES = 2
 
 

@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from bls_models.errors import BundleError, ImageError
 
 # x0, y0, x1, y1, relative to the upright picture, as ``check_crop`` gives them.
 Crop = tuple[float, float, float, float]
-# Left, top, right and bottom, in pixels.
-Box = tuple[int, int, int, int]
 RESIZE_MODES = ("stretch", "pad", "center_crop")
 CROP_TOLERANCE = 1e-6
 
@@ -104,71 +101,50 @@ def check_crop(crop: Sequence[float] | npt.NDArray[Any], tensor: str) -> Crop:
 
 
 def prepare_pixels(
-    image: Image.Image, preprocess: Preprocess, crop: Crop | None = None
+    picture: npt.NDArray[np.uint8], preprocess: Preprocess, crop: Crop | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Crop and resize an image to what an engine takes.
+    """Crop and resize a picture to what an engine takes.
 
     Args:
-        image: an upright RGB image.
+        picture: (H, W, 3) uint8, upright, RGB.
         preprocess: the square's side S and how to reach it.
-        crop: from ``check_crop``; None for the whole image. It is as if the picture had been
+        crop: from ``check_crop``; None for the whole picture. It is as if the picture had been
             cropped before. At least one pixel is kept.
 
     Returns:
         (S, S, 3) uint8, RGB, C-contiguous.
-
-    Raises:
-        ImageError: the crop has more pixels than Pillow takes.
     """
-    box: Box = (0, 0, *image.size)
+    # Bundles are read in processes that decode nothing.
+    from bls_models.images.arrays import resized
+
     for part in (crop, preprocess.centre):
         if part is not None:
-            box = _within(box, part)
-    if box != (0, 0, *image.size):
-        image = _cut(image, box)
+            picture = _cut(picture, part)
     side = preprocess.size
-    width, height = image.size
+    height, width = picture.shape[:2]
     if preprocess.resize == "pad":
         scale = side / max(width, height)
         inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        square = _resize(image, inner)
-        if inner != (side, side):
-            canvas = Image.new("RGB", (side, side), "white")
-            canvas.paste(square, ((side - inner[0]) // 2, (side - inner[1]) // 2))
-            square = canvas
-    elif preprocess.resize == "center_crop":
+        square = resized(picture, inner)
+        if inner == (side, side):
+            return square
+        left, top = (side - inner[0]) // 2, (side - inner[1]) // 2
+        canvas = np.full((side, side, 3), 255, np.uint8)
+        canvas[top : top + inner[1], left : left + inner[0]] = square
+        return canvas
+    if preprocess.resize == "center_crop":
         shorter = min(width, height)
-        left, top = (width - shorter) / 2, (height - shorter) / 2
-        square = _resize(image, (side, side), (left, top, left + shorter, top + shorter))
-    else:
-        square = _resize(image, (side, side))
-    return np.array(square, np.uint8)  # (S, S, 3)
+        left, top = (width - shorter) // 2, (height - shorter) // 2
+        picture = picture[top : top + shorter, left : left + shorter]
+    return resized(picture, (side, side))
 
 
-def _within(box: Box, crop: Crop) -> Box:
-    """The part of a box within a checked crop of it, at least one pixel each way."""
-    width, height = box[2] - box[0], box[3] - box[1]
+def _cut(picture: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
+    """The part of a picture that a checked crop names, at least one pixel each way."""
+    height, width = picture.shape[:2]
     left, top = min(round(crop[0] * width), width - 1), min(round(crop[1] * height), height - 1)
     right, bottom = max(round(crop[2] * width), left + 1), max(round(crop[3] * height), top + 1)
-    return box[0] + left, box[1] + top, box[0] + right, box[1] + bottom
-
-
-def _cut(image: Image.Image, box: Box) -> Image.Image:
-    try:
-        return image.crop(box)
-    # Pillow holds crops to its own limit, which only a very high ``max_pixels`` lets one reach.
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        pixels = f"{box[2] - box[0]} x {box[3] - box[1]} pixels"
-        raise _bad_crop(f"{pixels} ({error})", "crop") from error
-
-
-def _resize(
-    image: Image.Image,
-    size: tuple[int, int],
-    box: tuple[float, float, float, float] | None = None,
-) -> Image.Image:
-    # The gap halves the time (and more for large pictures) at about half a grey level.
-    return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+    return picture[top:bottom, left:right]
 
 
 def _bad_crop(got: str, tensor: str) -> ImageError:

@@ -240,7 +240,7 @@ class Upserter:
             opened = open_image(data, tensor, self._limits)
             with self._memory.hold(opened.memory):
                 image = opened.decode()
-                width, height = image.size
+                height, width = image.shape[:2]
                 pixels = prepare_pixels(image, preprocess)
                 # Not only when this returns: by then others may hold what it takes.
                 del image

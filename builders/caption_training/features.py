@@ -25,7 +25,7 @@ from builders.captioners.efficientnet import IMAGE_SIZE, CaptionerSettings, visu
 from builders.graphs.calibration import LIMITS
 
 # Part of a cached file's name: raise it when what is computed changes.
-VERSION = 2
+VERSION = 3
 
 # Bounds of the alterations. Brightness and contrast keep hues, which captions name.
 LEAST_SIDE = 0.7
@@ -103,14 +103,14 @@ class FeatureCache:
         if path.is_file():
             with np.load(path) as cached:
                 return Copies(cached["features"], tuple(cached["captions"].tolist()))
-        image = decode_image(data, str(sample.picture), LIMITS)
+        image = Image.fromarray(decode_image(data, str(sample.picture), LIMITS))
         rng = random.Random(digest)
         images, captions = [image], [sample.caption]
         for _ in range(altered):
             copy, colour = altered_copy(image, sample, rng)
             images.append(copy)
             captions.append(sample.caption_with(colour))
-        pixels = np.stack([prepare_pixels(item, self._preprocess) for item in images])
+        pixels = np.stack([prepare_pixels(np.asarray(item), self._preprocess) for item in images])
         with torch.inference_mode():
             features: Features = self._model(torch.from_numpy(pixels)).numpy().astype(np.float16)
         with atomic_write(path) as stream:

@@ -77,8 +77,8 @@ class PictureEncoder:
         )
         self._pool = ThreadPoolExecutor(cpu_count())
 
-    def read(self, path: Path) -> Image.Image:
-        """A picture file, upright, RGB."""
+    def read(self, path: Path) -> Pixels:
+        """A picture file, upright, RGB, (H, W, 3)."""
         return decode_image(path.read_bytes(), str(path), self._limits)
 
     def encode(
@@ -87,8 +87,10 @@ class PictureEncoder:
         """Vectors (n, D) of picture files, or of what ``change`` makes of them."""
 
         def pixels(path: Path) -> Pixels:
-            image = self.read(path)
-            return prepare_pixels(change(image) if change else image, self._preprocess)
+            picture = self.read(path)
+            if change:
+                picture = np.asarray(change(Image.fromarray(picture)))
+            return prepare_pixels(picture, self._preprocess)
 
         vectors = [
             self._engine.infer({"image": np.stack(list(self._pool.map(pixels, batch)))})[

@@ -39,7 +39,7 @@ MUG: dict[str, Any] = {"product_id": "mug", "name": "Red mug", "category": "mug"
 
 
 def words_of(seed: int) -> str:
-    return caption_of(prepare_pixels(blocks(seed), Preprocess(32, "stretch")))
+    return caption_of(prepare_pixels(np.asarray(blocks(seed)), Preprocess(32, "stretch")))
 
 
 def upsert(
@@ -190,7 +190,8 @@ def test_the_captioner_gets_pixels_of_its_own_size(store: Store, settings: Setti
     wide = blocks(1).resize((120, 40))
     shop.put(MUG, encoded(wide))
     (batch,) = shop.captioner.batches
-    np.testing.assert_array_equal(batch[0], prepare_pixels(wide, Preprocess(48, "pad")))
+    expected = prepare_pixels(np.asarray(wide), Preprocess(48, "pad"))
+    np.testing.assert_array_equal(batch[0], expected)
     shop.close()
 
 

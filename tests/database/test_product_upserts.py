@@ -102,7 +102,7 @@ def test_vectors_are_stored_as_bson_float32_vectors_of_the_pictures(
     view = store.embeddings.find_one({"kind": "image"})
     assert view is not None
     assert view["vector"].as_vector().dtype is BinaryVectorDtype.FLOAT32
-    expected = image_vector(prepare_pixels(blocks(1), Preprocess(32, "stretch")))
+    expected = image_vector(prepare_pixels(np.asarray(blocks(1)), Preprocess(32, "stretch")))
     np.testing.assert_array_equal(vector_from_binary(view["vector"]), expected)
 
 

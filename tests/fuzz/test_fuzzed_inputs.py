@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pytest
+import simplejpeg
 from fuzz_support import filter_texts, picture_files, requests
 from hypothesis import HealthCheck, given, settings
 from ingest_support import Ingest, assert_nothing_left_over
@@ -71,7 +72,14 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         sizes.append(self.size)
         return load(self)
 
+    def noting_jpeg(*arguments: Any, **options: Any) -> Any:
+        pixels = decode_jpeg(*arguments, **options)
+        sizes.append(pixels.shape[1::-1])
+        return pixels
+
+    decode_jpeg = simplejpeg.decode_jpeg
     monkeypatch.setattr(ImageFile.ImageFile, "load", noting)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", noting_jpeg)
     return sizes
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import simplejpeg
 from colour_support import (
     ADOBE_RGB,
     DISPLAY_P3,
@@ -25,6 +26,7 @@ from colour_support import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
+from PIL.JpegImagePlugin import JpegImageFile
 from pillow_heif import register_heif_opener
 
 from bls_models.errors import BundleError, ImageError
@@ -60,6 +62,11 @@ def quarters(width: int = 48, height: int = 32) -> Image.Image:
     return image
 
 
+def plain(size: tuple[int, int], colour: tuple[int, int, int] = RED) -> npt.NDArray[np.uint8]:
+    """A picture of this width and height in one colour."""
+    return np.full((size[1], size[0], 3), colour, np.uint8)
+
+
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
@@ -67,9 +74,9 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def decode(data: bytes) -> Image.Image:
-    image = decode_image(data, "image[0]", LIMITS)
-    assert image.mode == "RGB"
-    return image
+    pixels = decode_image(data, "image[0]", LIMITS)
+    assert pixels.dtype == np.uint8
+    return Image.fromarray(pixels, "RGB")
 
 
 class CountedMarkers:
@@ -390,10 +397,62 @@ class TestFormats:
         data = encode(quarters(), kind, save_all=True, append_images=[other, other])
         assert_close(corners(decode(data)), QUARTERS, 8)
 
-    def test_plain_jpeg_is_not_copied(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("convert", "transpose", "copy", "paste", "crop"):
-            monkeypatch.delattr(Image.Image, name)
+    def test_a_plain_jpeg_never_becomes_an_image_of_pillow(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("load", "convert", "transpose", "copy", "paste", "crop"):
+            monkeypatch.setattr(JpegImageFile, name, None)
         decode(JPEG)
+
+
+class TestJpegWithoutPillow:
+    """What libjpeg decodes alone is what Pillow would make of it."""
+
+    NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 123, 3), np.uint8))
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"subsampling": 0},
+            {"subsampling": 1},
+            {"progressive": True},
+            {"quality": 100, "optimize": True},
+            {"keep_rgb": True},
+            {"restart_marker_rows": 1},
+        ],
+    )
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    @pytest.mark.parametrize("side", [8, 40, 123])
+    def test_its_pixels_are_the_same(self, options: dict[str, Any], mode: str, side: int) -> None:
+        data = encode(self.NOISE.resize((984, 720)).convert(mode), "JPEG", **options)
+        straight = decode_image(data, "image", LIMITS, Preprocess(side, "pad"))
+        opened = Image.open(io.BytesIO(data))
+        opened.draft(None, straight.shape[1::-1])
+        assert opened.size == straight.shape[1::-1]
+        assert np.array_equal(straight, np.asarray(opened.convert("RGB")))
+
+    @pytest.mark.parametrize("progressive", [False, True])
+    def test_what_it_warns_of_is_left_to_pillow(self, progressive: bool) -> None:
+        data = encode(self.NOISE, "JPEG", progressive=progressive)
+        scan = data.index(b"\xff\xda")
+        stray = data[:scan] + b"stray" + data[scan:]
+        with pytest.raises(ValueError, match="extraneous bytes"):
+            simplejpeg.decode_jpeg(stray)
+        assert np.array_equal(np.asarray(decode(stray)), np.asarray(decode(data)))
+
+    @pytest.mark.parametrize("mode", ["CMYK", "RGB"])
+    def test_other_colours_go_through_pillow(
+        self, mode: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        profile = {"icc_profile": icc_profile(ADOBE_RGB, 2.2)} if mode == "RGB" else {}
+        data = encode(quarters().convert(mode), "JPEG", **profile)
+
+        def fail(*_: object, **__: object) -> None:
+            pytest.fail("it was decoded without Pillow")
+
+        monkeypatch.setattr("simplejpeg.decode_jpeg", fail)
+        assert decode(data).size == (48, 32)
 
 
 class TestOrientation:
@@ -578,9 +637,9 @@ class TestDamage:
         def fail(_: object) -> None:
             raise error("odd")
 
-        monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", fail)
+        monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
         with pytest.raises(ImageError, match=f"{error.__name__}: odd"):
-            decode(JPEG)
+            decode(PNG)
 
     @pytest.mark.parametrize("side", [1001, 10_000, 100_000])
     def test_bomb_is_refused_by_its_header(self, side: int) -> None:
@@ -647,13 +706,13 @@ class TestDamage:
     def test_a_side_may_be_as_long_as_a_jpeg_can_have_it(self) -> None:
         limits = ImageLimits(2**20, 10**6)
         longest = encode(Image.new("L", (1, MAX_SIDE)), "PNG")
-        assert decode_image(longest, "image[0]", limits).size == (1, MAX_SIDE)
+        assert decode_image(longest, "image[0]", limits).shape == (MAX_SIDE, 1, 3)
         with pytest.raises(ImageError, match=f"at most {MAX_SIDE} pixels on a side"):
             decode_image(encode(Image.new("L", (MAX_SIDE + 1, 1)), "PNG"), "image[0]", limits)
 
     def test_pixel_limit_is_inclusive(self) -> None:
         exact = ImageLimits(2**20, 48 * 32)
-        assert decode_image(PNG, "image[0]", exact).size == (48, 32)
+        assert decode_image(PNG, "image[0]", exact).shape == (32, 48, 3)
         with pytest.raises(ImageError, match="48 x 32 pixels"):
             decode_image(PNG, "image[0]", ImageLimits(2**20, 48 * 32 - 1))
 
@@ -728,12 +787,12 @@ class TestCrop:
     def test_crop_holds_nothing_from_outside(
         self, crop: tuple[float, ...], colour: tuple[int, ...], resize: str
     ) -> None:
-        pixels = prepare_pixels(quarters(), Preprocess(8, resize), crop)
+        pixels = prepare_pixels(np.asarray(quarters()), Preprocess(8, resize), crop)
         assert (pixels == colour).all()
 
     @pytest.mark.parametrize("crop", [(0, 0, 1e-5, 1e-5), (0.99999, 0.99999, 1, 1)])
     def test_crop_is_at_least_one_pixel(self, crop: tuple[float, ...]) -> None:
-        pixels = prepare_pixels(quarters(), Preprocess(4, "stretch"), crop)
+        pixels = prepare_pixels(np.asarray(quarters()), Preprocess(4, "stretch"), crop)
         assert (pixels == (RED if crop[0] == 0 else GREY)).all()
 
     def test_crop_is_relative_to_the_upright_image(self) -> None:
@@ -749,7 +808,7 @@ class TestPreparePixels:
     @pytest.mark.parametrize("resize", ["stretch", "pad", "center_crop"])
     @pytest.mark.parametrize("size", [(48, 32), (32, 48), (64, 64), (1, 300), (300, 1), (1, 1)])
     def test_pixels_are_a_contiguous_square(self, resize: str, size: tuple[int, int]) -> None:
-        pixels = prepare_pixels(Image.new("RGB", size, RED), Preprocess(64, resize))
+        pixels = prepare_pixels(plain(size), Preprocess(64, resize))
         assert pixels.shape == (64, 64, 3)
         assert pixels.dtype == np.uint8
         assert pixels.flags.c_contiguous
@@ -757,32 +816,32 @@ class TestPreparePixels:
         assert (pixels == RED).all(axis=-1).any()
 
     def test_stretch_shows_the_whole_picture(self) -> None:
-        pixels = prepare_pixels(quarters(), Preprocess(16, "stretch"))
+        pixels = prepare_pixels(np.asarray(quarters()), Preprocess(16, "stretch"))
         assert_close(corners(Image.fromarray(pixels)), QUARTERS, 6)
 
     @pytest.mark.parametrize("size", [(64, 32), (32, 64)])
     def test_pad_centres_the_whole_picture_on_white(self, size: tuple[int, int]) -> None:
-        pixels = prepare_pixels(Image.new("RGB", size, RED), Preprocess(16, "pad"))
+        pixels = prepare_pixels(plain(size), Preprocess(16, "pad"))
         upright = pixels if size[0] > size[1] else pixels.transpose(1, 0, 2)
         assert (upright[:4] == WHITE).all()
         assert (upright[4:12] == RED).all()
         assert (upright[12:] == WHITE).all()
 
     def test_the_border_is_left_out_as_far_as_the_bundle_says(self) -> None:
-        image = Image.new("RGB", (100, 50), GREEN)
-        image.paste(RED, (10, 5, 90, 45))
+        image = plain((100, 50), GREEN)
+        image[5:45, 10:90] = RED
         assert (prepare_pixels(image, Preprocess(16, "stretch", 0.8)) == RED).all()
         whole = prepare_pixels(image, Preprocess(16, "stretch"))
         assert_close(whole[0, 0], GREEN, 6)
 
     def test_a_crop_is_as_if_the_picture_had_been_cropped_before(self) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-        image, preprocess = Image.fromarray(noise), Preprocess(16, "pad", 0.8)
-        pixels = prepare_pixels(image, preprocess, (0.25, 0.0, 0.75, 0.5))
-        before = prepare_pixels(image.crop((20, 0, 60, 30)), preprocess)
+        preprocess = Preprocess(16, "pad", 0.8)
+        pixels = prepare_pixels(noise, preprocess, (0.25, 0.0, 0.75, 0.5))
+        before = prepare_pixels(noise[:30, 20:60].copy(), preprocess)
         np.testing.assert_array_equal(pixels, before)
         np.testing.assert_array_equal(
-            prepare_pixels(image, preprocess, (0, 0, 1, 1)), prepare_pixels(image, preprocess)
+            prepare_pixels(noise, preprocess, (0, 0, 1, 1)), prepare_pixels(noise, preprocess)
         )
 
     @pytest.mark.parametrize("keep", [0.0, -0.1, 1.01, float("nan")])
@@ -792,17 +851,46 @@ class TestPreparePixels:
 
     @pytest.mark.parametrize("turned", [False, True])
     def test_center_crop_leaves_the_ends_out(self, turned: bool) -> None:
-        image = Image.new("RGB", (100, 20), GREEN)
-        image.paste(RED, (30, 0, 70, 20))
+        image = plain((100, 20), GREEN)
+        image[:, 30:70] = RED
         if turned:
-            image = image.transpose(Image.Transpose.ROTATE_90)
+            image = np.rot90(image)
         assert (prepare_pixels(image, Preprocess(10, "center_crop")) == RED).all()
 
-    def test_fast_resize_is_within_two_levels_of_the_plain_one(self) -> None:
-        noise = np.random.default_rng(0).normal(128, 40, (600, 800, 3)).clip(0, 255)
-        image = Image.fromarray(noise.astype(np.uint8)).resize((1600, 1200))
-        plain = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC), int)
-        assert np.abs(prepare_pixels(image, Preprocess(224, "stretch")) - plain).mean() < 2
+    @pytest.mark.parametrize(
+        ("size", "most"),
+        [
+            ((224, 224), 0.0),
+            ((300, 260), 2.0),
+            ((447, 447), 1.0),
+            ((448, 449), 7.0),
+            ((1601, 1203), 6.0),
+            ((150, 100), 4.0),
+            ((100, 900), 4.0),
+        ],
+    )
+    def test_pixels_are_close_to_those_of_an_exact_filter(
+        self, size: tuple[int, int], most: float
+    ) -> None:
+        # A pixel further to the side, the same is 25 to 28 apart.
+        noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+        image = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+        exact = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC), int)
+        pixels = prepare_pixels(np.asarray(image), Preprocess(224, "stretch"))
+        assert np.abs(pixels - exact).mean() <= most
+
+    def test_a_fine_pattern_becomes_grey_and_no_coarse_one(self) -> None:
+        stripes = np.zeros((900, 900, 3), np.uint8)
+        stripes[:, ::2] = 255
+        pixels = prepare_pixels(stripes, Preprocess(224, "stretch"))
+        assert_close(pixels, np.full_like(pixels, 128), 3)
+
+    @pytest.mark.parametrize("size", [(MAX_SIDE, 1), (1, MAX_SIDE), (40_000, 12)])
+    @pytest.mark.parametrize("resize", ["stretch", "pad", "center_crop"])
+    def test_the_longest_picture_becomes_a_square(self, size: tuple[int, int], resize: str) -> None:
+        pixels = prepare_pixels(plain(size), Preprocess(64, resize))
+        assert pixels.shape == (64, 64, 3)
+        assert (pixels == RED).all(axis=-1).any()
 
     @pytest.mark.parametrize(("size", "resize"), [(0, "pad"), (-1, "pad"), (224, "fill"), (8, "")])
     def test_bad_preprocess_is_refused(self, size: int, resize: str) -> None:
@@ -816,7 +904,9 @@ class TestDecodePixels:
             base64.b64encode(PNG), "image[0]", LIMITS, Preprocess(16, "stretch")
         )
         assert data == PNG
-        expected: npt.NDArray[np.uint8] = prepare_pixels(quarters(), Preprocess(16, "stretch"))
+        expected: npt.NDArray[np.uint8] = prepare_pixels(
+            np.asarray(quarters()), Preprocess(16, "stretch")
+        )
         assert (pixels == expected).all()
 
 
@@ -838,18 +928,19 @@ class TestReducedDecoding:
         self, size: tuple[int, int], resize: str, expected: tuple[int, int]
     ) -> None:
         data = encode(quarters(*size), "JPEG")
-        assert decode_image(data, "image", LIMITS, Preprocess(100, resize)).size == expected
+        pixels = decode_image(data, "image", LIMITS, Preprocess(100, resize))
+        assert pixels.shape[1::-1] == expected
 
     def test_looks_at_the_crop_and_not_at_the_whole(self) -> None:
         data = encode(quarters(800, 600), "JPEG")
         crop = (0.25, 0.0, 0.5, 0.25)
         image = decode_image(data, "image", LIMITS, Preprocess(100, "pad"), crop)
-        assert image.size == (400, 300)
+        assert image.shape == (300, 400, 3)
 
     def test_what_is_left_out_needs_no_pixels(self) -> None:
         data = encode(quarters(800, 600), "JPEG")
         image = decode_image(data, "image", LIMITS, Preprocess(100, "stretch", 0.5))
-        assert image.size == (400, 300)
+        assert image.shape == (300, 400, 3)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_a_crop_is_of_the_upright_picture(self, orientation: int) -> None:
@@ -863,11 +954,12 @@ class TestReducedDecoding:
         whole = prepare_pixels(decode_image(data, "image", LIMITS), preprocess, crop)
         # The borders of what is cut may lie within a pixel of the smaller picture.
         assert_close(pixels[2:-2, 2:-2], whole[2:-2, 2:-2], tolerance=12)
-        assert min(needed.width * 0.5, needed.height * 0.5) >= 32
+        assert min(needed.shape[:2]) * 0.5 >= 32
 
     def test_other_formats_are_decoded_whole(self) -> None:
         data = encode(quarters(800, 600), "PNG")
-        assert decode_image(data, "image", LIMITS, Preprocess(100, "pad")).size == (800, 600)
+        pixels = decode_image(data, "image", LIMITS, Preprocess(100, "pad"))
+        assert pixels.shape == (600, 800, 3)
 
     def test_the_pixel_limit_is_that_of_the_file(self) -> None:
         data = encode(quarters(800, 600), "JPEG")

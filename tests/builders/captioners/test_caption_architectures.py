@@ -96,7 +96,9 @@ class Built:
     def pixels(self) -> npt.NDArray[np.uint8]:
         """As the server prepares them, (B, S, S, 3)."""
         preprocess = self.bundle.preprocess
-        return np.stack([prepare_pixels(picture, preprocess) for picture in self.pictures])
+        return np.stack(
+            [prepare_pixels(np.asarray(picture), preprocess) for picture in self.pictures]
+        )
 
     def inputs(self, prompts: list[str]) -> dict[str, torch.Tensor]:
         """What transformers' own processor makes of a picture each and its prompt."""

@@ -101,7 +101,9 @@ class Built:
     def pixels(self) -> npt.NDArray[np.uint8]:
         """As the server prepares them, (B, S, S, 3)."""
         preprocess = self.bundle.preprocess
-        return np.stack([prepare_pixels(picture, preprocess) for picture in self.pictures])
+        return np.stack(
+            [prepare_pixels(np.asarray(picture), preprocess) for picture in self.pictures]
+        )
 
     def processed(self, pictures: list[Image.Image]) -> torch.Tensor:
         """Pixels (B, 3, M, M) as transformers prepares them."""
@@ -227,7 +229,8 @@ def test_pictures_of_other_sizes_are_cut_as_the_processor_cuts_them(built: Built
     picture = Image.open(path).convert("RGB").resize((700, 500), box=(0, 20, 320, 300))
     preprocess = built.bundle.preprocess
     module = image_encoder_from_config(built.config.image_encoder)
-    pixels = module.normalised(torch.from_numpy(prepare_pixels(picture, preprocess)[None]))
+    prepared = prepare_pixels(np.asarray(picture), preprocess)
+    pixels = module.normalised(torch.from_numpy(prepared[None]))
     # Another filter than the processor's, so not the same pixels, but of the same places.
     expected = built.processed([picture])
     assert (pixels - expected).abs().mean() < 0.03
