@@ -47,6 +47,10 @@ class ServiceError(ProductMatchError):
     """A part of the service cannot answer now (HTTP 503, gRPC UNAVAILABLE)."""
 
 
+class RefusedError(ServiceError):
+    """Not worked on: too many requests wait, this one has waited too long, or its client went."""
+
+
 class EncoderError(ServiceError):
     """An engine failed or is not loaded."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.engines.encoders import Encoders
-from bls_models.index.query import Search
+from bls_models.index.query import IndexQuery, Search, any_filter
 from bls_models.settings import Settings
 from bls_models.telemetry.metrics import NO_METRICS, Metrics
 from bls_models.telemetry.request_log import LogWriter
@@ -25,6 +26,7 @@ class Services:
         search: the index.
         log: takes the entries of the model's requests.
         metrics: get outcomes and times.
+        takes_long: whether others should not wait for a search of these queries.
     """
 
     bundle: Bundle
@@ -34,3 +36,4 @@ class Services:
     search: Search
     log: LogWriter
     metrics: Metrics = NO_METRICS
+    takes_long: Callable[[Sequence[IndexQuery]], bool] = any_filter

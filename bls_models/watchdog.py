@@ -11,46 +11,73 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import threading
+import time
 from collections.abc import Iterator
+
+from bls_models.background import Background
 
 # Its number: what stands in Python's place for it may have no file behind it.
 STANDARD_ERROR = 2
+# How often, within the time that work may stand still, it is looked whether it moves.
+LOOKS = 8
 
 _lock = threading.Lock()
-# Of the work under way; 0 where there is none.
-_seconds = 0.0
+# When the work of each thread last moved, on the monotonic clock.
+_moved: dict[int, float] = {}
 
 
 @contextlib.contextmanager
-def watched(seconds: float) -> Iterator[None]:
-    """Watch the work of the block; a process has one such block at a time.
-
-    Args:
-        seconds: longest time from its beginning, or from a ``progress``, to its end or the next.
-    """
-    _watch_for(seconds)
+def watched() -> Iterator[None]:
+    """Watch what the calling thread does in the block."""
+    thread = threading.get_ident()
+    with _lock:
+        _moved[thread] = time.monotonic()
     try:
         yield
     finally:
-        _watch_for(0)
+        with _lock:
+            del _moved[thread]
 
 
 def progress() -> None:
-    """Say that the work under way moves; nothing where none is watched. From any thread."""
+    """Say that the work under way moves; nothing where none is watched.
+
+    A thread that is not watched itself works for one that is, whichever that may be.
+    """
+    now, thread = time.monotonic(), threading.get_ident()
     with _lock:
-        if _seconds:
-            _arm()
+        for moved in [thread] if thread in _moved else _moved:
+            _moved[moved] = now
 
 
-def _watch_for(seconds: float) -> None:
-    global _seconds
-    with _lock:
-        _seconds = seconds
-        if seconds:
-            _arm()
-        else:
-            faulthandler.cancel_dump_traceback_later()
+class Watchdog:
+    """Ends the process when work that is ``watched`` stands still; a process has one at most.
 
+    Args:
+        seconds: longest time from the beginning of such work, or from a ``progress``, to its end
+            or the next; it may take up to a quarter longer to be noticed.
+    """
 
-def _arm() -> None:
-    faulthandler.dump_traceback_later(_seconds, exit=True, file=STANDARD_ERROR)
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._thread = Background("watchdog", self._run)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._thread.close()
+        faulthandler.cancel_dump_traceback_later()
+
+    def _run(self) -> None:
+        pause = self._seconds / LOOKS
+        while True:
+            now = time.monotonic()
+            with _lock:
+                still = now - min(_moved.values(), default=now)
+            # At least until the look after the next one: the work may end before that.
+            left = max(self._seconds - still, 2 * pause)
+            if still > self._seconds:
+                left = pause / LOOKS
+            faulthandler.dump_traceback_later(left, exit=True, file=STANDARD_ERROR)
+            if self._thread.wait(pause):
+                return

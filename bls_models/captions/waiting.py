@@ -126,8 +126,8 @@ class CaptionWaiter(Generic[T]):
     """Hands on what waits for captions, as soon as they are there or time has run out.
 
     Args:
-        finish: called in the waiter's one thread with all that is ready at that moment; must not
-            raise.
+        finish: called with all that is ready at that moment, in the waiter's one thread, or after
+            ``close`` in that of ``add``; must not raise.
     """
 
     def __init__(self, finish: Callable[[list[T]], None]) -> None:
@@ -138,10 +138,15 @@ class CaptionWaiter(Generic[T]):
         self._changed = self._thread.changed
 
     def add(self, pending: PendingCaption, item: T) -> None:
-        """Hand on ``item`` when its caption has an outcome."""
+        """Hand on ``item`` when its caption has an outcome; at once after ``close``."""
         with self._changed:
-            self._pending.append((pending, item))
-            self._thread.start()
+            closed = self._thread.stopping
+            if not closed:
+                self._pending.append((pending, item))
+                self._thread.start()
+        if closed:
+            self._finish([item])
+            return
         pending.future.add_done_callback(self._thread.wake)
         self._thread.wake()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +19,7 @@ from bls_models.vectors import Arrays
 
 
 class CpuEngine:
-    """One compiled graph; ``infer`` is for one thread at a time.
+    """One compiled graph.
 
     Args:
         path: the ONNX graph.
@@ -26,6 +28,9 @@ class CpuEngine:
         split_rows: run a batch as single rows, as many at once as there are threads, instead of
             as one batch on all threads. Convolutions gain nothing from a batch, and threads
             that work on one picture wait for each other.
+
+    Attributes:
+        streams: rows that it runs at once; 1 unless it splits batches.
 
     Raises:
         BundleError: the graph is missing or its tensors are not those of the spec.
@@ -63,32 +68,35 @@ class CpuEngine:
 
         # One batch at a time on all threads: also the fastest way for a single row.
         self._request = compiled(1).create_infer_request()
-        self._rows: openvino.AsyncInferQueue | None = None
-        if split_rows and threads > 1:
-            self._rows = openvino.AsyncInferQueue(compiled(threads), threads)
-            self._rows.set_callback(self._keep_row)
-        self._row_outputs: dict[int, dict[str, npt.NDArray[Any]]] = {}
+        self.streams = threads if split_rows else 1
+        self._rows: openvino.CompiledModel | None = None
+        if self.streams > 1:
+            self._rows = compiled(threads)
+        self._of_thread = threading.local()
 
     def infer(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        """Run one batch; returns copies of the outputs by name."""
+        """Run one batch, for one thread at a time; returns copies of the outputs by name."""
         rows = len(inputs[self.spec.inputs[0].name])
         if self._rows is None or rows == 1:
-            self._request.infer(dict(inputs), share_inputs=True)
-            return self._outputs(self._request)
-        for row in range(rows):
-            part = {name: array[row : row + 1] for name, array in inputs.items()}
-            self._rows.start_async(part, row, share_inputs=True)
-        self._rows.wait_all()
-        outputs = [self._row_outputs.pop(row) for row in range(rows)]
+            return self._ran(self._request, inputs)
+        parts = [{name: array[at : at + 1] for name, array in inputs.items()} for at in range(rows)]
+        with ThreadPoolExecutor(self.streams) as pool:
+            outputs = list(pool.map(self.infer_row, parts))
         return {
             name: np.concatenate([output[name] for output in outputs])
             for name in self.spec.output_names
         }
 
-    def _keep_row(self, request: Any, row: int) -> None:
-        self._row_outputs[row] = self._outputs(request)
+    def infer_row(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Run one row of an engine that splits batches, beside others; from any thread."""
+        assert self._rows is not None, "it does not split batches"
+        requests = self._of_thread.__dict__
+        if "request" not in requests:
+            requests["request"] = self._rows.create_infer_request()
+        return self._ran(requests["request"], inputs)
 
-    def _outputs(self, request: Any) -> dict[str, npt.NDArray[Any]]:
+    def _ran(self, request: Any, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        request.infer(dict(inputs), share_inputs=True)
         # Copies, because the request's own tensors are overwritten by the next inference.
         return {name: request.get_tensor(name).data.copy() for name in self.spec.output_names}
 

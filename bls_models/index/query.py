@@ -85,3 +85,8 @@ class Search(Protocol):
             IndexUnavailableError: the index cannot answer now.
         """
         ...
+
+
+def any_filter(queries: Sequence[IndexQuery]) -> bool:
+    """Whether any of the queries has a filter, which may take long to evaluate."""
+    return any(query.filter for query in queries)

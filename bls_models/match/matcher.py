@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,14 +13,12 @@ from bls_models.captions.waiting import (
     NO_IMAGE,
     OK,
     CaptionOutcome,
-    CaptionWaiter,
     PendingCaption,
     failed_outcome,
 )
-from bls_models.cpus import cpu_count
 from bls_models.database.store import Store
 from bls_models.engines.vector_cache import VectorCache
-from bls_models.errors import CaptionerError, RequestError
+from bls_models.errors import CaptionerError, RefusedError, RequestError
 from bls_models.images.decoding import ImageLimits, encoded_bytes, open_image
 from bls_models.images.memory import MemoryBudget
 from bls_models.images.preprocessing import finest_preprocess, prepare_pixels
@@ -42,13 +38,13 @@ from bls_models.product import json_bytes
 from bls_models.services import Services
 from bls_models.vectors import FloatArray
 
-logger = logging.getLogger(__name__)
-
 NO_MIN_SCORE = float("-inf")
 
 
 class ProductMatcher:
-    """Answers match requests; a bad one in a batch fails alone.
+    """The stages of a match, each for the requests that are there; a bad one fails alone.
+
+    Methods may be called from any thread, each request by one at a time, and none of them raises.
 
     Args:
         services: what it calls; the log takes ``match_log`` entries.
@@ -83,89 +79,28 @@ class ProductMatcher:
         captioner = bundle.captioner
         self._caption_preprocess = None if captioner is None else captioner.preprocess
         self._finest = finest_preprocess(self._preprocess, self._caption_preprocess)
-        self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
-        self._waiter: CaptionWaiter[MatchRequest] = CaptionWaiter(self._answer_late)
 
-    def close(self) -> None:
-        """Answer what still waits for captions."""
-        self._waiter.close()
+    def begin(self, request: MatchRequest) -> None:
+        """Choose how the parts of its query are weighed."""
+        request.variant = self._variants.of(request.request_id)
 
-    def run(self, requests: Sequence[MatchRequest]) -> None:
-        """Answer a batch: fills in ``matches``, ``products`` and ``details``, or ``error``.
-
-        A request whose caption is under way gets a ``reply`` instead, which another thread calls
-        with it when it is answered; it belongs to that thread from then on.
-        """
+    def decode(self, request: MatchRequest, number: int) -> None:
+        """Decode one of its pictures, of the first also what the captioner wants to see."""
         try:
-            for request in requests:
-                request.variant = self._variants.of(request.request_id)
-            self._decode_images(requests)
-            for request in requests:
-                self._ask_for_caption(request)
-            # With a weight captions are part of the query, so theirs is matched later.
-            self._match([item for item in requests if not _waits_for_caption(item)])
+            self._decode(request, number)
         except Exception as error:
-            fail(requests, error)
-        for request in requests:
-            if request.error is not None and request.pending:
-                # Its answer is an error, so the caption is not needed.
-                request.pending.future.cancel()
-        later = [item for item in requests if item.pending and item.error is None]
-        self._conclude([item for item in requests if item not in later])
-        for request in later:
-            assert request.defer is not None
-            request.reply = request.defer()
-        for request in later:
-            assert request.pending is not None
-            self._waiter.add(request.pending, request)
+            request.error = request.error or error
 
-    def _answer_late(self, requests: list[MatchRequest]) -> None:
-        """Finish requests whose captions have an outcome, and send their answers."""
-        try:
-            for request in requests:
-                assert request.pending is not None
-                request.caption = request.pending.outcome()
-                request.milliseconds["caption"] = request.caption.milliseconds or 0.0
-            self._match([item for item in requests if _waits_for_caption(item)])
-            self._conclude(requests)
-        except Exception as error:
-            fail(requests, error)
-        for request in requests:
-            assert request.reply is not None
-            try:
-                request.reply(request)
-            except Exception:
-                logger.exception("an answer was not sent", extra={"request_id": request.request_id})
-
-    def _decode_images(self, requests: Sequence[MatchRequest]) -> None:
-        clock = StageClock(requests, self._metrics)
-        jobs = [
-            (request, number)
-            for request in requests
-            if request.query is not None
-            for number in range(len(request.query.images))
-        ]
-        for (request, _), result in zip(jobs, self._pool.map(self._decode, jobs), strict=True):
-            if isinstance(result, RequestError):
-                request.error = request.error or result
-            else:
-                request.images.append(result)
-        clock.lap("decode")
-
-    def _decode(self, job: tuple[MatchRequest, int]) -> QueryImage | RequestError:
-        """An image with its vector or the encoder's pixels; sets the captioner's for the first."""
-        request, number = job
+    def _decode(self, request: MatchRequest, number: int) -> None:
         query = request.query
         assert query is not None
         tensor, crop = f"image[{number}]", query.crops[number]
-        try:
-            data = encoded_bytes(query.images[number], tensor, self._limits)
-            image = QueryImage(len(data), hashlib.sha256(data).hexdigest(), crop)
-            image.vector = self._vectors.get(image.key)
-            captioned = number == 0 and query.wants_caption
-            for_caption = self._caption_preprocess if captioned else None
-            if image.vector is not None and for_caption is None:
-                return image
+        data = encoded_bytes(query.images[number], tensor, self._limits)
+        image = QueryImage(len(data), hashlib.sha256(data).hexdigest(), crop)
+        image.vector = self._vectors.get(image.key)
+        captioned = number == 0 and query.wants_caption
+        for_caption = self._caption_preprocess if captioned else None
+        if image.vector is None or for_caption is not None:
             least = self._finest if captioned else self._preprocess
             opened = open_image(data, tensor, self._limits, least, crop)
             with self._memory.hold(opened.memory):
@@ -179,11 +114,9 @@ class ProductMatcher:
                     )
                 # Not only when this returns: by then others may hold what it takes.
                 del picture
-        except RequestError as error:
-            return error
-        return image
+        request.images[number] = image
 
-    def _ask_for_caption(self, request: MatchRequest) -> None:
+    def ask_for_caption(self, request: MatchRequest) -> None:
         """Start captioning the first image, or say why there will be no caption."""
         query = request.query
         if query is None or request.error is not None or not query.wants_caption:
@@ -200,38 +133,59 @@ class ProductMatcher:
         except CaptionerError as error:
             request.caption = failed_outcome(error)
 
-    def _match(self, requests: Sequence[MatchRequest]) -> None:
-        """Encode, search and read documents for all that have no error yet."""
-        good = [item for item in requests if item.query is not None and item.error is None]
-        if not good:
-            return
-        clock = StageClock(good, self._metrics)
+    def match(self, requests: Sequence[MatchRequest]) -> list[MatchRequest]:
+        """Encode them, search and read documents.
+
+        Returns:
+            Those whose search may take long and is still to be done (``search``).
+        """
+        clock = StageClock(requests, self._metrics)
         try:
-            queries = self._encode(good)
-            clock.lap("encode")
+            queries = self._encode(requests)
+        except Exception as error:
+            # An engine that all of them need failed, or the code did.
+            fail(requests, error)
+            return []
+        clock.lap("encode")
+        for request, query in zip(requests, queries, strict=True):
+            request.search = query
+        long = [
+            request
+            for request, query in zip(requests, queries, strict=True)
+            if self._services.takes_long([query])
+        ]
+        self.search([request for request in requests if request not in long])
+        return long
+
+    def search(self, requests: Sequence[MatchRequest]) -> None:
+        """Search for requests that are encoded, and read documents."""
+        if not requests:
+            return
+        clock = StageClock(requests, self._metrics)
+        try:
+            queries = [request.search for request in requests if request.search is not None]
             found, index_info = self._services.search(queries)
-            for request, answer in zip(good, found, strict=True):
+            for request, answer in zip(requests, found, strict=True):
                 request.answer, request.index_info = answer, index_info
                 request.error, request.matches = answer.refusal, answer.matches
-            good = [request for request in good if request.error is None]
             clock.lap("search")
+            good = [request for request in requests if request.error is None]
             self._add_documents(good, index_info["following"])
             clock.lap("documents")
         except Exception as error:
-            # A part that all of them need failed, or the code did.
-            fail(good, error)
+            fail(requests, error)
 
-    def _encode(self, requests: list[MatchRequest]) -> list[IndexQuery]:
+    def _encode(self, requests: Sequence[MatchRequest]) -> list[IndexQuery]:
         """Every picture and text of the batch in one call to each engine."""
         weighted = [self._weighted_texts(request) for request in requests]
-        pictures = [image for request in requests for image in request.images]
+        pictures = [image for request in requests for image in request.decoded]
         texts = [text for words, _ in weighted for text in words]
         images, words = self._vectors_of(pictures, texts)
         index_queries = []
         image_at = text_at = 0
         for request, (own_texts, text_weights) in zip(requests, weighted, strict=True):
             assert request.query is not None
-            image_end = image_at + len(request.images)
+            image_end = image_at + len(request.decoded)
             text_end = text_at + len(own_texts)
             index_queries.append(
                 self._index_query(
@@ -356,7 +310,7 @@ class ProductMatcher:
                     "Ask for fewer products a page, with top_k and offset.",
                 )
 
-    def _conclude(self, requests: Sequence[MatchRequest]) -> None:
+    def conclude(self, requests: Sequence[MatchRequest]) -> None:
         """Complete the details of requests that are answered now, and log them."""
         for request in requests:
             request.note_total()
@@ -380,8 +334,12 @@ class ProductMatcher:
                 }
             report_outcome(request, self._metrics)
         now = datetime.now(UTC)
-        # Answered probes would soon be most of the log.
-        noted = [item for item in requests if not item.is_probe or item.error is not None]
+        # Answered probes would soon be most of the log, and so would what is refused.
+        noted = [
+            item
+            for item in requests
+            if (item.error or not item.is_probe) and not isinstance(item.error, RefusedError)
+        ]
         self._services.log.write([match_log_entry(request, now) for request in noted])
 
     def _lacks_caption(self, request: MatchRequest) -> bool:
@@ -389,8 +347,3 @@ class ProductMatcher:
         assert request.query is not None
         wanted = request.query.caption == ALWAYS or self._bundle.captioner is not None
         return wanted and request.caption.failed
-
-
-def _waits_for_caption(request: MatchRequest) -> bool:
-    """Whether its caption is under way and will be a part of the query."""
-    return request.pending is not None and request.variant.caption_weight > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -11,9 +12,9 @@ from typing import Any
 
 from bls_models.captions.waiting import NOT_ASKED, CaptionOutcome, PendingCaption
 from bls_models.database.store import Document
-from bls_models.errors import RequestError
+from bls_models.errors import RefusedError, RequestError
 from bls_models.images.preprocessing import Crop
-from bls_models.index.query import IndexAnswer, IndexMatch
+from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.match.request import MatchQuery
 from bls_models.match.variants import DEFAULT, Variant
 from bls_models.telemetry.metrics import (
@@ -25,6 +26,9 @@ from bls_models.telemetry.metrics import (
     Metrics,
 )
 from bls_models.vectors import FloatArray, Pixels
+
+# Each request goes through these by itself; through the others with those that are there.
+OWN_STAGES = frozenset({"queue", "decode", "caption", "total"})
 
 Reply = Callable[["MatchRequest"], None]
 
@@ -56,22 +60,29 @@ class QueryImage:
 
 @dataclass(eq=False)
 class MatchRequest:
-    """One request on its way through a batch.
+    """One request on its way.
 
     Attributes:
         request_id: the client's id, or one made here.
+        reply: sends the answer; called once, with the request, from any thread.
         query: the checked query; None where checking failed.
         error: what the request fails with.
         variant: how the parts of its query are weighed.
-        defer: prepares an answer after ``ProductMatcher.run`` has returned; what it returns
-            sends that answer.
+        expires: when nobody wants the answer any more, on the monotonic clock.
+        cancelled: whether the client has gone; asking takes a message to the server.
+        trace: of Triton; None where it is not traced.
         is_probe: whether a health check asks (``bls_models.match.probes``).
-        reply: set by ``run`` where the answer comes later.
-        images: its pictures, decoded.
+        images: its pictures; None for one that is not decoded yet.
+        undecoded: how many of them are not.
+        in_queue: whether it counts among those that wait.
+        waiting_since: since when nobody works on it, by ``time.perf_counter``; None while somebody
+            does.
         caption_pixels: of the first picture, for the captioner; (S, S, 3) UINT8.
         pending: its caption, where that is under way.
         caption: what became of its caption.
         caption_used: whether the caption is one of the query's texts.
+        search: what the index is asked, once it is encoded.
+        matched: whether ``matches`` are there, or an error.
         matches: the answer, best first.
         products: JSON of each match's document.
         answer: the index's answer to its query.
@@ -84,17 +95,24 @@ class MatchRequest:
     """
 
     request_id: str
+    reply: Reply
     query: MatchQuery | None = None
     error: Exception | None = None
     variant: Variant = field(default_factory=lambda: Variant(DEFAULT))
-    defer: Callable[[], Reply] | None = None
+    expires: float = math.inf
+    cancelled: Callable[[], bool] = lambda: False
+    trace: Any = None
     is_probe: bool = False
-    reply: Reply | None = None
-    images: list[QueryImage] = field(default_factory=list)
+    images: list[QueryImage | None] = field(default_factory=list)
+    undecoded: int = 0
+    in_queue: bool = False
+    waiting_since: float | None = field(default_factory=time.perf_counter)
     caption_pixels: Pixels | None = None
     pending: PendingCaption | None = None
     caption: CaptionOutcome = field(default_factory=lambda: CaptionOutcome(NOT_ASKED))
     caption_used: bool = False
+    search: IndexQuery | None = None
+    matched: bool = False
     matches: list[IndexMatch] = field(default_factory=list)
     products: list[bytes] = field(default_factory=list)
     answer: IndexAnswer = field(default_factory=IndexAnswer)
@@ -107,6 +125,30 @@ class MatchRequest:
 
     def __post_init__(self) -> None:
         self.request_id = self.request_id or uuid.uuid4().hex
+        if self.query is not None:
+            self.images = [None] * len(self.query.images)
+
+    @property
+    def decoded(self) -> list[QueryImage]:
+        """Its pictures, those that are decoded."""
+        return [image for image in self.images if image is not None]
+
+    @property
+    def waits_for_caption(self) -> bool:
+        """Whether its caption will be a part of the query."""
+        return self.pending is not None and self.variant.caption_weight > 0
+
+    def leave_waiting(self) -> None:
+        """Somebody works on it from now on: add to the milliseconds that it has waited."""
+        if self.waiting_since is not None:
+            waited = (time.perf_counter() - self.waiting_since) * 1e3
+            self.milliseconds["queue"] = round(self.milliseconds.get("queue", 0.0) + waited, 3)
+            self.waiting_since = None
+
+    def note_decoded(self) -> None:
+        """Set the milliseconds since decoding began: all until now but those before it."""
+        so_far = (time.perf_counter() - self.started) * 1e3
+        self.milliseconds["decode"] = round(so_far - self.milliseconds["queue"], 3)
 
     def note_total(self) -> None:
         """Set the milliseconds since the request was read."""
@@ -145,16 +187,17 @@ def report_outcome(request: MatchRequest, metrics: Metrics) -> None:
     """Count a request that is answered now."""
     if request.error is None:
         outcome = "ok" if request.matches else "empty"
+    elif isinstance(request.error, RefusedError):
+        outcome = "refused"
     else:
         outcome = "client_error" if isinstance(request.error, RequestError) else "error"
     metrics.add(REQUESTS, 1, outcome)
-    metrics.observe(STAGE_SECONDS, request.milliseconds["total"] / 1e3, "total")
+    for stage in OWN_STAGES & request.milliseconds.keys():
+        metrics.observe(STAGE_SECONDS, request.milliseconds[stage] / 1e3, stage)
     for part in request.degraded:
         metrics.add(DEGRADED, 1, part)
     if request.caption.status != NOT_ASKED:
         metrics.add(CAPTIONS, 1, request.caption.status)
-    if request.caption.milliseconds is not None:
-        metrics.observe(STAGE_SECONDS, request.caption.milliseconds / 1e3, "caption")
 
 
 def match_log_entry(request: MatchRequest, now: datetime) -> Document:
@@ -173,7 +216,7 @@ def match_log_entry(request: MatchRequest, now: datetime) -> Document:
         entry["probe"] = True
     if query is not None:
         entry["inputs"] = {
-            "images": [{"bytes": item.size, "sha256": item.sha256} for item in request.images],
+            "images": [{"bytes": item.size, "sha256": item.sha256} for item in request.decoded],
             "texts": list(query.texts),
             "top_k": query.top_k,
             "offset": query.offset,

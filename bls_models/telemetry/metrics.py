@@ -32,13 +32,18 @@ HISTOGRAM_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 REQUESTS = MetricSpec(
     "product_match_requests_total",
     "counter",
-    "Match requests by outcome: ok, empty (no match), client_error, error.",
+    "Match requests by outcome: ok, empty (no match), client_error, refused (too many waited, or "
+    "it waited too long), error.",
     ("outcome",),
+)
+WAITING = MetricSpec(
+    "product_match_waiting_requests", "gauge", "Match requests that wait to be worked on."
 )
 STAGE_SECONDS = MetricSpec(
     "product_match_stage_seconds",
     "histogram",
-    "Seconds of each stage of a batch of match requests; total: of each request.",
+    "Seconds of each match request in queue, decode, caption and total, and of the engine and "
+    "index calls that requests share: encode, search, documents.",
     ("stage",),
 )
 DEGRADED = MetricSpec(
@@ -135,6 +140,7 @@ INDEX_SNAPSHOT_AGE_SECONDS = MetricSpec(
 
 METRICS = (
     REQUESTS,
+    WAITING,
     STAGE_SECONDS,
     DEGRADED,
     CACHE_HITS,

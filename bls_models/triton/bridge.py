@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from bls_models.errors import (
     EncoderError,
     IndexUnavailableError,
     ProductMatchError,
+    RefusedError,
     RequestError,
     ServiceError,
 )
@@ -123,7 +124,9 @@ def error_response(error: Exception, request_id: str = "") -> Any:
         code = pb_utils.TritonError.INVALID_ARG
     elif isinstance(error, ServiceError):
         code = pb_utils.TritonError.UNAVAILABLE
-        logger.warning("%s: %s", type(error).__name__, message, extra=about)
+        # Of those there are most when there is least time for them; a metric counts them.
+        level = logging.DEBUG if isinstance(error, RefusedError) else logging.WARNING
+        logger.log(level, "%s: %s", type(error).__name__, message, extra=about)
     else:
         code = pb_utils.TritonError.INTERNAL
         logger.error("unexpected %s", type(error).__name__, exc_info=error, extra=about)
@@ -135,17 +138,23 @@ def error_response(error: Exception, request_id: str = "") -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, code))
 
 
-def late_reply(request: Any) -> Callable[[Any], None]:
-    """What sends a request's one response after ``execute`` has returned None for it.
+class LateReply:
+    """Sends a request's one response after ``execute`` has returned None for it.
 
-    To be called within ``execute``; what it returns may be called once, in any thread.
+    To be made within ``execute``; its methods may be called in any thread.
     """
-    sender = request.get_response_sender()
 
-    def send(answer: Any) -> None:
-        sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    def __init__(self, request: Any) -> None:
+        self._sender = request.get_response_sender()
 
-    return send
+    def __call__(self, answer: Any) -> None:
+        """Send the response; once."""
+        self._sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def cancelled(self) -> bool:
+        """Whether the client waits no more, as far as Triton knows; asks the server's process."""
+        gone: bool = self._sender.is_cancelled()
+        return gone
 
 
 def run_model(

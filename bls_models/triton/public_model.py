@@ -1,4 +1,4 @@
-"""A model that clients call."""
+"""The models that clients call."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ from bls_models.triton.database_model import DatabaseModel
 
 
 class PublicModel(DatabaseModel):
-    """A model whose queue, which Triton keeps, is bounded.
-
-    Triton refuses with 503 what finds the queue full, and what has waited too long when its turn
-    comes, by the setting or by the ``timeout`` of the request, whichever is shorter. No model sees
-    such a request. Configurations give these models two instances: with one, this release of
-    Triton lets a request wait for half a second beside an idle instance where its queue has a
-    bound.
-    """
+    """A model that clients call."""
 
     def check_parameters(self, model: ModelSpec, parameters: Iterable[str]) -> None:
         """Refuse parameters that nobody reads, unless the settings let them pass.
@@ -29,6 +22,17 @@ class PublicModel(DatabaseModel):
         """
         if self.settings.refuse_unknown_fields:
             check_parameters(model, parameters)
+
+
+class BatchedModel(PublicModel):
+    """One that works on a batch at a time, whose queue, which Triton keeps, is bounded.
+
+    Triton refuses with 503 what finds the queue full, and what has waited too long when its turn
+    comes, by the setting or by the ``timeout`` of the request, whichever is shorter. No model sees
+    such a request. Configurations give these models two instances: with one, this release of
+    Triton lets a request wait for half a second beside an idle instance where its queue has a
+    bound.
+    """
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from bls_models.bundle import Bundle
 from bls_models.settings import Settings
 from bls_models.triton.bridge import set_up_logging
-from bls_models.watchdog import watched
+from bls_models.watchdog import Watchdog, watched
 
 
 class ServedModel(ABC):
@@ -42,10 +42,11 @@ class ServedModel(ABC):
         set_up_logging(args, self.settings)
         self.repository = Path(args["model_repository"]).parent
         self.closing = ExitStack()
+        self.closing.callback(Watchdog(self.settings.hang_seconds).close)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer a batch of Triton's; see ``answer``."""
-        with watched(self.settings.hang_seconds):
+        with watched():
             return self.answer(requests)
 
     @abstractmethod

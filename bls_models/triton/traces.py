@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -12,15 +12,20 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 _arguments: ContextVar[Mapping[str, Any]] = ContextVar("trace", default=_NONE)
 
 
+def trace_of(request: Any) -> Any:
+    """A request's trace; None where it is not traced. It is there until the request is answered."""
+    trace = request.trace()
+    return trace if trace.get_context() else None
+
+
 @contextlib.contextmanager
-def traced(requests: Sequence[Any]) -> Iterator[None]:
-    """Within the block calls of other models join the trace of the batch's first traced request.
+def traced(traces: Iterable[Any]) -> Iterator[None]:
+    """Within the block calls of other models join the first trace that is one.
 
     A batch shares its calls, and a call has one trace. The block must end before the requests are
     answered, for Triton frees a trace with its request: calls that threads make later join none.
     """
-    traces = (request.trace() for request in requests)
-    trace = next((trace for trace in traces if trace.get_context()), None)
+    trace = next(filter(None, traces), None)
     arguments = {} if trace is None else {"trace": trace}
     token = _arguments.set(arguments)
     try:

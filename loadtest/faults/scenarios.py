@@ -95,14 +95,13 @@ FAULTS = (
     ),
     Fault("hostile filters", attack=filter_call),
     Fault("hostile attributes", attack=attribute_call),
-    # Two processes decode for matches, and each has a budget.
     Fault(
         "pixel bombs",
         attack=pixels_call,
         attackers=2,
         fails_matches=True,
         longest_match_s=30.0,
-        memory_mb=2 * Settings().decode_bytes / 1e6,
+        memory_mb=Settings().decode_bytes / 1e6,
     ),
     Fault("overload", attack=photo_call, attackers=MANY_CLIENTS, fails_matches=True),
 )

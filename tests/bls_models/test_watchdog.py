@@ -7,34 +7,69 @@ import sys
 
 HANG = """
 import threading
-from bls_models.watchdog import watched
+from bls_models.watchdog import Watchdog, watched
+
+Watchdog(0.2)
 
 def stuck_here():
-    threading.Event().wait()
+    with watched():
+        threading.Event().wait()
 
-with watched(0.2):
-    stuck_here()
+stuck_here()
 """
 # A match that backtracks for years never lets go of the interpreter.
 HOLD_THE_INTERPRETER = """
 import re
-from bls_models.watchdog import watched
+from bls_models.watchdog import Watchdog, watched
 
-with watched(0.2):
+Watchdog(0.2)
+with watched():
     re.match("(a+)+b", "a" * 60)
 """
-SLOW = """
+HANG_BESIDE_OTHERS = """
+import threading
 import time
-from bls_models.watchdog import progress, watched
+from bls_models.watchdog import Watchdog, progress, watched
 
-for _ in range(2):
-    with watched(1.0):
-        for _ in range(30):
-            time.sleep(0.05)
-            progress()
+Watchdog(0.4)
+
+def stuck_here():
+    with watched():
+        threading.Event().wait()
+
+threading.Thread(target=stuck_here, daemon=True).start()
+while True:
+    with watched():
+        time.sleep(0.01)
+        progress()
+"""
+SLOW = """
+import threading
+import time
+from bls_models.watchdog import Watchdog, progress, watched
+
+watchdog = Watchdog(2.0)
+
+def other_thread():
+    for _ in range(30):
+        time.sleep(0.1)
+        progress()
+
+for step in (progress, None):
+    with watched():
+        if step is None:
+            helper = threading.Thread(target=other_thread)
+            helper.start()
+            helper.join()
+        else:
+            for _ in range(30):
+                time.sleep(0.1)
+                step()
 # Between two blocks nothing is watched.
 progress()
-time.sleep(1.5)
+time.sleep(3)
+watchdog.close()
+time.sleep(3)
 print("went on")
 """
 
@@ -47,6 +82,12 @@ def ran(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_work_that_hangs_ends_its_process_and_says_where_it_stood() -> None:
     ended = ran(HANG)
+    assert ended.returncode == 1
+    assert "stuck_here" in ended.stderr
+
+
+def test_it_is_ended_too_where_other_work_goes_on() -> None:
+    ended = ran(HANG_BESIDE_OTHERS)
     assert ended.returncode == 1
     assert "stuck_here" in ended.stderr
 

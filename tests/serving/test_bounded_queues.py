@@ -19,6 +19,7 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
+from bls_models.match.pipeline import WORD_THREADS
 from bls_models.specs import MODEL_SPECS
 from local_server import probe
 from product_match_client import ProductMatchClient, ServiceUnavailableError
@@ -26,12 +27,14 @@ from product_match_client import ProductMatchClient, ServiceUnavailableError
 pytestmark = pytest.mark.server
 
 QUEUE_SIZE = 3
-INSTANCES = 2
 IMPATIENT_S = 1.0
-PUBLIC = ("product_match", "product_ingest", "product_feedback")
+# Whose queues Triton keeps, and how many instances work on them.
+QUEUED, INSTANCES = ("product_ingest", "product_feedback"), 2
+# What a match of words waits for.
+ENCODER = "text_encoder"
+MATCH = {"text": bytes_tensor("mug")}
 # For each model a request that is answered, were it only with an error of the model's own.
 REQUESTS: dict[str, dict[str, Any]] = {
-    "product_match": {"text": bytes_tensor("mug")},
     "product_ingest": {
         "operation": bytes_tensor("get"),
         "product": bytes_tensor('{"product_id": "p"}'),
@@ -46,7 +49,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def hanging(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> HangingModels:
-    return HangingModels(tmp_path_factory.mktemp("models"), *PUBLIC)
+    return HangingModels(tmp_path_factory.mktemp("models"), ENCODER, *QUEUED)
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,7 @@ def small(
         "PRODUCT_MATCH_QUEUE_SIZE": str(QUEUE_SIZE),
         # Longer than any test holds a model.
         "PRODUCT_MATCH_QUEUE_TIMEOUT_MS": "100000",
+        "PRODUCT_MATCH_CALL_TIMEOUT_MS": "100000",
     }
     with serving(state, database_uri, state.name, hanging.repository, **settings) as running:
         yield running
@@ -87,7 +91,7 @@ class Senders:
             thread.join()
 
 
-@pytest.mark.parametrize("model", PUBLIC)
+@pytest.mark.parametrize("model", QUEUED)
 def test_a_full_queue_refuses_at_once_and_what_waits_is_answered(
     small: Serving, hanging: HangingModels, model: str
 ) -> None:
@@ -106,34 +110,42 @@ def test_a_full_queue_refuses_at_once_and_what_waits_is_answered(
     assert waiting.answered == INSTANCES + QUEUE_SIZE
 
 
+def test_matches_beyond_those_that_wait_are_refused_at_once_in_the_same_words(
+    small: Serving, hanging: HangingModels
+) -> None:
+    waiting = Senders()
+    with hanging.held(ENCODER):
+        fill_matches(small, hanging, waiting)
+        for protocol in ("http", "grpc"):
+            with pytest.raises(ServiceUnavailableError, match="maximum queue size"):
+                send(small.url(protocol), MATCH)
+        assert waiting.answered == 0
+    waiting.join()
+    assert waiting.answered == WORD_THREADS + QUEUE_SIZE
+    wait_for(lambda: refused(small) >= 2, "the refused are counted")
+    wait_for(lambda: metric(small, "product_match_waiting_requests") == 0, "nobody waits")
+
+
 def test_a_server_with_a_full_queue_is_not_ready_and_not_dead(
     small: Serving, hanging: HangingModels
 ) -> None:
-    def ask() -> Any:
-        return send(small.url("grpc"), REQUESTS["product_match"])
-
     url = ["--url", small.triton.http_url]
     waiting = Senders()
-    with hanging.held("product_match"):
-        fill(small, hanging, waiting, "product_match", ask)
+    with hanging.held(ENCODER):
+        fill_matches(small, hanging, waiting)
         assert probe.main([*url, "--level", "ready"]) == 1
         assert probe.main([*url, "--level", "live"]) == 0
     waiting.join()
     assert probe.main([*url, "--level", "ready", "--timeout", "60"]) == 0
 
 
-def test_a_request_that_has_waited_as_long_as_it_wanted_is_not_worked_on(
+def test_a_match_that_has_waited_as_long_as_it_wanted_is_not_worked_on(
     small: Serving, hanging: HangingModels
 ) -> None:
     busy = Senders()
-    with hanging.held("product_match"):
-        occupy(
-            hanging,
-            busy,
-            "product_match",
-            lambda: send(small.url("grpc"), REQUESTS["product_match"]),
-        )
-        refused = rejected(small)
+    with hanging.held(ENCODER):
+        occupy_matches(small, hanging, busy)
+        before = refused(small)
         for protocol in ("http", "grpc"):
             with (
                 ProductMatchClient(small.url(protocol), timeout_s=IMPATIENT_S) as client,
@@ -141,7 +153,33 @@ def test_a_request_that_has_waited_as_long_as_it_wanted_is_not_worked_on(
             ):
                 client.match(texts="mug")
     busy.join()
-    wait_for(lambda: rejected(small) == refused + 2, "both are refused")
+    wait_for(lambda: refused(small) == before + 2, "both are refused")
+
+
+def occupy_matches(server: Serving, hanging: HangingModels, senders: Senders) -> None:
+    """Give every thread that matches words something to do, while their encoder hangs."""
+    for number in range(WORD_THREADS):
+        senders.start(lambda: send(server.url("grpc"), MATCH))
+        # Triton gives the encoder one call at a time.
+        wait_for(lambda: hanging.taken(ENCODER) >= 1, "the encoder is called")
+        wait_for(
+            lambda wanted=number: (
+                pending(server, ENCODER) == wanted
+                and metric(server, "product_match_waiting_requests") == 0
+            ),
+            "it is worked on",
+        )
+
+
+def fill_matches(server: Serving, hanging: HangingModels, senders: Senders) -> None:
+    """Occupy those threads, and fill the queue before them."""
+    occupy_matches(server, hanging, senders)
+    for number in range(QUEUE_SIZE):
+        senders.start(lambda: send(server.url("grpc"), MATCH))
+        wait_for(
+            lambda wanted=number + 1: metric(server, "product_match_waiting_requests") == wanted,
+            "it waits",
+        )
 
 
 def occupy(hanging: HangingModels, senders: Senders, model: str, ask: Callable[[], Any]) -> None:
@@ -167,19 +205,18 @@ def fill(
 
 
 def pending(server: Serving, model: str) -> int:
-    """Requests that wait for a model."""
-    return counted(server, f'nv_inference_pending_request_count{{model="{model}"')
+    """Requests that wait for a model in Triton's queue."""
+    return metric(server, f'nv_inference_pending_request_count{{model="{model}"')
 
 
-def rejected(server: Serving) -> int:
-    """Matches that no model was asked: refused, or given up by gRPC clients, which say so."""
-    name = 'nv_inference_request_failure{model="product_match",reason='
-    return sum(counted(server, f'{name}"{reason}"') for reason in ("REJECTED", "CANCELED"))
+def refused(server: Serving) -> int:
+    """Matches that were not worked on."""
+    return metric(server, 'product_match_requests_total{outcome="refused"')
 
 
-def counted(server: Serving, series: str) -> int:
-    """A metric of Triton's own."""
+def metric(server: Serving, series: str) -> int:
+    """A metric's value; 0 where there is none yet."""
     with urllib.request.urlopen(server.triton.metrics_url) as answer:
         lines = answer.read().decode().splitlines()
-    (value,) = (line.rpartition(" ")[2] for line in lines if line.startswith(series))
-    return int(float(value))
+    values = [line.rpartition(" ")[2] for line in lines if line.startswith(series)]
+    return int(float(values[0])) if values else 0

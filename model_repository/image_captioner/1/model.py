@@ -14,7 +14,7 @@ from bls_models.triton.bridge import call_captioner, error_response, response, t
 from bls_models.triton.gpu_calls import GpuCaptionEngines
 from bls_models.triton.served_model import ServedModel
 from bls_models.triton.timed_calls import TimedCalls
-from bls_models.triton.traces import traced
+from bls_models.triton.traces import trace_of, traced
 
 
 class TritonPythonModel(ServedModel):
@@ -40,7 +40,7 @@ class TritonPythonModel(ServedModel):
         batches = [tensors_of(request)["image"] for request in requests]
         try:
             pixels = np.concatenate(batches)
-            with traced(requests):
+            with traced(map(trace_of, requests)):
                 found = self._calls.run(
                     "the captioner's engines",
                     lambda: self._captioner.caption(pixels),

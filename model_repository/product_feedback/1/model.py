@@ -13,10 +13,10 @@ from bls_models.feedback.entries import RECORDED, feedback_entry, feedback_from_
 from bls_models.specs import PRODUCT_FEEDBACK
 from bls_models.telemetry.request_ids import request_id_from
 from bls_models.triton.bridge import error_response, own_id_of, parameters_of, response, tensors_of
-from bls_models.triton.public_model import PublicModel
+from bls_models.triton.public_model import BatchedModel
 
 
-class TritonPythonModel(PublicModel):
+class TritonPythonModel(BatchedModel):
     """Served through the Python backend."""
 
     def initialize(self, args: dict[str, str]) -> None:

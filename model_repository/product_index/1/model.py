@@ -12,7 +12,7 @@ from bls_models.index.wire import operation_from_tensors, queries_from_tensors, 
 from bls_models.product import json_bytes
 from bls_models.replication.index_socket import RemoteIndex, server_folder
 from bls_models.specs import PRODUCT_INDEX, REPAIR
-from bls_models.triton.bridge import error_response, late_reply, response, tensors_of
+from bls_models.triton.bridge import LateReply, error_response, response, tensors_of
 from bls_models.triton.served_model import ServedModel
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class TritonPythonModel(ServedModel):
             queries = queries_from_tensors(tensors)
             if not self._index.may_take_long(queries):
                 return self._search(queries)
-            send = late_reply(request)
+            send = LateReply(request)
             self._pool.submit(lambda: send(self._search(queries)))
             return None
         except Exception as error:
@@ -73,7 +73,7 @@ class TritonPythonModel(ServedModel):
             return error_response(error)
 
     def _check(self, repair: bool, request: Any) -> None:
-        send = late_reply(request)
+        send = LateReply(request)
         try:
             self._index.check(repair, lambda outcome: send(_checked(outcome)))
         except Exception as error:

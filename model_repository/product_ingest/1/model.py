@@ -21,11 +21,11 @@ from bls_models.specs import PRODUCT_INGEST
 from bls_models.telemetry.request_ids import request_id_from
 from bls_models.triton.bridge import error_response, own_id_of, parameters_of, response, tensors_of
 from bls_models.triton.client_services import client_services
-from bls_models.triton.public_model import PublicModel
-from bls_models.triton.traces import traced
+from bls_models.triton.public_model import BatchedModel
+from bls_models.triton.traces import trace_of, traced
 
 
-class TritonPythonModel(PublicModel):
+class TritonPythonModel(BatchedModel):
     """Served through the Python backend."""
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -47,7 +47,7 @@ class TritonPythonModel(PublicModel):
     def answer(self, requests: list[Any]) -> list[Any]:
         """Carry out a batch of requests."""
         batch = [self._read(request) for request in requests]
-        with traced(requests):
+        with traced(map(trace_of, requests)):
             outcomes = self._ingester.run(batch)
         return [
             _answer(outcome, request.request_id)

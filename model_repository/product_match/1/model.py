@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +13,17 @@ import numpy as np
 from bls_models.database.store import MATCH_LOG, Store
 from bls_models.engines.precisions import served_precisions
 from bls_models.match.matcher import ProductMatcher
+from bls_models.match.pipeline import MatchPipeline
 from bls_models.match.probes import is_probe
-from bls_models.match.record import MatchRequest, Reply
-from bls_models.match.request import match_query_from_tensors
+from bls_models.match.record import MatchRequest
+from bls_models.match.request import MatchQuery, match_query_from_tensors
 from bls_models.product import json_bytes
 from bls_models.specs import PRODUCT_MATCH
 from bls_models.telemetry.metrics import ENGINE_PRECISION
 from bls_models.telemetry.request_ids import request_id_from
 from bls_models.triton.bridge import (
+    LateReply,
     error_response,
-    late_reply,
     own_id_of,
     parameters_of,
     response,
@@ -27,11 +31,15 @@ from bls_models.triton.bridge import (
 )
 from bls_models.triton.client_services import client_services
 from bls_models.triton.public_model import PublicModel
-from bls_models.triton.traces import traced
+from bls_models.triton.traces import trace_of, traced
 
 
 class TritonPythonModel(PublicModel):
-    """Served through the Python backend."""
+    """Served through the Python backend.
+
+    It keeps a queue of its own instead of Triton's, so that requests with different sets of inputs
+    share the calls of engines.
+    """
 
     def initialize(self, args: dict[str, str]) -> None:
         """Connect the parts."""
@@ -47,35 +55,49 @@ class TritonPythonModel(PublicModel):
             # Not above: FAISS takes memory of every process that imports it.
             from bls_models.triton.index_hosting import own_index
 
-            services = replace(services, search=own_index(self, store, args).search)
-        self._matcher = ProductMatcher(services, store, precisions)
-        self.closing.callback(self._matcher.close)
+            index = own_index(self, store, args)
+            services = replace(services, search=index.search, takes_long=index.may_take_long)
+        matcher = ProductMatcher(services, store, precisions)
+        self._pipeline = MatchPipeline(matcher, self.settings, self.metrics, _traced)
+        self.closing.callback(self._pipeline.close)
 
     def answer(self, requests: list[Any]) -> list[Any]:
-        """Answer a batch of requests; those that wait for captions are answered later."""
-        batch = [self._read(request) for request in requests]
-        with traced(requests):
-            self._matcher.run(batch)
-        return [None if item.reply else _answer(item) for item in batch]
+        """Take requests in; each is answered when it is ready."""
+        self._pipeline.take([self._read(request) for request in requests])
+        return [None] * len(requests)
 
     def _read(self, request: Any) -> MatchRequest:
         parameters = parameters_of(request)
         name = request_id_from(own_id_of(request), parameters)
-        item = MatchRequest(
-            name.value, defer=lambda: _deferred(request), header_request_id=name.header
-        )
+        query: MatchQuery | None = None
+        error: Exception | None = None
         try:
             self.check_parameters(PRODUCT_MATCH, parameters)
-            item.query = match_query_from_tensors(tensors_of(request), self.settings)
-            item.is_probe = is_probe(parameters, item.query)
-        except Exception as error:
-            item.error = error
-        return item
+            query = match_query_from_tensors(tensors_of(request), self.settings)
+        except Exception as found:
+            error = found
+        send = LateReply(request)
+        return MatchRequest(
+            name.value,
+            lambda item: send(_answer(item)),
+            query,
+            error,
+            expires=self._expires(request),
+            cancelled=send.cancelled,
+            trace=trace_of(request),
+            is_probe=query is not None and is_probe(parameters, query),
+            header_request_id=name.header,
+        )
+
+    def _expires(self, request: Any) -> float:
+        """When it has waited for too long, by the setting or by its own ``timeout``."""
+        waits_s = self.settings.queue_timeout_ms / 1e3
+        asked_us = request.timeout()
+        return time.monotonic() + (min(waits_s, asked_us / 1e6) if asked_us else waits_s)
 
 
-def _deferred(request: Any) -> Reply:
-    send = late_reply(request)
-    return lambda item: send(_answer(item))
+def _traced(requests: Sequence[MatchRequest]) -> AbstractContextManager[None]:
+    return traced(request.trace for request in requests)
 
 
 def _answer(item: MatchRequest) -> Any:

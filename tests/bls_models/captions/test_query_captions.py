@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import CAPTIONED_BUNDLE, SMALL_CAPTIONER, PixelCaptioner, caption_of
+from match_support import MatchSender, match_request
 from serving_support import (
     SMALL_BUNDLE,
-    WAIT_SECONDS,
     ContentEncoders,
     blocks,
     encoded,
@@ -40,7 +39,7 @@ PIXELS = Preprocess(SMALL_BUNDLE.image_size, SMALL_BUNDLE.resize)
 
 
 def pixels(seed: int) -> Any:
-    return prepare_pixels(blocks(seed), PIXELS)
+    return prepare_pixels(np.asarray(blocks(seed)), PIXELS)
 
 
 class NoStore:
@@ -77,8 +76,6 @@ class Matching:
         self.encoders = encoders or ContentEncoders(bundle)
         self.log = KeptLog()
         self.queries: list[IndexQuery] = []
-        self.answered: list[MatchRequest] = []
-        self.changed = threading.Condition()
         self.index = ProductIndex(bundle.image_dim, bundle.text_dim, 1000)
         self.index.upsert(
             [
@@ -97,7 +94,7 @@ class Matching:
             self.settings.caption_queue_size,
             self.settings.caption_timeout_ms / 1e3,
         )
-        self.matcher = ProductMatcher(
+        matcher = ProductMatcher(
             Services(
                 bundle,
                 self.settings,
@@ -108,40 +105,33 @@ class Matching:
             ),
             NoStore(),  # type: ignore[arg-type]
         )
+        self.sender = MatchSender(matcher, self.settings)
 
     def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
         self.queries += queries
         return self.index.answers(list(queries)), {"version": 1, "following": True}
 
+    @property
+    def answered(self) -> list[MatchRequest]:
+        return self.sender.answered
+
     def start(self, *inputs: dict[str, Any]) -> list[MatchRequest]:
-        """Run one batch; each request ends up in ``answered``, now or later."""
+        """Send requests together; each ends up in ``answered``."""
         requests = []
         for item in inputs:
             tensors = {name: np.array(values)[None] for name, values in item.items()}
-            query = match_query_from_tensors(tensors, self.settings)
-            requests.append(MatchRequest("", query, defer=lambda: self.note))
-        self.matcher.run(requests)
-        for request in requests:
-            if request.reply is None:
-                self.note(request)
+            requests.append(match_request(match_query_from_tensors(tensors, self.settings)))
+        self.sender.start(requests)
         return requests
-
-    def note(self, request: MatchRequest) -> None:
-        with self.changed:
-            self.answered.append(request)
-            self.changed.notify()
 
     def match(self, *inputs: dict[str, Any]) -> list[MatchRequest]:
         requests = self.start(*inputs)
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.answered) >= len(requests), WAIT_SECONDS)
-        assert sorted(map(id, self.answered)) == sorted(map(id, requests)), "each once"
-        self.answered = []
+        self.sender.wait(requests)
         return requests
 
     def close(self) -> None:
         self.captioner.go_on()
-        self.matcher.close()
+        self.sender.close()
         self.queue.close()
 
 
@@ -209,7 +199,7 @@ def test_the_mode_decides_whether_there_is_a_caption(
 def test_the_first_of_several_photos_is_captioned_with_its_crop(matching: Matching) -> None:
     crop = np.array([[0, 0, 0.5, 0.5], [0, 0, 1, 1]], np.float32)
     (request,) = matching.match(images(1, 2, crop=crop))
-    cut = prepare_pixels(blocks(1), PIXELS, (0, 0, 0.5, 0.5))
+    cut = prepare_pixels(np.asarray(blocks(1)), PIXELS, (0, 0, 0.5, 0.5))
     assert request.caption.text == caption_of(cut)
     assert len(request.matches) == 4
 
@@ -221,7 +211,7 @@ def test_the_captioner_gets_pixels_of_its_own_size(opened: list[Matching]) -> No
     wide = blocks(1).resize((120, 40))
     matching.match({"image": np.array([encoded(wide)], object)})
     (batch,) = matching.captioner.batches
-    np.testing.assert_array_equal(batch[0], prepare_pixels(wide, Preprocess(48, "pad")))
+    np.testing.assert_array_equal(batch[0], prepare_pixels(np.asarray(wide), Preprocess(48, "pad")))
 
 
 def test_an_unsure_caption_is_returned_and_not_used(opened: list[Matching]) -> None:
@@ -325,15 +315,15 @@ def test_who_wants_no_caption_is_answered_before_those_who_wait_for_theirs(
     opened.append(matching)
     matching.captioner.hold()
     first, second, third = matching.start(images(1), images(2) | mode("never"), words("mug"))
-    assert matching.answered == [second, third]
+    matching.sender.wait([second, third])
+    assert first not in matching.answered
     assert [len(request.matches) for request in (second, third)] == [4, 4]
     assert len(matching.log.entries) == 2
-    assert first.reply is not None
-    # The next batch is not held up either.
-    (fourth,) = matching.start(images(3) | mode("never"))
-    assert matching.answered == [second, third, fourth]
+    # Nor is who comes later.
+    matching.match(images(3) | mode("never"))
+    assert first not in matching.answered
     matching.captioner.go_on()
-    wait_for(lambda: len(matching.answered) == 4, "the caption's request is answered")
+    matching.sender.wait([first])
     assert matching.answered[-1] is first
     assert first.details["caption"]["status"] == "ok"
     assert first.details["caption"]["used"] is bool(weight)
@@ -363,8 +353,7 @@ def test_a_captioner_that_hangs_costs_the_timeout_once(
     wait_for(hangs, "the captioner is called")
     time.sleep(0.1)
     # The call hangs still: nobody else waits for it.
-    (again,) = matching.start(images(2))
-    assert matching.answered == [again]
+    (again,) = matching.match(images(2))
     assert again.details["caption"]["status"] == "unavailable"
     assert "has not answered" in again.details["caption"]["reason"]
     assert again.matches[0].product_id == "2"
@@ -375,16 +364,18 @@ def test_a_full_queue_gives_matches_without_captions(opened: list[Matching], wei
     matching = Matching(caption_weight=weight, caption_queue_size=1)
     opened.append(matching)
     matching.captioner.hold()
-    matching.start(images(0))
+    (called,) = matching.start(images(0))
     matching.captioner.wait_for_call()
-    waiting, refused = matching.start(images(1), images(2))
+    (waiting,) = matching.start(images(1))
+    wait_for(lambda: waiting.pending is not None, "it waits for its caption")
+    (refused,) = matching.match(images(2))
     assert matching.answered == [refused]
     caption = refused.details["caption"]
     assert (caption["status"], refused.details["degraded"]) == ("busy", ["caption"])
     assert "queue is full (its size is 1)" in caption["reason"]
     assert refused.matches[0].product_id == "2"
     matching.captioner.go_on()
-    wait_for(lambda: len(matching.answered) == 3, "the others are answered")
+    matching.sender.wait([called, waiting])
     assert waiting.details["caption"]["status"] == "ok"
 
 
@@ -450,7 +441,7 @@ def test_closing_answers_those_who_still_wait(opened: list[Matching]) -> None:
     matching.captioner.hold()
     (request,) = matching.start(images(1))
     assert matching.answered == []
-    matching.matcher.close()
+    matching.sender.close()
     assert matching.answered == [request]
     assert request.details["caption"]["status"] == "timeout"
     assert len(request.matches) == 4
@@ -464,7 +455,7 @@ def test_the_log_has_the_caption_its_confidence_and_its_status(matching: Matchin
     (entry,) = matching.log.entries
     assert entry["caption"] == request.details["caption"]
     assert entry["milliseconds"] == request.details["milliseconds"]
-    assert {"decode", "encode", "search", "documents", "caption", "total"} == set(
+    assert {"queue", "decode", "encode", "search", "documents", "caption", "total"} == set(
         entry["milliseconds"]
     )
     matching.captioner.error = CaptionerError("away")
@@ -479,10 +470,8 @@ def test_the_log_has_the_caption_its_confidence_and_its_status(matching: Matchin
 def test_the_same_request_twice_in_a_batch_fails_nobody(matching: Matching) -> None:
     tensors = {name: array[None] for name, array in (images(1, 2) | mode("always")).items()}
     query = match_query_from_tensors(tensors, matching.settings)
-    twins = [MatchRequest("same", query, defer=lambda: matching.note) for _ in range(2)]
-    matching.matcher.run(twins)
-    with matching.changed:
-        assert matching.changed.wait_for(lambda: len(matching.answered) == 2, WAIT_SECONDS)
+    twins = [match_request(query, "same") for _ in range(2)]
+    matching.sender.run(twins)
     assert [request.error for request in twins] == [None, None]
     assert {request.caption.status for request in twins} == {"ok"}
 
@@ -493,15 +482,15 @@ def test_nobody_is_captioned_whose_match_has_failed(
     matching.captioner.hold()
     (first,) = matching.start(images(1) | mode("always"))
     matching.captioner.wait_for_call()
+    wait_for(lambda: first.matched, "its match is there")
 
     def failing(*_: object) -> Any:
         raise EncoderError("image_encoder failed")
 
     monkeypatch.setattr(matching.encoders, "encode", failing)
-    failed = matching.start(images(2) | mode("always"))
-    assert isinstance(failed[0].error, EncoderError)
+    (failed,) = matching.match(images(2) | mode("always"))
+    assert isinstance(failed.error, EncoderError)
     matching.captioner.go_on()
-    with matching.changed:
-        assert matching.changed.wait_for(lambda: first in matching.answered, WAIT_SECONDS)
+    matching.sender.wait([first])
     matching.queue.close()
     assert sum(map(len, matching.captioner.batches)) == 1

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import no_caption_wanted
+from match_support import MatchSender, match_request
 from serving_support import SMALL_BUNDLE, ContentEncoders, encoded, picture, unit
 from serving_support import blocks as blocks_of
 
@@ -18,7 +19,6 @@ from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.index.view_scores import view_scores
 from bls_models.match.matcher import ProductMatcher
-from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
 from bls_models.services import Services
 from bls_models.settings import Settings
@@ -85,7 +85,7 @@ class Matching:
         self.index.upsert(PRODUCTS)
         self.settings = Settings(**settings)
         self.queries: list[IndexQuery] = []
-        self.matcher = ProductMatcher(
+        matcher = ProductMatcher(
             Services(
                 bundle,
                 self.settings,
@@ -96,18 +96,19 @@ class Matching:
             ),
             NoStore(),  # type: ignore[arg-type]
         )
+        self.sender = MatchSender(matcher, self.settings)
 
     def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
-        self.queries = list(queries)
         return self.index.answers(queries), {"following": True}
 
     def match(self, *inputs: dict[str, Any]) -> list[dict[str, IndexMatch]]:
         requests = []
         for item in inputs:
             tensors = {name: np.array(values)[None] for name, values in item.items()}
-            requests.append(MatchRequest("", match_query_from_tensors(tensors, self.settings)))
-        self.matcher.run(requests)
+            requests.append(match_request(match_query_from_tensors(tensors, self.settings)))
+        self.sender.run(requests)
         assert [request.error for request in requests] == [None] * len(requests)
+        self.queries = [request.search for request in requests]
         return [{match.product_id: match for match in request.matches} for request in requests]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import no_caption_wanted
+from match_support import MatchSender, match_request
 from PIL import Image
 from serving_support import SMALL_BUNDLE, ContentEncoders, encoded, picture
 
@@ -47,8 +48,10 @@ def run(images: list[bytes], decode_bytes: int) -> MatchRequest:
         nothing,
     )
     tensors = {"image": np.array(images, object)[None]}
-    request = MatchRequest("", match_query_from_tensors(tensors, settings))
-    ProductMatcher(services, nothing).run([request])
+    request = match_request(match_query_from_tensors(tensors, settings))
+    sender = MatchSender(ProductMatcher(services, nothing), settings)
+    sender.run([request])
+    sender.close()
     return request
 
 

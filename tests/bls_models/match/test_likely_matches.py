@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from match_support import MatchSender, match_request
 from serving_support import SMALL_BUNDLE, ContentEncoders, blocks, encoded, image_vector
 
 from bls_models.captions.queue import CaptionQueue
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.match.matcher import ProductMatcher
-from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
 from bls_models.services import Services
 from bls_models.settings import Settings
@@ -30,7 +30,7 @@ class Shop:
         vector = image_vector(np.asarray(blocks(1).resize((BUNDLE.image_size,) * 2)))
         no_text = np.zeros((0, BUNDLE.text_dim), np.float32)
         index.upsert([IndexedProduct("mug", "w", {}, vector[None], no_text)])
-        self.matcher = ProductMatcher(
+        matcher = ProductMatcher(
             Services(
                 BUNDLE,
                 self.settings,
@@ -41,6 +41,7 @@ class Shop:
             ),
             self,  # type: ignore[arg-type]
         )
+        self.sender = MatchSender(matcher, self.settings)
 
     def find_products(self, ids: list[str]) -> dict[str, Any]:
         return {key: {"_id": key} for key in ids}
@@ -55,8 +56,8 @@ class Shop:
             name: np.array([[value]], object if isinstance(value, bytes) else None)
             for name, value in inputs.items()
         }
-        request = MatchRequest("", match_query_from_tensors(tensors, self.settings))
-        self.matcher.run([request])
+        request = match_request(match_query_from_tensors(tensors, self.settings))
+        self.sender.run([request])
         assert request.error is None
         details = request.details
         ids = [match.product_id for match in request.matches]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import no_caption_wanted
+from match_support import MatchSender, match_request
 from serving_support import SMALL_BUNDLE, ContentEncoders, blocks, encoded, image_vector
 
 from bls_models.captions.queue import CaptionQueue
 from bls_models.errors import EncoderError
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.match.matcher import ProductMatcher
-from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
 from bls_models.services import Services
 from bls_models.settings import Settings
@@ -51,7 +51,7 @@ class Shop:
         no_text = np.zeros((0, SMALL_BUNDLE.text_dim), np.float32)
         index.upsert([IndexedProduct("mug", "w", {"category": "mug"}, vector[None], no_text)])
         self.settings = Settings()
-        self.matcher = ProductMatcher(
+        matcher = ProductMatcher(
             Services(
                 SMALL_BUNDLE,
                 self.settings,
@@ -63,6 +63,7 @@ class Shop:
             ),
             self,  # type: ignore[arg-type]
         )
+        self.sender = MatchSender(matcher, self.settings)
 
     def find_products(self, ids: list[str]) -> dict[str, Any]:
         return {key: {"_id": key} for key in ids}
@@ -73,7 +74,7 @@ class Shop:
     def match(self, data: bytes, **inputs: Any) -> None:
         tensors = {"image": np.array([[data]], object), "caption": np.array([[b"never"]], object)}
         tensors |= {name: np.array([[value]], object) for name, value in inputs.items()}
-        self.matcher.run([MatchRequest("", match_query_from_tensors(tensors, self.settings))])
+        self.sender.run([match_request(match_query_from_tensors(tensors, self.settings))])
 
 
 PHOTO = encoded(blocks(1))
@@ -122,7 +123,14 @@ def test_a_caption_that_cannot_come_is_counted_by_its_status() -> None:
 def test_every_stage_has_its_seconds() -> None:
     shop = Shop()
     shop.match(PHOTO)
-    assert set(shop.metrics.seconds) == {"decode", "encode", "search", "documents", "total"}
+    assert set(shop.metrics.seconds) == {
+        "queue",
+        "decode",
+        "encode",
+        "search",
+        "documents",
+        "total",
+    }
     assert all(0 <= value < 10 for values in shop.metrics.seconds.values() for value in values)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from caption_support import no_caption_wanted
+from match_support import MatchSender, match_request
 from serving_support import SMALL_BUNDLE, ContentEncoders, unit
 
 from bls_models.captions.queue import CaptionQueue
@@ -70,17 +71,21 @@ def services_of(index: ProductIndex, log: Entries, settings: Settings) -> Servic
 
 
 @pytest.fixture
-def matcher(log: Entries) -> ProductMatcher:
+def sender(log: Entries) -> MatchSender:
     index = index_of(IndexOptions(max_search_work=PRODUCTS, max_filter_work=25))
-    return ProductMatcher(services_of(index, log, SETTINGS), StoreOfAll())  # type: ignore[arg-type]
+    return sender_of(services_of(index, log, SETTINGS))
+
+
+def sender_of(services: Services) -> MatchSender:
+    matcher = ProductMatcher(services, StoreOfAll())  # type: ignore[arg-type]
+    return MatchSender(matcher, services.settings)
 
 
 def test_a_page_of_more_bytes_than_a_client_takes_is_refused_in_words(log: Entries) -> None:
     index = index_of(IndexOptions())
     services = services_of(index, log, Settings(max_answer_bytes=4000))
-    matcher = ProductMatcher(services, StoreOfAll())  # type: ignore[arg-type]
     small, large = request(["mug"]), request(["mug"], top_k=8)
-    matcher.run([small, large])
+    sender_of(services).run([small, large])
     assert small.error is None
     # In UTF-8, where a character of these takes three bytes, not six.
     assert 3000 < sum(map(len, small.products)) < 4000
@@ -94,16 +99,16 @@ def request(words: list[str], filter_json: str = "", top_k: int = 5) -> MatchReq
     tensors["top_k"] = np.array([[top_k]], np.int32)
     if filter_json:
         tensors["filter"] = np.array([[filter_json.encode()]], np.object_)
-    return MatchRequest("", match_query_from_tensors(tensors, SETTINGS))
+    return match_request(match_query_from_tensors(tensors, SETTINGS))
 
 
 def test_queries_that_take_too_much_are_refused_between_others(
-    matcher: ProductMatcher, log: Entries
+    sender: MatchSender, log: Entries
 ) -> None:
     plain, filtered = request(["mug"]), request(["mug"], '{"price": {"$lt": 15}}')
     many = request(["mug", "vase"])
     wide = request(["mug"], '{"$or": [{"price": {"$gte": 0}}, {"name": {"$gt": "a"}}]}')
-    matcher.run([plain, many, filtered, wide])
+    sender.run([plain, many, filtered, wide])
     assert [item.error for item in (plain, filtered)] == [None, None]
     assert plain.details["search"] == {"scored": 20, "filtered": 0}
     assert filtered.details["search"] == {"scored": 20, "filtered": 15}
@@ -112,4 +117,6 @@ def test_queries_that_take_too_much_are_refused_between_others(
     assert "at most 20 (PRODUCT_MATCH_MAX_SEARCH_WORK)" in str(many.error)
     assert isinstance(wide.error, RequestError)
     assert "at most 25 (PRODUCT_MATCH_MAX_FILTER_WORK)" in str(wide.error)
-    assert [entry["status"] for entry in log.written] == ["ok", "error", "ok", "error"]
+    statuses = {entry["request_id"]: entry["status"] for entry in log.written}
+    assert [statuses[item.request_id] for item in (plain, filtered)] == ["ok", "ok"]
+    assert [statuses[item.request_id] for item in (many, wide)] == ["error", "error"]

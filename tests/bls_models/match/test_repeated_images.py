@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from caption_support import no_caption_wanted
+from match_support import MatchSender, match_request
 from serving_support import SMALL_BUNDLE, ContentEncoders, blocks, encoded
 
 from bls_models.captions.queue import CaptionQueue
@@ -36,11 +37,10 @@ class CountingEncoders(ContentEncoders):
 
 
 class Matching:
-    """A matcher that keeps the queries which reach the index."""
+    """A matcher over an empty index, whose encoder counts."""
 
     def __init__(self, cache: int = 8) -> None:
         self.encoders = CountingEncoders()
-        self.queries: list[IndexQuery] = []
         self.log: list[dict[str, Any]] = []
         self.index = ProductIndex(SMALL_BUNDLE.image_dim, SMALL_BUNDLE.text_dim, 1000)
         self.settings = Settings(vector_cache=cache)
@@ -55,6 +55,7 @@ class Matching:
             ),
             self,  # type: ignore[arg-type]
         )
+        self.sender = MatchSender(self.matcher, self.settings)
 
     def find_products(self, ids: Sequence[str]) -> dict[str, Any]:
         return {}
@@ -63,18 +64,32 @@ class Matching:
         self.log += entries
 
     def search(self, queries: Sequence[IndexQuery]) -> tuple[list[list[Any]], dict[str, Any]]:
-        self.queries = list(queries)
         return self.index.answers(queries), {"following": True}
+
+    def request(self, inputs: dict[str, Any]) -> MatchRequest:
+        tensors = {name: np.array(values)[None] for name, values in inputs.items()}
+        return match_request(match_query_from_tensors(tensors, self.settings))
 
     def match(self, *inputs: dict[str, Any]) -> list[FloatArray]:
         """The image vectors that each request searched with."""
-        requests = []
-        for item in inputs:
-            tensors = {name: np.array(values)[None] for name, values in item.items()}
-            requests.append(MatchRequest("", match_query_from_tensors(tensors, self.settings)))
-        self.matcher.run(requests)
+        requests = [self.request(item) for item in inputs]
+        self.sender.run(requests)
         assert [request.error for request in requests] == [None] * len(requests)
-        return [query.image_vectors for query in self.queries]
+        return [vectors_of(request) for request in requests]
+
+    def together(self, *inputs: dict[str, Any]) -> list[FloatArray]:
+        """The same, where their pictures are encoded in one call."""
+        requests = [self.request(item) for item in inputs]
+        for request in requests:
+            for number in range(len(request.images)):
+                self.matcher.decode(request, number)
+        assert self.matcher.match(requests) == []
+        return [vectors_of(request) for request in requests]
+
+
+def vectors_of(request: MatchRequest) -> FloatArray:
+    assert request.search is not None
+    return request.search.image_vectors
 
 
 def photo(seed: int) -> bytes:
@@ -95,7 +110,7 @@ def test_a_repeated_picture_is_encoded_once_and_gets_the_same_vector() -> None:
 
 def test_pictures_of_one_batch_are_encoded_once_each() -> None:
     matching = Matching()
-    first, second = matching.match(images(photo(1), photo(2)), images(photo(2), photo(1)))
+    first, second = matching.together(images(photo(1), photo(2)), images(photo(2), photo(1)))
     assert matching.encoders.pictures == [2]
     np.testing.assert_array_equal(first, second[::-1])
     assert not np.allclose(first[0], first[1])

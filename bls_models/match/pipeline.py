@@ -1,0 +1,224 @@
+"""Match requests on their way through the stages, each stage in threads of its own.
+
+A request moves on by itself: its pictures are decoded as they come, an engine call takes all that
+is decoded by then, and who has an answer gets it. Nobody waits for a batch to end. Those without
+a picture to encode have threads of their own, so words do not wait behind photos, and so have
+searches that take long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from bls_models.captions.waiting import CaptionWaiter
+from bls_models.cpus import cpu_count
+from bls_models.errors import RefusedError
+from bls_models.match.matcher import ProductMatcher
+from bls_models.match.record import MatchRequest, fail
+from bls_models.settings import Settings
+from bls_models.specs import PRODUCT_MATCH
+from bls_models.stage import Stage
+from bls_models.telemetry.metrics import NO_METRICS, WAITING, Metrics
+from bls_models.watchdog import watched
+
+logger = logging.getLogger(__name__)
+
+# Calls of the image encoder under way: while the answers of one are made the engine has the next.
+PHOTO_THREADS = 2
+WORD_THREADS = 2
+LONG_SEARCHES = 4
+# A client is asked for only after it has waited this long: asking is a message to the server.
+PATIENT_SECONDS = 0.25
+
+Tracing = Callable[[Sequence[MatchRequest]], AbstractContextManager[None]]
+
+
+class MatchPipeline:
+    """Answers match requests from threads of its own.
+
+    Args:
+        matcher: does the work of the stages.
+        settings: how many requests may wait, and for how long; threads.
+        metrics: get the number of those that wait.
+        tracing: what the engine calls for some requests are made within.
+    """
+
+    def __init__(
+        self,
+        matcher: ProductMatcher,
+        settings: Settings,
+        metrics: Metrics = NO_METRICS,
+        tracing: Tracing = lambda _: nullcontext(),
+    ) -> None:
+        self._matcher = matcher
+        self._tracing = tracing
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._most = settings.queue_size
+        self._waiting = 0
+        threads = settings.decode_threads or cpu_count()
+        most = PRODUCT_MATCH.max_batch_size
+        self._decoding = Stage("decode", self._decode, threads)
+        self._photos = Stage("photos", self._match, PHOTO_THREADS, most, cpu_count())
+        self._words = Stage("words", self._match, WORD_THREADS, most)
+        self._long = Stage("long-search", self._search, LONG_SEARCHES)
+        self._captions: CaptionWaiter[MatchRequest] = CaptionWaiter(self._captioned)
+
+    def take(self, requests: Iterable[MatchRequest]) -> None:
+        """Answer requests: by their ``reply``, from another thread unless it is a refusal."""
+        refused = []
+        for request in requests:
+            if request.error is None and not self._admit(request):
+                request.error = RefusedError(
+                    f"Exceeds maximum queue size: {self._most} requests wait already "
+                    "(PRODUCT_MATCH_QUEUE_SIZE); try again later"
+                )
+            if request.error is not None:
+                refused.append(request)
+                continue
+            self._matcher.begin(request)
+            request.undecoded = len(request.images)
+            for number in range(len(request.images)):
+                self._decoding.put((request, number))
+            if not request.images:
+                self._decoded(request)
+        if refused:
+            self._answer(refused)
+
+    def close(self) -> None:
+        """Answer all that was taken, those who wait for captions without them."""
+        self._decoding.close()
+        # What waits here goes on to the stages below.
+        self._captions.close()
+        for stage in (self._photos, self._words, self._long):
+            stage.close()
+
+    def _admit(self, request: MatchRequest) -> bool:
+        with self._lock:
+            if self._waiting >= self._most:
+                return False
+            self._waiting += 1
+            self._metrics.set(WAITING, self._waiting)
+            request.in_queue = True
+            return True
+
+    def _leave_queue(self, requests: Iterable[MatchRequest]) -> None:
+        with self._lock:
+            for request in requests:
+                self._waiting -= request.in_queue
+                request.in_queue = False
+            self._metrics.set(WAITING, self._waiting)
+
+    def _wanted(self, request: MatchRequest) -> bool:
+        """Whether somebody still waits for the answer; else it fails."""
+        now = time.monotonic()
+        if now >= request.expires:
+            request.error = RefusedError(
+                "Request timeout expired: it has waited for "
+                f"{time.perf_counter() - request.started:.1f} s, the longest wait that is set or "
+                "that it asked for; try again later"
+            )
+        elif time.perf_counter() - request.started > PATIENT_SECONDS and request.cancelled():
+            request.error = RefusedError("its client waits no more")
+        return request.error is None
+
+    # --- the stages ---------------------------------------------------------------------------
+
+    def _decode(self, jobs: list[tuple[MatchRequest, int]]) -> None:
+        for request, number in jobs:
+            with watched():
+                with self._lock:
+                    request.leave_waiting()
+                if request.error is None and self._wanted(request):
+                    self._matcher.decode(request, number)
+            with self._lock:
+                request.undecoded -= 1
+                last = not request.undecoded
+            if last:
+                request.note_decoded()
+                self._decoded(request)
+
+    def _decoded(self, request: MatchRequest) -> None:
+        if request.error is None:
+            self._matcher.ask_for_caption(request)
+        if request.error is not None:
+            self._leave_queue([request])
+            self._answer([request])
+        elif request.waits_for_caption and request.pending is not None:
+            self._leave_queue([request])
+            self._captions.add(request.pending, request)
+        else:
+            self._hand_on(request)
+
+    def _hand_on(self, request: MatchRequest) -> None:
+        """To the threads that match it."""
+        request.waiting_since = time.perf_counter()
+        encodes = any(image.pixels is not None for image in request.decoded)
+        (self._photos if encodes else self._words).put(request)
+
+    def _match(self, requests: list[MatchRequest]) -> None:
+        self._leave_queue(requests)
+        for request in requests:
+            request.leave_waiting()
+        wanted = [request for request in requests if self._wanted(request)]
+        long: list[MatchRequest] = []
+        if wanted:
+            with watched(), self._tracing(wanted):
+                long = self._matcher.match(wanted)
+        for request in long:
+            request.waiting_since = time.perf_counter()
+            self._long.put(request)
+        self._matched([request for request in requests if request not in long])
+
+    def _search(self, requests: list[MatchRequest]) -> None:
+        for request in requests:
+            request.leave_waiting()
+        with watched(), self._tracing(requests):
+            self._matcher.search(requests)
+        self._matched(requests)
+
+    def _matched(self, requests: Sequence[MatchRequest]) -> None:
+        """Answer them, but those whose captions are under way."""
+        done = []
+        for request in requests:
+            request.matched = True
+            if request.pending is None:
+                done.append(request)
+            elif request.error is None:
+                self._captions.add(request.pending, request)
+            else:
+                # Its answer is an error, so the caption is not needed.
+                request.pending.future.cancel()
+                done.append(request)
+        self._answer(done)
+
+    def _captioned(self, requests: list[MatchRequest]) -> None:
+        """Go on with requests whose captions have an outcome."""
+        done = []
+        for request in requests:
+            assert request.pending is not None
+            request.caption, request.pending = request.pending.outcome(), None
+            request.milliseconds["caption"] = request.caption.milliseconds or 0.0
+            if request.matched:
+                done.append(request)
+            else:
+                # Its caption is a part of the query.
+                self._hand_on(request)
+        self._answer(done)
+
+    def _answer(self, requests: Sequence[MatchRequest]) -> None:
+        if not requests:
+            return
+        try:
+            self._matcher.conclude(requests)
+        except Exception as error:
+            fail(requests, error)
+        for request in requests:
+            try:
+                request.reply(request)
+            except Exception:
+                logger.exception("an answer was not sent", extra={"request_id": request.request_id})
