@@ -142,26 +142,32 @@ class OpenImage:
         opened = self._image
         assert opened is not None, "it was decoded already"
         with _damage_named(self._kind, self._data, self._tensor):
-            turn = ORIENTATIONS.get(_orientation(opened))
             picture = None if self._lacked_end else _jpeg_pixels(opened, self._data)
+            if picture is None:
+                self._load(opened)
+            # Not before loading: asked for it, a PNG loads, and its damage would go unnoticed.
+            turn = ORIENTATIONS.get(_orientation(opened))
             del opened
             if picture is None:
-                picture = self._by_pillow()
+                picture = self._converted()
             self._image = None
             progress()
             return picture if turn is None else turn(picture)
 
-    def _by_pillow(self) -> Picture:
-        """The picture as it lies in the file, RGB."""
-        # Each step lets go of the picture before it, so that there are never more than two.
-        opened, self._image = self._image, None
-        assert opened is not None
+    def _load(self, opened: ImageFile.ImageFile) -> None:
+        """Have Pillow decode it."""
         size = opened.size
         opened.load()
         if opened.size != size:
             raise ValueError(f"{opened.size} pixels where the header says {size}")
         if self._lacked_end:
             _check_whole(opened, self._data)
+
+    def _converted(self) -> Picture:
+        """The loaded picture as it lies in the file, RGB."""
+        # Each step lets go of the picture before it, so that there are never more than two.
+        opened, self._image = self._image, None
+        assert opened is not None
         profile = opened.info.get("icc_profile")
         image: Image.Image = opened
         del opened
