@@ -64,10 +64,10 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
         left, top = (picture.shape[1] % 2**across) // 2, (picture.shape[0] % 2**down) // 2
         picture = picture[top : top + (rows << down), left : left + (columns << across)]
         picture = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
-    # Linear interpolation makes soft what it enlarges.
-    enlarged = picture.shape[1] < width or picture.shape[0] < height
-    way = cv2.INTER_CUBIC if enlarged else cv2.INTER_LINEAR
-    fitted: Picture = cv2.resize(picture, size, interpolation=way)
+    if picture.shape[1] < width or picture.shape[0] < height:
+        # OpenCV's cubic filter is a sharper one than models learn from.
+        return np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    fitted: Picture = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
     return fitted
 
 

@@ -865,8 +865,8 @@ class TestPreparePixels:
             ((447, 447), 1.0),
             ((448, 449), 7.0),
             ((1601, 1203), 6.0),
-            ((150, 100), 4.0),
-            ((100, 900), 4.0),
+            ((150, 100), 0.0),
+            ((100, 900), 2.0),
         ],
     )
     def test_pixels_are_close_to_those_of_an_exact_filter(
