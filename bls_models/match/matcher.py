@@ -133,29 +133,22 @@ class ProductMatcher:
         except CaptionerError as error:
             request.caption = failed_outcome(error)
 
-    def match(self, requests: Sequence[MatchRequest]) -> list[MatchRequest]:
-        """Encode them, search and read documents.
-
-        Returns:
-            Those whose search may take long and is still to be done (``search``).
-        """
+    def encode(self, requests: Sequence[MatchRequest]) -> None:
+        """Make the index queries of requests whose pictures are decoded."""
+        if not requests:
+            return
         clock = StageClock(requests, self._metrics)
         try:
-            queries = self._encode(requests)
+            for request, query in zip(requests, self._encode(requests), strict=True):
+                request.search = query
+            clock.lap("encode")
         except Exception as error:
             # An engine that all of them need failed, or the code did.
             fail(requests, error)
-            return []
-        clock.lap("encode")
-        for request, query in zip(requests, queries, strict=True):
-            request.search = query
-        long = [
-            request
-            for request, query in zip(requests, queries, strict=True)
-            if self._services.takes_long([query])
-        ]
-        self.search([request for request in requests if request not in long])
-        return long
+
+    def takes_long(self, request: MatchRequest) -> bool:
+        """Whether others should not wait for its search."""
+        return request.search is not None and self._services.takes_long([request.search])
 
     def search(self, requests: Sequence[MatchRequest]) -> None:
         """Search for requests that are encoded, and read documents."""

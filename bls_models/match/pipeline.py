@@ -27,9 +27,11 @@ from bls_models.watchdog import watched
 
 logger = logging.getLogger(__name__)
 
-# Calls of the image encoder under way: while the answers of one are made the engine has the next.
-PHOTO_THREADS = 2
-WORD_THREADS = 2
+# Calls of engines under way. What comes while one is under way makes up the next; a second one of
+# the image encoder begins with twice as many pictures as there are CPUs.
+PHOTO_CALLS = 2
+WORD_CALLS = 2
+SEARCHES = 2
 LONG_SEARCHES = 4
 # A client is asked for only after it has waited this long: asking is a message to the server.
 PATIENT_SECONDS = 0.25
@@ -63,8 +65,9 @@ class MatchPipeline:
         threads = settings.decode_threads or cpu_count()
         most = PRODUCT_MATCH.max_batch_size
         self._decoding = Stage("decode", self._decode, threads)
-        self._photos = Stage("photos", self._match, PHOTO_THREADS, most, cpu_count())
-        self._words = Stage("words", self._match, WORD_THREADS, most)
+        self._photos = Stage("photos", self._encode, PHOTO_CALLS, most, 2 * cpu_count())
+        self._words = Stage("words", self._encode, WORD_CALLS, most)
+        self._searching = Stage("search", self._search, SEARCHES, most)
         self._long = Stage("long-search", self._search, LONG_SEARCHES)
         self._captions: CaptionWaiter[MatchRequest] = CaptionWaiter(self._captioned)
 
@@ -94,7 +97,7 @@ class MatchPipeline:
         self._decoding.close()
         # What waits here goes on to the stages below.
         self._captions.close()
-        for stage in (self._photos, self._words, self._long):
+        for stage in (self._photos, self._words, self._searching, self._long):
             stage.close()
 
     def _admit(self, request: MatchRequest) -> bool:
@@ -160,25 +163,20 @@ class MatchPipeline:
         encodes = any(image.pixels is not None for image in request.decoded)
         (self._photos if encodes else self._words).put(request)
 
-    def _match(self, requests: list[MatchRequest]) -> None:
+    def _encode(self, requests: list[MatchRequest]) -> None:
         self._leave_queue(requests)
         for request in requests:
             request.leave_waiting()
         wanted = [request for request in requests if self._wanted(request)]
-        long: list[MatchRequest] = []
-        if wanted:
-            with watched(), self._tracing(wanted):
-                long = self._matcher.match(wanted)
-        for request in long:
-            request.waiting_since = time.perf_counter()
-            self._long.put(request)
-        self._matched([request for request in requests if request not in long])
+        with watched(), self._tracing(wanted):
+            self._matcher.encode(wanted)
+        for request in requests:
+            (self._long if self._matcher.takes_long(request) else self._searching).put(request)
 
     def _search(self, requests: list[MatchRequest]) -> None:
-        for request in requests:
-            request.leave_waiting()
-        with watched(), self._tracing(requests):
-            self._matcher.search(requests)
+        good = [request for request in requests if request.error is None]
+        with watched(), self._tracing(good):
+            self._matcher.search(good)
         self._matched(requests)
 
     def _matched(self, requests: Sequence[MatchRequest]) -> None:

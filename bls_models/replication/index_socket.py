@@ -35,6 +35,7 @@ MAX_PATH_BYTES = 107
 # Callers that may wait to be connected.
 BACKLOG = 64
 CLOSE_SECONDS = 5.0
+RETRY_SECONDS = 1.0
 SEARCH = "search"
 
 Reply = Callable[[dict[str, Any] | Exception], None]
@@ -103,10 +104,13 @@ class IndexSocket:
         while True:
             try:
                 caller, _ = self._listener.accept()
-            except OSError:
+            except OSError as error:
                 if self._thread.stopping:
                     return
-                raise
+                # As where there are too many open files.
+                logger.warning("the index's socket takes no caller now: %s", error)
+                self._thread.wait(RETRY_SECONDS)
+                continue
             connection = _Connection(caller)
             thread = Background("index-caller", partial(self._serve, connection))
             with self._lock:
@@ -198,7 +202,7 @@ class RemoteIndex:
     def _ask(self, operation: str, argument: Any, seconds: float | None) -> Any:
         connection = self._connection()
         try:
-            connection.send((operation, argument))
+            connection.send((operation, argument), self._seconds)
             answer = connection.receive(seconds)
         except BaseException as error:
             with self._lock:
@@ -266,7 +270,8 @@ class _Connection:
         poll.register(self._end, select.POLLIN)
         return not poll.poll(0)
 
-    def send(self, item: Any) -> None:
+    def send(self, item: Any, seconds: float | None = None) -> None:
+        self._end.settimeout(seconds)
         self._stream.write(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
         self._stream.flush()
 

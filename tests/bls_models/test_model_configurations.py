@@ -112,8 +112,8 @@ def test_requests_of_different_shapes_can_share_a_batch_of_the_models_that_clien
         assert ragged == {item.name for item in spec.inputs if -1 in item.config_dims}
 
 
-def test_models_that_clients_call_leave_their_queues_to_the_settings() -> None:
-    for spec in (PRODUCT_MATCH, PRODUCT_INGEST, PRODUCT_FEEDBACK):
+def test_models_whose_queues_triton_keeps_leave_these_to_the_settings() -> None:
+    for spec in (PRODUCT_INGEST, PRODUCT_FEEDBACK):
         configured = parsed(REPOSITORY / spec.name / "config.pbtxt")
         # What a configuration says, Triton does not take from the model (public_model.py).
         assert configured.WhichOneof("scheduling_choice") is None

@@ -19,7 +19,7 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
-from bls_models.match.pipeline import WORD_THREADS
+from bls_models.match.pipeline import WORD_CALLS
 from bls_models.specs import MODEL_SPECS
 from local_server import probe
 from product_match_client import ProductMatchClient, ServiceUnavailableError
@@ -121,7 +121,7 @@ def test_matches_beyond_those_that_wait_are_refused_at_once_in_the_same_words(
                 send(small.url(protocol), MATCH)
         assert waiting.answered == 0
     waiting.join()
-    assert waiting.answered == WORD_THREADS + QUEUE_SIZE
+    assert waiting.answered == WORD_CALLS + QUEUE_SIZE
     wait_for(lambda: refused(small) >= 2, "the refused are counted")
     wait_for(lambda: metric(small, "product_match_waiting_requests") == 0, "nobody waits")
 
@@ -158,7 +158,7 @@ def test_a_match_that_has_waited_as_long_as_it_wanted_is_not_worked_on(
 
 def occupy_matches(server: Serving, hanging: HangingModels, senders: Senders) -> None:
     """Give every thread that matches words something to do, while their encoder hangs."""
-    for number in range(WORD_THREADS):
+    for number in range(WORD_CALLS):
         senders.start(lambda: send(server.url("grpc"), MATCH))
         # Triton gives the encoder one call at a time.
         wait_for(lambda: hanging.taken(ENCODER) >= 1, "the encoder is called")
