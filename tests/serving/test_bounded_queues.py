@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
 from serving_support import (
     HangingModels,
     Serving,
@@ -19,7 +22,7 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
-from bls_models.match.pipeline import WORD_CALLS
+from bls_models.match.pipeline import PATIENT_SECONDS, WORD_CALLS
 from bls_models.specs import MODEL_SPECS
 from local_server import probe
 from product_match_client import ProductMatchClient, ServiceUnavailableError
@@ -154,6 +157,25 @@ def test_a_match_that_has_waited_as_long_as_it_wanted_is_not_worked_on(
                 client.match(texts="mug")
     busy.join()
     wait_for(lambda: refused(small) == before + 2, "both are refused")
+
+
+def test_a_match_whose_client_has_gone_is_not_worked_on(
+    small: Serving, hanging: HangingModels
+) -> None:
+    busy = Senders()
+    words = triton_grpc.InferInput("text", [1, 1], "BYTES")
+    words.set_data_from_numpy(np.array([[b"mug"]], np.object_))
+    address = small.url("grpc").removeprefix("grpc://")
+    with hanging.held(ENCODER), triton_grpc.InferenceServerClient(address) as client:
+        occupy_matches(small, hanging, busy)
+        before = refused(small)
+        call = client.async_infer("product_match", [words], lambda *_: None)
+        wait_for(lambda: metric(small, "product_match_waiting_requests") == 1, "it waits")
+        call.cancel()
+        # Asked for only after some patience.
+        time.sleep(2 * PATIENT_SECONDS)
+    busy.join()
+    wait_for(lambda: refused(small) == before + 1, "it is let go of")
 
 
 def occupy_matches(server: Serving, hanging: HangingModels, senders: Senders) -> None:
