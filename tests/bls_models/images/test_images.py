@@ -117,6 +117,13 @@ def assert_close(got: object, expected: object, tolerance: int = 3) -> None:
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: bytes) -> bytes:
     """A PNG file put together by hand, with correct checksums."""
+    return png_of(width, height, depth, colour, zlib.compress(rows), *chunks)
+
+
+def png_of(
+    width: int, height: int, depth: int, colour: int, stream: bytes, *chunks: bytes
+) -> bytes:
+    """The same of pixels that are compressed already."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -125,7 +132,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: 
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     extra = b"".join(chunk(part[:4], part[4:]) for part in chunks)
-    body = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    body = chunk(b"IDAT", stream) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + body
 
 
@@ -619,6 +626,15 @@ class TestDamage:
         stored[len(stored) // 2] ^= 1
         with pytest.raises(ImageError, match="PNG file"):
             decode(bytes(stored))
+
+    @pytest.mark.parametrize("damage", ["filter", "stream"])
+    def test_png_with_damaged_pixels_under_sound_checksums_is_refused(self, damage: str) -> None:
+        rows = (b"\0" + bytes(48)) * 32
+        stream = bytearray(zlib.compress(b"\x09" + rows[1:] if damage == "filter" else rows))
+        if damage == "stream":
+            stream[len(stream) // 2] ^= 0xFF
+        with pytest.raises(ImageError, match=r"PNG file of .* data stream"):
+            decode(png_of(48, 32, 8, 0, bytes(stream)))
 
     @pytest.mark.parametrize("data", [b"", b"text", b"II*\0", b"BMW is a make of car, and no BMP"])
     def test_other_format_never_reaches_a_reader(
