@@ -153,6 +153,7 @@ class MatchPipeline:
             self._answer([request])
         elif request.waits_for_caption and request.pending is not None:
             self._leave_queue([request])
+            request.leave_trace()
             self._captions.add(request.pending, request)
         else:
             self._hand_on(request)
@@ -184,6 +185,7 @@ class MatchPipeline:
         done = []
         for request in requests:
             request.matched = True
+            request.leave_trace()
             if request.pending is None:
                 done.append(request)
             elif request.error is None:
@@ -216,6 +218,7 @@ class MatchPipeline:
         except Exception as error:
             fail(requests, error)
         for request in requests:
+            request.leave_trace()
             try:
                 request.reply(request)
             except Exception:

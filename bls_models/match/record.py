@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -70,7 +71,8 @@ class MatchRequest:
         variant: how the parts of its query are weighed.
         expires: when nobody wants the answer any more, on the monotonic clock.
         cancelled: whether the client has gone; asking takes a message to the server.
-        trace: of Triton; None where it is not traced.
+        trace: of Triton, which the calls of other models join; None where it is not traced.
+        untraced: set when no call joins its trace any more.
         is_probe: whether a health check asks (``bls_models.match.probes``).
         images: its pictures; None for one that is not decoded yet.
         undecoded: how many of them are not.
@@ -102,6 +104,7 @@ class MatchRequest:
     expires: float = math.inf
     cancelled: Callable[[], bool] = lambda: False
     trace: Any = None
+    untraced: threading.Event | None = None
     is_probe: bool = False
     images: list[QueryImage | None] = field(default_factory=list)
     undecoded: int = 0
@@ -125,6 +128,8 @@ class MatchRequest:
 
     def __post_init__(self) -> None:
         self.request_id = self.request_id or uuid.uuid4().hex
+        if self.trace is not None:
+            self.untraced = threading.Event()
         if self.query is not None:
             self.images = [None] * len(self.query.images)
 
@@ -137,6 +142,12 @@ class MatchRequest:
     def waits_for_caption(self) -> bool:
         """Whether its caption will be a part of the query."""
         return self.pending is not None and self.variant.caption_weight > 0
+
+    def leave_trace(self) -> None:
+        """Let no further call join its trace."""
+        if self.untraced is not None:
+            self.trace = None
+            self.untraced.set()
 
     def leave_waiting(self) -> None:
         """Somebody works on it from now on: add to the milliseconds that it has waited."""

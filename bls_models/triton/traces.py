@@ -13,7 +13,7 @@ _arguments: ContextVar[Mapping[str, Any]] = ContextVar("trace", default=_NONE)
 
 
 def trace_of(request: Any) -> Any:
-    """A request's trace; None where it is not traced. It is there until the request is answered."""
+    """A request's trace; None where it is not traced. It is there until ``execute`` returns."""
     trace = request.trace()
     return trace if trace.get_context() else None
 
@@ -22,8 +22,8 @@ def trace_of(request: Any) -> Any:
 def traced(traces: Iterable[Any]) -> Iterator[None]:
     """Within the block calls of other models join the first trace that is one.
 
-    A batch shares its calls, and a call has one trace. The block must end before the requests are
-    answered, for Triton frees a trace with its request: calls that threads make later join none.
+    A batch shares its calls, and a call has one trace. The block must end before ``execute``
+    returns, for Triton frees traces then: calls that threads make later join none.
     """
     trace = next(filter(None, traces), None)
     arguments = {} if trace is None else {"trace": trace}

@@ -63,7 +63,12 @@ class TritonPythonModel(PublicModel):
 
     def answer(self, requests: list[Any]) -> list[Any]:
         """Take requests in; each is answered when it is ready."""
-        self._pipeline.take([self._read(request) for request in requests])
+        taken = [self._read(request) for request in requests]
+        self._pipeline.take(taken)
+        for item in taken:
+            if item.untraced is not None:
+                # Triton frees its trace when this returns.
+                item.untraced.wait()
         return [None] * len(requests)
 
     def _read(self, request: Any) -> MatchRequest:
