@@ -6,7 +6,7 @@ import threading
 from contextvars import copy_context
 from dataclasses import dataclass
 
-from bls_models.triton.traces import call_arguments, traced
+from bls_models.triton.traces import call_arguments, trace_of, traced
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,14 @@ class Request:
 
 def test_calls_join_the_first_trace_of_a_batch_until_the_block_ends() -> None:
     assert not call_arguments()
-    with traced([Request(None), Request("first"), Request("second")]):
+    requests = [Request(None), Request("first"), Request("second")]
+    with traced(map(trace_of, requests)):
         assert call_arguments() == {"trace": Trace("first")}
     assert not call_arguments()
 
 
 def test_without_a_traced_request_calls_have_no_trace() -> None:
-    with traced([Request(None)]):
+    with traced([trace_of(Request(None))]):
         assert not call_arguments()
 
 
@@ -49,7 +50,7 @@ def test_a_thread_that_goes_on_loses_the_trace_with_the_block() -> None:
         ended.wait(10)
         seen.append(dict(call_arguments()))
 
-    with traced([Request("first")]):
+    with traced([trace_of(Request("first"))]):
         thread = threading.Thread(target=copy_context().run, args=(late,))
         thread.start()
         started.wait(10)

@@ -155,7 +155,7 @@ def test_a_local_server_sends_traces_where_it_is_told(bundle: Bundle, tmp_path: 
             timeout=START_SECONDS,
         )
     names = {span["name"] for span in collector.spans}
-    assert {"product_ingest", "product_match", "image_encoder", "product_index"} <= names
+    assert {"product_ingest", "product_match", "image_encoder"} <= names
 
 
 def test_run_says_which_port_is_taken_and_how_to_choose_another(

@@ -26,6 +26,7 @@ from local_server.tuning import (
     write_tuning,
 )
 
+SHARED_INDEX = {"PRODUCT_MATCH_INDEX_PROCESS": "product_index"}
 TUNING = Tuning({"product_match": 3}, {"PRODUCT_MATCH_DECODE_THREADS": "2"})
 CONFIGURATION = """# Two, {reason}.
 max_batch_size: 2
@@ -229,15 +230,15 @@ def test_a_tuning_file_that_was_named_must_be_there(repository: Path, tmp_path: 
 def test_triton_serves_a_tuned_repository_with_as_many_instances_as_it_says(
     bundle: Bundle, database_uri: str, sample: list[SampleProduct], tmp_path: Path
 ) -> None:
-    assert instance_count(REPOSITORY, "product_match") != 1
+    assert instance_count(REPOSITORY, "product_match") != 2
     tuned = tmp_path / "tuned"
-    tuned_repository(REPOSITORY, tuned, {"product_match": 1})
+    tuned_repository(REPOSITORY, tuned, {"product_match": 2})
     name = f"tuned_{uuid.uuid4().hex}"
     with (
-        serving(tmp_path / "state", database_uri, name, tuned) as server,
+        serving(tmp_path / "state", database_uri, name, tuned, **SHARED_INDEX) as server,
         server.client() as client,
     ):
-        assert len(stubs_of(server, "product_match")) == 1
+        assert len(stubs_of(server, "product_match")) == 2
         product = sample[0]
         assert client.upsert(product.product, product.images).status == "created"
         wait_for(lambda: client.match(texts="a").matches, "the product is in the index")

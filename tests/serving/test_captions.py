@@ -68,7 +68,7 @@ def name(server: Serving, catalogue: Catalogue) -> Iterator[str]:
 def pixels_of(data: bytes, captioner: CaptionerBundle) -> npt.NDArray[np.uint8]:
     with Image.open(io.BytesIO(data)) as image:
         preprocess = captioner.preprocess
-        return prepare_pixels(image.convert("RGB"), preprocess)
+        return prepare_pixels(np.asarray(image.convert("RGB")), preprocess)
 
 
 def photo(catalogue: Catalogue, number: int = 0) -> bytes:

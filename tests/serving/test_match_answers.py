@@ -273,7 +273,7 @@ def test_details_say_what_answered_and_how_long_it_took(
     assert index["version"] >= len(catalogue)
     assert datetime.now(UTC) - datetime.fromisoformat(index["time"]) < timedelta(days=1)
     stages = details["milliseconds"]
-    assert set(stages) == {"decode", "encode", "search", "documents", "total"}
+    assert set(stages) == {"queue", "decode", "encode", "search", "documents", "total"}
     assert all(value >= 0 for value in stages.values())
     assert stages["total"] >= max(value for name, value in stages.items() if name != "total")
 
