@@ -8,6 +8,7 @@ empty chunks. Files that cameras and editors write have far fewer.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MAX_PNG_CHUNKS = 10_000
 # Editors write some five profiles so. Each may be inflated to a megabyte, as the header is read.
 MAX_PNG_TEXTS = 16
 INFLATED_TEXTS = frozenset({b"zTXt", b"iTXt"})
+# A picture of 50 million pixels in tiles of 512 has some two hundred.
+MAX_HEIC_ITEMS = 10_000
 
 # The next marker, also after a scan's data, in which FF is followed by 00 or a restart marker.
 JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
@@ -37,13 +40,15 @@ def excess_of_parts(kind: str, data: bytes) -> tuple[str, str] | None:
     """What a file has too much of, and the most that it may have; None where it has not.
 
     Args:
-        kind: ``JPEG``, ``PNG`` or ``WebP``.
+        kind: a key of ``bls_models.images.formats.READERS``.
         data: the file, also a damaged one.
     """
     if kind == "JPEG":
         return _excess_of_jpeg(data)
     if kind == "PNG":
         return _excess_of_png(data)
+    if kind == "HEIC":
+        return _fault_of_heic(data)
     # A WebP is read to its first frame, and its chunks are skipped in compiled code.
     return None
 
@@ -108,3 +113,41 @@ def _excess_of_png(data: bytes) -> tuple[str, str] | None:
             return f"more than {MAX_PNG_CHUNKS} chunks", f"at most {MAX_PNG_CHUNKS}"
         place += 12 + int.from_bytes(data[place : place + 4])
     return None
+
+
+def _fault_of_heic(data: bytes) -> tuple[str, str] | None:
+    """Too many items, or one whose type or name is no text: pi_heif ends the process over that."""
+    items = 0
+    for kind, begin, end in _boxes(data, 0, len(data)):
+        if kind != b"meta":
+            continue
+        for inner, inner_begin, inner_end in _boxes(data, begin + 4, end):
+            if inner != b"iinf":
+                continue
+            # A count follows the version, of 2 bytes or in later versions 4.
+            skipped = 6 if data[inner_begin : inner_begin + 1] == b"\0" else 8
+            for _, at, item_end in _boxes(data, inner_begin + skipped, inner_end):
+                items += 1
+                if items > MAX_HEIC_ITEMS:
+                    return f"more than {MAX_HEIC_ITEMS} items", f"at most {MAX_HEIC_ITEMS}"
+                # Version and flags, the item's number, and that of its protection.
+                texts = data[at + (10 if data[at : at + 1] == b"\3" else 8) : item_end]
+                try:
+                    texts.decode()
+                except UnicodeDecodeError:
+                    return "an item whose type or name is no UTF-8", "items named in UTF-8"
+    return None
+
+
+def _boxes(data: bytes, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Type, begin and end of each ISO media box between two places, without its header."""
+    while begin + 8 <= end:
+        size, header = int.from_bytes(data[begin : begin + 4]), 8
+        if size == 1:
+            size, header = int.from_bytes(data[begin + 8 : begin + 16]), 16
+        # 0 means all that is left.
+        size = size or end - begin
+        if size < header:
+            return
+        yield data[begin + 4 : begin + 8], begin + header, min(begin + size, end)
+        begin += size

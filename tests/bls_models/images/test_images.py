@@ -715,6 +715,17 @@ class TestDamage:
         with pytest.raises(ImageError, match=f"more than .* {found}; expected at most"):
             decode(data)
 
+    def test_a_heic_whose_items_have_no_text_for_a_type_never_comes_to_its_decoder(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = bytearray(encode(quarters(), "HEIF", quality=90))
+        assert decode(bytes(data)).size == quarters().size
+        # After the box's name: version and flags, the item, its protection, its type.
+        data[data.index(b"infe") + 13] = 0xF1
+        refuse_to_open(monkeypatch)
+        with pytest.raises(ImageError, match="an item whose type or name is no UTF-8"):
+            decode(bytes(data))
+
     def test_as_many_texts_as_an_editor_writes_pass(self) -> None:
         data = png(8, 8, 8, 2, b"\0" * 200, *[MEGABYTE] * MAX_PNG_TEXTS)
         assert decode(data).size == (8, 8)
