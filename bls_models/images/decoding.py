@@ -206,7 +206,7 @@ def open_image(
         preprocess: what ``prepare_pixels`` will be asked for. With it, a JPEG is decoded at
             1/2, 1/4 or 1/8 of its size where that still has the pixels that are needed: half
             the time for a photo of 1000 pixels, less for larger ones, and a vector of the mini
-            bundle that keeps a cosine of 0.997 and more to the one of the whole size.
+            bundle whose cosine to the one of the whole size is 0.998 on average.
         crop: the crop that ``prepare_pixels`` will be asked for.
 
     Raises:
