@@ -1,6 +1,6 @@
 """Requests of several kinds: each kind alone, and all of them in a mix.
 
-Triton puts no two kinds into one batch, so in a mix they wait for each other.
+Triton puts no two kinds into one batch; a mix says what they lose by each other.
 """
 
 from __future__ import annotations

@@ -72,6 +72,8 @@ class CpuEngine:
         self._rows: openvino.CompiledModel | None = None
         if self.streams > 1:
             self._rows = compiled(threads)
+        # Its threads begin with the first batch that is split here.
+        self._pool = ThreadPoolExecutor(self.streams)
         self._of_thread = threading.local()
 
     def infer(self, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -80,8 +82,7 @@ class CpuEngine:
         if self._rows is None or rows == 1:
             return self._ran(self._request, inputs)
         parts = [{name: array[at : at + 1] for name, array in inputs.items()} for at in range(rows)]
-        with ThreadPoolExecutor(self.streams) as pool:
-            outputs = list(pool.map(self.infer_row, parts))
+        outputs = list(self._pool.map(self.infer_row, parts))
         return {
             name: np.concatenate([output[name] for output in outputs])
             for name in self.spec.output_names

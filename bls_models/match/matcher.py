@@ -118,6 +118,12 @@ class ProductMatcher:
 
     def ask_for_caption(self, request: MatchRequest) -> None:
         """Start captioning the first image, or say why there will be no caption."""
+        try:
+            self._ask_for_caption(request)
+        except Exception as error:
+            request.error = request.error or error
+
+    def _ask_for_caption(self, request: MatchRequest) -> None:
         query = request.query
         if query is None or request.error is not None or not query.wants_caption:
             return

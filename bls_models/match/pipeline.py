@@ -118,16 +118,22 @@ class MatchPipeline:
 
     def _wanted(self, request: MatchRequest) -> bool:
         """Whether somebody still waits for the answer; else it fails."""
-        now = time.monotonic()
-        if now >= request.expires:
-            request.error = RefusedError(
-                "Request timeout expired: it has waited for "
-                f"{time.perf_counter() - request.started:.1f} s, the longest wait that is set or "
-                "that it asked for; try again later"
-            )
-        elif time.perf_counter() - request.started > PATIENT_SECONDS and request.cancelled():
-            request.error = RefusedError("its client waits no more")
+        try:
+            self._check_wanted(request)
+        except Exception as error:
+            request.error = error
         return request.error is None
+
+    @staticmethod
+    def _check_wanted(request: MatchRequest) -> None:
+        waited = time.perf_counter() - request.started
+        if time.monotonic() >= request.expires:
+            raise RefusedError(
+                f"Request timeout expired: it has waited for {waited:.1f} s, the longest wait that "
+                "is set or that it asked for; try again later"
+            )
+        if waited > PATIENT_SECONDS and request.cancelled():
+            raise RefusedError("its client waits no more")
 
     # --- the stages ---------------------------------------------------------------------------
 

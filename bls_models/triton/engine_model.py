@@ -62,7 +62,8 @@ class EngineModel(ServedModel):
         first = self.spec.inputs[0].name
         counts = [len(item[first]) for item in inputs]
         # A row that comes alone gets all threads.
-        if self._rows is None or (sum(counts) == 1 and not self._rows_under_way):
+        alone = sum(counts) == 1 and not self._rows_under_way
+        if self._rows is None or alone or not all(counts):
             return self._answered(inputs, counts)
         with self._lock:
             self._rows_under_way += sum(counts)
