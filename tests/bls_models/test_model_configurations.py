@@ -117,9 +117,13 @@ def test_models_whose_queues_triton_keeps_leave_these_to_the_settings() -> None:
         configured = parsed(REPOSITORY / spec.name / "config.pbtxt")
         # What a configuration says, Triton does not take from the model (public_model.py).
         assert configured.WhichOneof("scheduling_choice") is None
-        # product_match's holds the index; with one, Triton stalls where it bounds the queue.
-        count = 1 if spec is PRODUCT_MATCH else 2
-        assert [group.count for group in configured.instance_group] == [count]
+        # With one, Triton stalls where it bounds the queue.
+        assert [group.count for group in configured.instance_group] == [2]
+
+
+def test_one_process_of_product_match_holds_the_index() -> None:
+    configured = parsed(REPOSITORY / PRODUCT_MATCH.name / "config.pbtxt")
+    assert [group.count for group in configured.instance_group] == [1]
 
 
 def test_a_full_match_call_of_the_client_has_every_input_of_the_spec() -> None:
