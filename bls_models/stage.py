@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -20,6 +20,9 @@ class Stage(Generic[T]):
         most: items that ``work`` takes at once.
         beside: while another thread works, one begins only with so many items. Who takes few at a
             time pays for the taking more often.
+        onward: the stage that its items go to; None where they may go on without a bound.
+        ahead: nothing is taken while so many wait there. What has been worked on may take more
+            memory than what has not.
     """
 
     def __init__(
@@ -29,10 +32,17 @@ class Stage(Generic[T]):
         threads: int = 1,
         most: int = 1,
         beside: int = 1,
+        onward: Stage[Any] | None = None,
+        ahead: int = 1,
     ) -> None:
         self._work = work
         self._most = most
         self._beside = beside
+        self._onward = onward
+        self._ahead = ahead
+        self._before: Stage[Any] | None = None
+        if onward is not None:
+            onward._before = self
         self._waiting: deque[T] = deque()
         self._working = 0
         self._ended = False
@@ -62,10 +72,22 @@ class Stage(Generic[T]):
     @property
     def _ready(self) -> bool:
         """Whether a thread should take what waits."""
-        return len(self._waiting) >= (self._beside if self._working and not self._ended else 1)
+        if self._ended:
+            return bool(self._waiting)
+        if self._onward is not None and len(self._onward._waiting) >= self._ahead:
+            return False
+        return len(self._waiting) >= (self._beside if self._working else 1)
+
+    def _wake(self) -> None:
+        """Look again: there is room in the stage that its items go to."""
+        with self._changed:
+            if self._ready:
+                self._changed.notify()
 
     def _run(self) -> None:
         while items := self._taken():
+            if self._before is not None:
+                self._before._wake()
             self._work(items)
             # What keeps them would keep their memory until the next ones come.
             del items

@@ -33,6 +33,9 @@ PHOTO_CALLS = 2
 WORD_CALLS = 2
 SEARCHES = 2
 LONG_SEARCHES = 4
+# Requests a CPU whose pictures are decoded and wait for the encoder: more than it takes at once, so
+# that it never waits for them. Further ones wait as files, which are smaller than pixels.
+DECODED_AHEAD = 4
 # A client is asked for only after it has waited this long: asking is a message to the server.
 PATIENT_SECONDS = 0.25
 
@@ -64,8 +67,9 @@ class MatchPipeline:
         self._waiting = 0
         threads = settings.decode_threads or cpu_count()
         most = PRODUCT_MATCH.max_batch_size
-        self._decoding = Stage("decode", self._decode, threads)
         self._photos = Stage("photos", self._encode, PHOTO_CALLS, most, 2 * cpu_count())
+        ahead = DECODED_AHEAD * cpu_count()
+        self._decoding = Stage("decode", self._decode, threads, onward=self._photos, ahead=ahead)
         self._words = Stage("words", self._encode, WORD_CALLS, most)
         self._searching = Stage("search", self._search, SEARCHES, most)
         self._long = Stage("long-search", self._search, LONG_SEARCHES)

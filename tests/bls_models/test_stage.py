@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
+from serving_support import wait_for
 
 from bls_models.stage import Stage
 
@@ -66,3 +68,55 @@ def test_a_second_thread_begins_only_with_enough() -> None:
     go_on.set()
     stage.close()
     assert taken == [[0], [1, 2, 3]]
+
+
+def test_nothing_is_taken_while_as_much_as_may_waits_in_the_stage_behind() -> None:
+    taken: list[int] = []
+    begun = threading.Semaphore(0)
+    go_on = threading.Semaphore(0)
+
+    def work_behind(items: list[int]) -> None:
+        begun.release()
+        assert go_on.acquire(timeout=WAIT_SECONDS)
+
+    behind: Stage[int] = Stage("behind", work_behind)
+
+    def work(items: list[int]) -> None:
+        taken.extend(items)
+        behind.put(items[0])
+
+    stage: Stage[int] = Stage("numbers", work, onward=behind, ahead=2)
+    for number in range(5):
+        stage.put(number)
+    # One is worked on there and two wait; each that is done makes room for another.
+    for done in range(3):
+        assert begun.acquire(timeout=WAIT_SECONDS)
+        wait_for(lambda done=done: len(taken) == 3 + done, "the next is taken")
+        time.sleep(0.05)
+        assert taken == list(range(min(5, 3 + done)))
+        go_on.release()
+    go_on.release(2)
+    stage.close()
+    behind.close()
+
+
+def test_what_waits_for_room_is_worked_on_at_the_end() -> None:
+    taken: list[int] = []
+    go_on = threading.Event()
+
+    def work_behind(items: list[int]) -> None:
+        assert go_on.wait(WAIT_SECONDS)
+
+    behind: Stage[int] = Stage("behind", work_behind)
+
+    def work(items: list[int]) -> None:
+        taken.extend(items)
+        behind.put(items[0])
+
+    stage: Stage[int] = Stage("numbers", work, threads=2, onward=behind)
+    for number in range(9):
+        stage.put(number)
+    stage.close()
+    assert sorted(taken) == list(range(9))
+    go_on.set()
+    behind.close()
