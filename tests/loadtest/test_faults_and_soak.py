@@ -87,7 +87,7 @@ def test_some_time_of_everything_leaves_no_error_and_no_difference(
     for name, value in PATIENT.items():
         monkeypatch.setenv(name, value)
     if float(minutes) < 1:
-        # In a storm memory grows for half a minute, to what the largest calls take, and stays there.
+        # In a storm memory grows for half a minute, to what the largest calls take, and stays so.
         monkeypatch.setattr(soak, "GROWTH_MB", 75.0)
     path = tmp_path / "soak.json"
     times = ["--minutes", minutes, "--storm-minutes", storm_minutes]
