@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes overload plots tune loadtest perf alerts faults soak docs clean
+.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes overload plots flame-graphs tune loadtest perf alerts faults soak docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -167,6 +167,10 @@ overload: $(VENV)/.test-installed models ## Measure what becomes of requests whe
 
 plots: $(VENV)/.test-installed ## Draw reports/bench.json, catalogue_scale.json and overload.json
 	$(BIN)/python -m loadtest.bench_plot
+
+flame-graphs: $(VENV)/.test-installed models ## Draw what each process does under load (needs perf, as of Debian's linux-perf)
+	$(BIN)/python -m loadtest.flame_graph
+
 tune: $(VENV)/.test-installed models ## Measure which instance and thread counts are fastest here; make run then uses them
 	$(BIN)/python -m loadtest.tune
 

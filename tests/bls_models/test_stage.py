@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from serving_support import wait_for
@@ -120,3 +121,14 @@ def test_what_waits_for_room_is_worked_on_at_the_end() -> None:
     assert sorted(taken) == list(range(9))
     go_on.set()
     behind.close()
+
+
+def test_the_system_knows_its_threads_by_name() -> None:
+    names: list[str] = []
+    stage: Stage[int] = Stage(
+        "numbers",
+        lambda _: names.append(Path("/proc/thread-self/comm").read_text().strip()),
+    )
+    stage.put(1)
+    stage.close()
+    assert names == ["numbers-0"]
