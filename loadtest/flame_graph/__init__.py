@@ -1,0 +1,1 @@
+"""Flame graphs of a server's processes under load."""
