@@ -34,7 +34,7 @@ SWEEPS = {"concurrency": "clients", "request_rate": "rate"}
 TABLE = {
     "req/s": "requests_per_s",
     **{name: f"{name}_ms" for name in ("p50", "p95", "p99")},
-    **{name: f"{name}_ms" for name in ("network", "queue", "input", "infer", "output")},
+    **{name: f"{name}_ms" for name in ("queue", "input", "infer", "output", "rest")},
 }
 
 
@@ -176,7 +176,12 @@ class Sweep:
 
 def table_from_figures(figures: Sequence[Figures]) -> Table:
     """One line a level: ``product_match``'s figures."""
-    table = Table(title="\nproduct_match, ms", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="\nproduct_match, ms; rest: threads that answer, and the network",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
     table.add_column("sweep")
     for column in ("load", *TABLE):
         table.add_column(column, justify="right")

@@ -20,7 +20,8 @@ STAGES = {
     "infer_ms": "Server Compute Infer",
     "output_ms": "Server Compute Output",
 }
-NETWORK = ("Client Send", "Network+Server Send/Recv", "Client Recv")
+# What perf_analyzer takes for the network, since Triton does not count it.
+REST = ("Client Send", "Network+Server Send/Recv", "Client Recv")
 
 COMPOSING = re.compile(
     r"^  (?P<model>\w+), version: \d+\n"
@@ -36,8 +37,10 @@ COMPOSING = re.compile(
 class Figures:
     """One model at one level of load. Means and percentiles over requests, milliseconds.
 
-    ``product_match`` has all; the models that it calls have their stages alone. Its ``infer_ms``
-    holds the waiting for them.
+    ``product_match`` has all; the models that it calls have their stages alone. Stages are those
+    that Triton counts. ``product_match`` answers from threads of its own, and so does
+    ``image_encoder`` where rows of several requests run side by side: their stages end when they
+    have taken a request over.
 
     Attributes:
         sweep: ``concurrency`` or ``request_rate``.
@@ -45,11 +48,11 @@ class Figures:
         model: the model.
         queue_ms: waiting to be batched and for a free instance.
         input_ms: preparing the inputs.
-        infer_ms: the model's own time.
+        infer_ms: the model's own time, until it answers or has taken the request over.
         output_ms: preparing the outputs.
         requests_per_s: answers a second.
         p50_ms: median latency at the client, and so on.
-        network_ms: what the client waits for outside the model.
+        rest_ms: what the client waits for beside all that: threads that answer, and the network.
     """
 
     sweep: str
@@ -64,7 +67,7 @@ class Figures:
     p90_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
-    network_ms: float | None = None
+    rest_ms: float | None = None
 
 
 def figures_from_output(level: Level, table: str, printed: str) -> list[Figures]:
@@ -89,7 +92,7 @@ def figures_from_output(level: Level, table: str, printed: str) -> list[Figures]
             level.value,
             PRODUCT_MATCH.name,
             requests_per_s=float(row["Inferences/Second"]),
-            network_ms=sum(_ms(row[name]) for name in NETWORK),
+            rest_ms=sum(_ms(row[name]) for name in REST),
             **{field: _ms(row[column]) for field, column in {**LATENCIES, **STAGES}.items()},
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from bls_models.specs import PRODUCT_MATCH
 from loadtest.perf.figures import Figures
 
 STAGES = {
-    "network_ms": ("network", "#b0b7c3"),
+    "rest_ms": ("threads that answer, network", "#b0b7c3"),
     "queue_ms": ("queue", "#d9a441"),
     "input_ms": ("input", "#6aa97c"),
     "infer_ms": ("infer", "#3b6ea5"),
@@ -47,7 +47,9 @@ def plot_figures(figures: Sequence[Figures], path: Path) -> None:
             chart.set(xlabel=AXES[sweep], xlim=(0, None), ylim=(0, None))
             chart.grid(alpha=0.3)
         _stage_bars(row[2], mine, loads)
-        row[2].set(title="mean time in each model", ylabel="ms", ylim=(0, None))
+        row[2].set(
+            title="mean time in each model, as Triton counts it", ylabel="ms", ylim=(0, None)
+        )
         row[2].set(xlabel=f"model, {AXES[sweep]}")
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path, dpi=110)

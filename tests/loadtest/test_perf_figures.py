@@ -50,12 +50,12 @@ def test_the_figures_of_a_level_are_those_of_the_product_and_of_the_models_it_ca
     own, encoder, index = figures_from_output(LEVEL, TABLE, PRINTED)
     assert (own.model, own.sweep, own.load) == ("product_match", "concurrency", 4)
     assert (own.requests_per_s, own.p50_ms, own.p99_ms) == (80.5005, 47.208, 100.04)
-    assert own.network_ms == pytest.approx(3.227)
+    assert own.rest_ms == pytest.approx(3.227)
     stages = (own.queue_ms, own.input_ms, own.infer_ms, own.output_ms)
     assert stages == (10.264, 0.043, 35.602, 0.36)
     assert (encoder.model, encoder.queue_ms, encoder.infer_ms) == ("image_encoder", 2.387, 12.374)
     assert (index.model, index.infer_ms, index.output_ms) == ("product_index", 2.145, 0.077)
-    assert encoder.requests_per_s is encoder.p99_ms is encoder.network_ms is None
+    assert encoder.requests_per_s is encoder.p99_ms is encoder.rest_ms is None
 
 
 @pytest.mark.parametrize(
