@@ -1,7 +1,7 @@
 """``python -m local_server.container``: what a server's container runs.
 
 It makes the model repository ready (with the GPU profile, by compiling engines that are not there
-yet) and then becomes tritonserver, so that the container's signals reach that. The database is
+yet) and then becomes ``local_server.watched_server``, which runs tritonserver. The database is
 somebody else's, and so is importing products.
 """
 
@@ -161,7 +161,7 @@ def plain_path(folder: Path) -> Path:
     """The folder, or a link to it where its path has a space or quote.
 
     The Python backend starts its stubs through a shell without quoting their paths. The link stays
-    as long as the server, which takes this process's place, and so until the container ends.
+    as long as the server, and so until the container ends.
     """
     if shlex.quote(str(folder)) == str(folder):
         return folder
@@ -171,7 +171,7 @@ def plain_path(folder: Path) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Become tritonserver; returns only on an error or with ``--prepare-only``."""
+    """Become what runs tritonserver; returns only on an error or with ``--prepare-only``."""
     parser = argparse.ArgumentParser(prog="python -m local_server.container", description=__doc__)
     parser.add_argument(
         "--prepare-only",
@@ -205,7 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment.setdefault(SNAPSHOT_FOLDER, str(Path(options.state) / "snapshots"))
     report(f"tritonserver: {settings.profile} profile, {repository}")
     report(f"tritonserver: {precisions}")
-    os.execve(command[0], command, environment)
+    # In this place, so that nothing stays of what compiling took.
+    watched = [sys.executable, "-m", "local_server.watched_server", *command]
+    os.execve(watched[0], watched, environment)
 
 
 if __name__ == "__main__":

@@ -74,11 +74,3 @@ def dead_model_processes(server: int) -> list[int]:
         for item in _processes()
         if item.parent == server and item.name == STUB and item.state in ENDED
     ]
-
-
-def find_server(http_port: int) -> int | None:
-    """The Triton that listens on a port of this machine, where this process may see it."""
-    for item in _processes():
-        if item.name == SERVER and f"--http-port={http_port}" in item.command():
-            return item.pid
-    return None

@@ -9,9 +9,8 @@ still, and the server answers at all. A match that is refused (503), or not answ
 Triton itself answers, is a server with too much to do, or one that lacks a part which a restart
 would not bring back, as the database while the index loads. A server with a dead model process
 should be restarted, for Triton does not start it again, and so should one that fails otherwise. A
-part that hangs ends its own process (``bls_models.watchdog``). Where the server's processes can be
-seen, as in its container, ``live`` looks at those of all models, also of those that no match needs:
-ingest and captions.
+part that hangs ends its own process (``bls_models.watchdog``). The processes of models that no
+match needs, ingest and captions, are for those to watch who run the server.
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ import argparse
 import json
 import sys
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 
 from bls_models.errors import STANDS_STILL
 from bls_models.match.probes import probe_body
-from local_server.model_processes import dead_model_processes, find_server
 
 LIVE = "live"
 READY = "ready"
@@ -117,10 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if reason := problem(arguments.url, arguments.level, arguments.timeout):
         print(reason, file=sys.stderr)
-        return 1
-    server = find_server(urllib.parse.urlsplit(arguments.url).port or 80)
-    if arguments.level == LIVE and server and dead_model_processes(server):
-        print("a model's process has ended; Triton does not start it again", file=sys.stderr)
         return 1
     return 0
 

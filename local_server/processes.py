@@ -18,6 +18,9 @@ from bls_models.errors import SetupError
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.1
 LOG_TAIL_LINES = 15
+# What a server that misses a part gets to end: enough for most of the requests under way, while
+# clients wait for those that nobody answers any more.
+STOP_HURT_SECONDS = 1.0
 
 
 def free_port() -> int:

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 
 from bls_models.errors import SetupError
+from bls_models.specs import PRODUCT_MATCH
 from local_server.model_processes import model_processes
 from local_server.probe import LIVE, problem
 from local_server.triton import TritonServer
@@ -34,7 +35,8 @@ class Supervisor:
 
     - A model whose process has ended is unloaded and loaded again; the others go on.
     - A Triton that has ended, that cannot load a model again, or that does not answer matches for
-      three probes in a row, is started again.
+      three probes in a row, is started again. So is one of whose ``product_match`` a process has
+      ended: it would never answer the requests that this had taken, and keep them waiting.
 
     Args:
         triton: what to watch.
@@ -71,6 +73,9 @@ class Supervisor:
             return
         dead = {model for pid, model in self._seen.items() if pid not in living}
         self._seen = living
+        if PRODUCT_MATCH.name in dead:
+            self._restart("a process of product_match has ended, and clients wait for its answers")
+            return
         for model in sorted(dead):
             if not self._load_again(model):
                 return

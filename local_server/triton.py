@@ -24,6 +24,7 @@ from local_server.model_processes import dead_model_processes
 from local_server.options import PROJECT
 from local_server.processes import (
     LOOPBACK,
+    STOP_HURT_SECONDS,
     ManagedProcess,
     answers_ok,
     check_port_free,
@@ -32,8 +33,6 @@ from local_server.processes import (
 
 START_SECONDS = 300.0
 STOP_SECONDS = 40.0
-# Enough for the requests under way.
-STOP_HURT_SECONDS = 5.0
 PROBE_SECONDS = 2.0
 SHARED_MEMORY = Path("/dev/shm")
 # A picture of 2 million pixels. Smaller ones, which are most, are cheaper on the heap.

@@ -24,16 +24,7 @@ from loadtest.faults.attacks import (
 )
 from loadtest.faults.audit import LogAudit, audit_logs, index_difference, wrong_products
 from loadtest.faults.server import BreakableServer
-from loadtest.faults.traffic import (
-    ANSWERED,
-    DEGRADED,
-    FAILED,
-    MATCH,
-    REFUSED,
-    TIMEOUT_S,
-    Sent,
-    Traffic,
-)
+from loadtest.faults.traffic import ANSWERED, DEGRADED, FAILED, MATCH, REFUSED, Sent, Traffic
 from loadtest.processes import ProcessTrees
 
 DROPPED = "product_match_log_dropped_total"
@@ -98,9 +89,6 @@ FAULTS = (
         "product_match killed",
         lambda server: server.kill_model("product_match"),
         fails_matches=True,
-        # Triton answers none of those that it had taken, so their clients wait until they give up.
-        longest_match_s=TIMEOUT_S + 1,
-        recovery_s=TIMEOUT_S + 1,
     ),
     Fault(
         "triton killed", lambda server: server.kill_triton(), recovery_s=80.0, fails_matches=True

@@ -12,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from local_server.container import (
 from local_server.model_processes import model_processes
 from local_server.processes import LOOPBACK, ManagedProcess, free_port
 from local_server.triton import SHARED_MEMORY, remove_shared_memory
-from product_match_client import ProductMatchClient
+from product_match_client import ClientError, ProductMatchClient
 
 SECRET = "an-admin-secret-0123456789"
 START_SECONDS = 120.0
@@ -263,9 +264,15 @@ def is_ready(url: str) -> bool:
         return probe.main(["--url", url]) == 0
 
 
+def server_in(process: ManagedProcess) -> psutil.Process:
+    """The container's tritonserver."""
+    children = psutil.Process(process.pid).children()
+    return next(child for child in children if child.name() == "tritonserver")
+
+
 def stub_of(process: ManagedProcess, model: str) -> psutil.Process:
     """A process of the Python backend, by its model."""
-    found = model_processes(process.pid)
+    found = model_processes(server_in(process).pid)
     return psutil.Process(next(pid for pid, name in found.items() if name == model))
 
 
@@ -284,8 +291,6 @@ def test_a_container_serves_is_probed_and_stops(
         wait_for(
             lambda: list(tmp_path.glob("snapshots/snapshot-*")), "there is a snapshot of the index"
         )
-        server = psutil.Process(process.pid)
-        assert server.name() == "tritonserver", "it gets the container's signals"
         assert SECRET not in str(stub_of(process, "product_match").environ())
 
         def status(
@@ -320,19 +325,35 @@ def test_a_container_serves_is_probed_and_stops(
 
         # No match needs this one, but it is gone until the server starts again.
         stub_of(process, "product_ingest").kill()
-        with contextlib.redirect_stderr(None):
-            assert probe.main(["--url", url, "--level", "ready", "--timeout", "60"]) == 0
-            assert probe.main(["--url", url, "--level", "live"]) == 1
-
-        # A dead process of a model is never started again, though Triton says that all is well.
-        stub_of(process, "text_encoder").kill()
-        assert status("/v2/health/ready") == 200
-        for level in "ready", "live":
-            with contextlib.redirect_stderr(None):
-                assert probe.main(["--url", url, "--level", level]) == 1
+        wait_for(lambda: not process.alive, "the container has ended")
+        assert "a model's process has ended" in process.log.read_text(encoding="utf-8")
     finally:
         process.stop()
         # A server whose process was killed leaves some.
+        remove_shared_memory(f"product_match_{chosen['HTTP_PORT']}_")
+
+
+@pytest.mark.server
+def test_nobody_waits_for_a_process_that_died(
+    bundle: Bundle, database_uri: str, tmp_path: Path
+) -> None:
+    chosen = ports()
+    process = container(tmp_path, database_uri, Path(sys.executable), ROOT, **chosen)
+    url = f"http://{LOOPBACK}:{chosen['HTTP_PORT']}"
+    try:
+        process.wait_until(lambda: is_ready(url), START_SECONDS)
+        # So that a match is under way for as long as it takes.
+        stub_of(process, "text_encoder").suspend()
+        with ProductMatchClient(url, timeout_s=600) as client, ThreadPoolExecutor(1) as threads:
+            match = threads.submit(client.match, texts="mug")
+            with contextlib.suppress(TimeoutError):
+                match.result(1)
+            stub_of(process, "product_match").kill()
+            with pytest.raises(ClientError):
+                match.result()
+        wait_for(lambda: not process.alive, "the container has ended")
+    finally:
+        process.stop()
         remove_shared_memory(f"product_match_{chosen['HTTP_PORT']}_")
 
 

@@ -34,7 +34,7 @@ class Pod:
     """The server's container, run as a process.
 
     Attributes:
-        process: of tritonserver, as in the container.
+        process: the first of the container.
         spec: the container of the chart.
         ports: HTTP, gRPC and metrics.
     """
@@ -84,7 +84,7 @@ def pod(tmp_path: Path, database_uri: str) -> Iterator[Pod]:
     try:
         yield Pod(process, spec, ports)
     finally:
-        process.kill()
+        process.terminate()
         process.wait()
 
 

@@ -135,6 +135,15 @@ def test_too_much_load_starts_no_server_again() -> None:
         assert watched(url, FAILURES).starts == 0
 
 
+def test_nobody_waits_for_answers_that_a_process_owed(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton: Any = OtherTriton(f"http://{LOOPBACK}:{free_port()}")
+    watching = Supervisor(triton, lambda line: None)
+    for living in {1: "product_match", 2: "text_encoder"}, {2: "text_encoder"}:
+        monkeypatch.setattr(supervisor, "model_processes", lambda pid, found=living: found)
+        watching.check()
+    assert triton.starts == 1
+
+
 @pytest.mark.usefixtures("hasty")
 def test_a_server_that_does_not_answer_at_all_is_started_again() -> None:
     assert watched(f"http://{LOOPBACK}:{free_port()}", FAILURES).starts == 1

@@ -19,6 +19,7 @@ from serving_support import (
 )
 
 from bls_models.bundle import Bundle
+from local_server import probe
 from product_match_client import Match, ProductMatchClient, ServiceUnavailableError
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -72,6 +73,11 @@ def test_a_dead_engine_or_way_to_the_index_leaves_the_rest_working(
         with pytest.raises(ServiceUnavailableError, match="image_encoder failed"):
             http.upsert({**PRODUCTS["p1"], "product_id": "new"}, picture(9))
         assert own_server.database["products"].find_one({"_id": "new"}) is None
+
+        # Triton itself says that all is well.
+        url = own_server.triton.http_url
+        assert probe.answers(url, 60)
+        assert probe.DEAD_PART in probe.problem(url, probe.LIVE, 60)
 
         os.kill(stub_of(own_server, "product_index"), signal.SIGKILL)
         for client in (http, grpc):
