@@ -40,6 +40,7 @@ SNAPSHOT_FOLDER = "PRODUCT_MATCH_SNAPSHOT_FOLDER"
 PROFILE = "PRODUCT_MATCH_PROFILE"
 CPU_PRECISION = "PRODUCT_MATCH_CPU_PRECISION"
 INDEX_PROCESS = "PRODUCT_MATCH_INDEX_PROCESS"
+METRIC = "PRODUCT_MATCH_METRIC"
 
 
 def setting(default: Any, env: str, doc: str, secret: bool = False) -> Any:
@@ -228,6 +229,14 @@ class Settings(EnvironmentSettings):
         "PRODUCT_MATCH_DUPLICATE_COSINE",
         "Cosine, 0 to 1, from which on pictures of two products count as near duplicates; for "
         "another bundle than mini, measure it with `make duplicate-threshold`.",
+    )
+    metric: Literal["auto", "manual", "none"] = setting(
+        AUTO,
+        METRIC,
+        "What image vectors are compared by: `auto` has a metric fitted from the catalogue's own "
+        "views, anew when a fifth of the catalogue has changed, and serves it where it finds more "
+        "(docs/quality.md); `manual` serves what `make metric` has fitted or chosen; `none` "
+        "compares raw vectors.",
     )
     cross_modal_weight: Share = setting(
         0.5,

@@ -122,7 +122,7 @@ class Store:
             DatabaseError: the database does not answer, or refuses.
         """
         with database_errors("creating indexes"), pymongo.timeout(INDEX_BUILD_SECONDS):
-            for field in ("category", "price", "name", "images.sha256"):
+            for field in ("created", "images.sha256"):
                 self.products.create_index([(field, ASCENDING)])
             self.embeddings.create_index([("write_id", ASCENDING)])
             self.embeddings.create_index([("product_id", ASCENDING)])

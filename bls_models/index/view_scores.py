@@ -28,6 +28,8 @@ BEST_VIEW = math.inf
 Powers = float | npt.NDArray[np.float64]
 # Of a view that is the query itself; any less is rounding, and its power must stay finite.
 LEAST_DISTANCE = 1e-9
+# Under a metric (``bls_models.metric``) what is unlike may be further away, and is alike in that.
+LARGEST_DISTANCE = 2.0
 
 
 def view_scores(
@@ -57,10 +59,11 @@ def view_scores(
         if power == BEST_VIEW:
             best = np.full(count + 1, -np.inf, np.float32)
             np.maximum.at(best, places, values)
-            line[there] = best[1:][there]
+            line[there] = np.clip(best[1:][there], 1 - LARGEST_DISTANCE, 1.0)
             continue
         # In double precision: the power of the least distance is far beyond single.
-        nearness = 1 / np.maximum(1 - values.astype(np.float64), LEAST_DISTANCE)
+        distances = np.clip(1 - values.astype(np.float64), LEAST_DISTANCE, LARGEST_DISTANCE)
+        nearness = np.divide(1, distances, out=distances)
         total = np.bincount(places, _raised(nearness, power), count + 1)[1 : count + 1]
         line[there] = 1 - (total[there] / views[there]) ** (-1 / power)
     return scores

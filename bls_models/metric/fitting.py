@@ -1,0 +1,332 @@
+"""Fits a metric from a catalogue's views, and tells what it gains, by views that it left out.
+
+How views of one product differ is noise, how products differ is signal. Features are whitened by
+the spread of views around their product's mean (shrunk towards what is alike in all directions),
+and those directions in which products differ most are strengthened. What works best is chosen by
+matching views that were left out, of products that the fit saw and of others that it did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from bls_models.index.view_scores import view_scores
+from bls_models.metric.metric import Metric
+from bls_models.vectors import BoolArray, FloatArray, IntArray
+
+# What is tried: the share of the whitening that is alike in all directions, and how much stronger
+# the directions become in which products differ.
+SHRINKAGES = (0.1, 0.2, 0.3, 0.5, 0.7)
+GAINS = (1.5, 2.0)
+# Of the projected vectors; with the two further coordinates 256.
+DIMENSIONS = 254
+MAX_DISCRIMINANTS = 80
+
+# Less tells nothing of how views of a product differ.
+MIN_PRODUCTS = 30
+MIN_VIEWS = 150
+MIN_ASKED = 20
+# Choosing takes a part of a large catalogue; the fit itself takes all that it is given.
+CHOOSING_PRODUCTS = 400
+CHOOSING_VIEWS = 4000
+FOLDS = 2
+LEFT_OUT_VIEWS = 0.3
+LEFT_OUT_PRODUCTS = 1 / 3
+# The metric is fitted anew when a fifth of the catalogue has changed, so that most products are
+# those that it saw.
+SEEN_SHARE = 0.8
+# Views that are nearer to each other than different products ever are were taken in a row: they
+# would be found by any metric.
+IN_A_ROW = 0.999
+# Pairs of views that this is measured on.
+PAIRED_VIEWS = 2000
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How often left-out views found their product first.
+
+    Attributes:
+        name: of the metric.
+        seen: share, 0 to 1, for products that the fit saw other views of.
+        unseen: share for products that the fit did not see.
+        seen_count: views behind ``seen``.
+        unseen_count: views behind ``unseen``.
+    """
+
+    name: str
+    seen: float
+    unseen: float
+    seen_count: int
+    unseen_count: int
+
+    @property
+    def both(self) -> float:
+        """What is compared: the two, weighed as in a catalogue between two fits."""
+        return SEEN_SHARE * self.seen + (1 - SEEN_SHARE) * self.unseen
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fitting came to.
+
+    Attributes:
+        metric: None where raw vectors serve better, or there is too little to tell.
+        reason: why there is none; empty where there is one.
+        gains: of raw vectors first, then of what was tried; empty where nothing was.
+        products: products that were taken.
+        views: their views.
+    """
+
+    metric: Metric | None
+    reason: str
+    gains: tuple[Gain, ...]
+    products: int
+    views: int
+
+
+class Scatter:
+    """How views spread around their products' means, and these around the centre.
+
+    Takes products one after the other, in memory that does not grow with their number.
+
+    Args:
+        dim: length D of raw vectors.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._within = np.zeros((dim, dim), np.float64)
+        self._means = np.zeros((dim, dim), np.float64)
+        self._sum = np.zeros(dim, np.float64)
+        self.products = 0
+        self.views = 0
+        self.several = 0
+
+    def add(self, views: Sequence[FloatArray]) -> None:
+        """Take the views (n, D) of some products, each with at least one."""
+        means = np.stack([block.mean(axis=0) for block in views])
+        away = np.concatenate(
+            [block - mean for block, mean in zip(views, means, strict=True) if len(block) > 1]
+            or [means[:0]]
+        )
+        self._within += away.T @ away
+        self._means += means.T @ means
+        self._sum += means.sum(axis=0)
+        self.products += len(views)
+        self.views += sum(map(len, views))
+        self.several += sum(len(block) > 1 for block in views)
+
+    @property
+    def enough(self) -> bool:
+        """Whether a metric can be fitted."""
+        return self.several >= MIN_PRODUCTS and self.views >= MIN_VIEWS
+
+    def whitenings(self) -> Iterator[tuple[float, Whitening]]:
+        """The whitening for each of ``SHRINKAGES``."""
+        centre = self._sum / self.products
+        spreads, axes = np.linalg.eigh(self._within / max(1, self.views - self.products))
+        spreads = np.maximum(spreads, 0)
+        between = self._means / self.products - np.outer(centre, centre)
+        # Its factor: (k, D) with between = factor.T @ factor, of no more rows than products.
+        lengths, directions = np.linalg.eigh(between)
+        kept = slice(-min(self.products, len(centre)), None)
+        factor = (directions[:, kept] * np.sqrt(np.maximum(lengths[kept], 0))).T
+        for shrinkage in SHRINKAGES:
+            shrunk = (1 - shrinkage) * spreads + shrinkage * spreads.mean()
+            matrix = axes / np.sqrt(shrunk)
+            _, _, found = np.linalg.svd(factor @ matrix, full_matrices=False)
+            count = min(MAX_DISCRIMINANTS, self.products - 1, DIMENSIONS // 2, len(centre))
+            yield shrinkage, Whitening(centre, matrix[:, ::-1], matrix @ found[:count].T)
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Directions that make up the metrics of one shrinkage.
+
+    Attributes:
+        centre: (D,) mean of the products' means.
+        whole: (D, D), those in which views of a product differ most first.
+        discriminants: (D, k), those in which products differ most first.
+    """
+
+    centre: npt.NDArray[np.float64]
+    whole: npt.NDArray[np.float64]
+    discriminants: npt.NDArray[np.float64]
+
+    def metric(self, gain: float, sample: FloatArray) -> Metric:
+        """The metric that makes the discriminants ``gain`` times as strong; its spread is 1.
+
+        Args:
+            gain: above 1.
+            sample: views (n, D), whose lengths are 1 on average when they are projected.
+        """
+        strong = np.sqrt(gain**2 - 1) * self.discriminants
+        matrix = np.concatenate([strong, self.whole], axis=1)[:, :DIMENSIONS]
+        lengths = np.square((sample - self.centre) @ matrix).sum(axis=1)
+        matrix = matrix / np.sqrt(lengths.mean())
+        return Metric("", self.centre.astype(np.float32), matrix.astype(np.float32), 1.0)
+
+
+def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str, seed: int = 0) -> Fit:
+    """Choose the best metric and fit it.
+
+    Args:
+        scatter: of all products.
+        sample: the views (n, D) of some of them, at most ``CHOOSING_PRODUCTS`` and
+            ``CHOOSING_VIEWS`` views, to choose by.
+        version: the name of the metric that is found.
+        seed: of what is left out.
+    """
+
+    def outcome(metric: Metric | None, reason: str, gains: Sequence[Gain]) -> Fit:
+        return Fit(metric, reason, tuple(gains), scatter.products, scatter.views)
+
+    if not scatter.enough:
+        return outcome(
+            None,
+            f"{scatter.several} products with several views, {scatter.views} views in all; a "
+            f"metric takes {MIN_PRODUCTS} and {MIN_VIEWS}",
+            (),
+        )
+    folds = list(_folds(sample, np.random.default_rng(seed)))
+    raw = _tried("raw", [fold.trial(None) for fold in folds])
+    if min(raw.gain.seen_count, raw.gain.unseen_count) < MIN_ASKED:
+        return outcome(None, "nearly all views of a product are of one series", [])
+    tried = {}
+    for trials in zip(*(fold.trials() for fold in folds), strict=True):
+        (key,) = {key for key, _ in trials}
+        shrinkage, gain = key
+        tried[key] = _tried(f"shrinkage {shrinkage:g}, gain {gain:g}", [one for _, one in trials])
+    gains = [raw.gain, *(one.gain for one in tried.values())]
+    best = max(tried, key=lambda key: tried[key].gain.both)
+    gain = tried[best].gain
+    if gain.both <= raw.gain.both or gain.unseen < raw.gain.unseen:
+        return outcome(None, "no metric finds more left-out views than raw vectors", gains)
+    views = np.concatenate(sample)
+    whitening = dict(scatter.whitenings())[best[0]]
+    metric = replace(
+        whitening.metric(best[1], views),
+        version=version,
+        # So that another product is, in the middle, as far as it was.
+        spread=(1 - raw.other) / (1 - tried[best].other),
+    )
+    return outcome(metric, "", gains)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What left-out views found with one metric, (n,) each.
+
+    Attributes:
+        right: whether their own product came first.
+        unseen: whether the fit left their product out.
+        other: score of the best other product.
+    """
+
+    right: BoolArray
+    unseen: BoolArray
+    other: FloatArray
+
+
+@dataclass(frozen=True)
+class _Tried:
+    gain: Gain
+    other: float
+
+
+def _tried(name: str, trials: Sequence[_Trial]) -> _Tried:
+    right = np.concatenate([trial.right for trial in trials])
+    unseen = np.concatenate([trial.unseen for trial in trials])
+    other = np.concatenate([trial.other for trial in trials])
+    return _Tried(
+        Gain(
+            name,
+            float(right[~unseen].sum() / max(1, (~unseen).sum())),
+            float(right[unseen].sum() / max(1, unseen.sum())),
+            int((~unseen).sum()),
+            int(unseen.sum()),
+        ),
+        float(np.median(other[unseen])) if unseen.any() else 0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A split of the sample.
+
+    Attributes:
+        asked: views (q, D) that were left out.
+        owners: (q,) their products.
+        unseen: (q,) whether the fit leaves their products out.
+        rows: views (r, D) that are searched.
+        row_owners: (r,) their products.
+        row_unseen: (r,) whether the fit leaves them out.
+        count: number of products.
+        in_a_row: (q, r) views that are not compared.
+    """
+
+    asked: FloatArray
+    owners: IntArray
+    unseen: BoolArray
+    rows: FloatArray
+    row_owners: IntArray
+    row_unseen: BoolArray
+    count: int
+    in_a_row: BoolArray
+
+    def trials(self) -> Iterator[tuple[tuple[float, float], _Trial]]:
+        """Each of the metrics that are tried, by shrinkage and gain."""
+        seen, owners = self.rows[~self.row_unseen], self.row_owners[~self.row_unseen]
+        scatter = Scatter(seen.shape[1])
+        scatter.add([seen[owners == product] for product in np.unique(owners)])
+        for shrinkage, whitening in scatter.whitenings():
+            for gain in GAINS:
+                yield (shrinkage, gain), self.trial(whitening.metric(gain, seen))
+
+    def trial(self, metric: Metric | None) -> _Trial:
+        """Match what was left out; None: by raw vectors."""
+        asked, rows = self.asked, self.rows
+        if metric is not None:
+            asked, rows = metric.queries(asked), metric.rows(rows)
+        cosines = asked @ rows.T
+        right, other, told = [], [], []
+        for line, owner, hidden in zip(cosines, self.owners, self.in_a_row, strict=True):
+            (scores,) = view_scores(line[np.newaxis, ~hidden], self.row_owners[~hidden], self.count)
+            own, scores[owner] = scores[owner], np.nan
+            # Where all other views of a product are of one series, it cannot be found.
+            told.append(not np.isnan(own))
+            other.append(np.nanmax(scores, initial=-1.0))
+            right.append(own > other[-1])
+        kept = np.array(told)
+        return _Trial(np.array(right)[kept], self.unseen[kept], np.array(other, np.float32)[kept])
+
+
+def _folds(sample: Sequence[FloatArray], random: np.random.Generator) -> Iterator[_Fold]:
+    views = np.concatenate(sample)
+    owners = np.repeat(np.arange(len(sample), dtype=np.int32), [len(block) for block in sample])
+    nearest = _in_a_row_cosine(views, owners, random)
+    order = random.permutation(len(sample))
+    for number in range(FOLDS):
+        unseen = np.isin(owners, order[number :: round(1 / LEFT_OUT_PRODUCTS)])
+        asked = random.random(len(views)) < LEFT_OUT_VIEWS
+        yield _Fold(
+            views[asked],
+            owners[asked],
+            unseen[asked],
+            views[~asked],
+            owners[~asked],
+            unseen[~asked],
+            len(sample),
+            views[asked] @ views[~asked].T >= nearest,
+        )
+
+
+def _in_a_row_cosine(views: FloatArray, owners: IntArray, random: np.random.Generator) -> float:
+    """From which cosine on two views are taken to be of one series."""
+    some = random.permutation(len(views))[:PAIRED_VIEWS]
+    different = owners[some, np.newaxis] != owners[some]
+    return float(np.quantile((views[some] @ views[some].T)[different], IN_A_ROW))
