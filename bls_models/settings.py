@@ -263,7 +263,8 @@ class Settings(EnvironmentSettings):
         "PRODUCT_MATCH_VARIANTS",
         "A/B test: JSON of named variants, each with its share of the requests and what it does "
         "otherwise: image_weight and text_weight (factors on the query's own weights), "
-        "caption_weight, cross_modal_weight, view_power, min_score. Example: "
+        'caption_weight, cross_modal_weight, view_power, min_score, and `"metric": "none"` for raw '
+        "vectors, which takes a second index. Example: "
         '`{"words-first": {"share": 0.1, "text_weight": 2}}`.',
     )
     caption_timeout_ms: Count = setting(

@@ -158,6 +158,7 @@ PRODUCT_INDEX = ModelSpec(
         TensorSpec("offset", "INT32", (-1,), optional=True),
         TensorSpec("min_score", "FP32", (-1,), optional=True),
         TensorSpec("view_power", "FP32", (-1,), optional=True),
+        TensorSpec("raw", "INT32", (-1,), optional=True),
         TensorSpec("filter", "BYTES", (-1,), optional=True),
         TensorSpec("operation", "BYTES", (1,), optional=True),
     ),

@@ -43,7 +43,7 @@ def nothing_found(
     queries: Sequence[IndexQuery],
 ) -> tuple[list[IndexAnswer], dict[str, Any]]:
     """An index without products."""
-    return [IndexAnswer() for _ in queries], {"following": True}
+    return [IndexAnswer() for _ in queries], {"following": True, "metric": "none"}
 
 
 def journal_of(store: Store, settings: Settings, pictures: Pictures | None = None) -> WriteJournal:

@@ -26,6 +26,7 @@ class IndexQuery:
         filter: filter JSON; empty for none.
         view_power: of the mean of a product's views, or the best alone
             (``bls_models.index.view_scores``).
+        raw: compare image vectors as they are, whatever metric is served.
     """
 
     image_vectors: FloatArray
@@ -37,6 +38,7 @@ class IndexQuery:
     min_score: float = float("-inf")
     filter: bytes = b""
     view_power: float = POWER
+    raw: bool = False
 
 
 @dataclass(frozen=True)

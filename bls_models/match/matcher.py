@@ -34,6 +34,7 @@ from bls_models.match.record import (
 )
 from bls_models.match.request import MatchQuery
 from bls_models.match.variants import Variants
+from bls_models.metric.catalogue import NONE
 from bls_models.product import json_bytes
 from bls_models.services import Services
 from bls_models.vectors import FloatArray
@@ -166,6 +167,8 @@ class ProductMatcher:
             found, index_info = self._services.search(queries)
             for request, answer in zip(requests, found, strict=True):
                 request.answer, request.index_info = answer, index_info
+                if request.variant.raw:
+                    request.index_info = index_info | {"metric": NONE}
                 request.error, request.matches = answer.refusal, answer.matches
             clock.lap("search")
             good = [request for request in requests if request.error is None]
@@ -253,6 +256,7 @@ class ProductMatcher:
             min_score=NO_MIN_SCORE if least is None else least,
             filter=query.filter,
             view_power=variant.view_power,
+            raw=variant.raw,
         )
 
     def _likely_score(self, query: MatchQuery) -> float | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from bls_models.captions.waiting import CaptionWaiter
@@ -75,9 +75,13 @@ class MatchPipeline:
         self._long = Stage("long-search", self._search, LONG_SEARCHES)
         self._captions: CaptionWaiter[MatchRequest] = CaptionWaiter(self._captioned)
 
-    def take(self, requests: Iterable[MatchRequest]) -> None:
-        """Answer requests: by their ``reply``, from another thread unless it is a refusal."""
-        refused = []
+    def take(self, requests: Iterable[MatchRequest]) -> set[MatchRequest]:
+        """Answer requests: by their ``reply``, from another thread.
+
+        Returns:
+            Those that are refused, which are for the caller to answer: all in one message.
+        """
+        refused = set()
         for request in requests:
             if request.error is None and not self._admit(request):
                 request.error = RefusedError(
@@ -85,7 +89,7 @@ class MatchPipeline:
                     "(PRODUCT_MATCH_QUEUE_SIZE); try again later"
                 )
             if request.error is not None:
-                refused.append(request)
+                refused.add(request)
                 continue
             self._matcher.begin(request)
             request.undecoded = len(request.images)
@@ -93,8 +97,8 @@ class MatchPipeline:
                 self._decoding.put((request, number))
             if not request.images:
                 self._decoded(request)
-        if refused:
-            self._answer(refused)
+        self._conclude(refused)
+        return refused
 
     def close(self) -> None:
         """Answer all that was taken, those who wait for captions without them."""
@@ -220,7 +224,7 @@ class MatchPipeline:
                 self._hand_on(request)
         self._answer(done)
 
-    def _answer(self, requests: Sequence[MatchRequest]) -> None:
+    def _conclude(self, requests: Collection[MatchRequest]) -> None:
         if not requests:
             return
         try:
@@ -229,6 +233,10 @@ class MatchPipeline:
             fail(requests, error)
         for request in requests:
             request.leave_trace()
+
+    def _answer(self, requests: Sequence[MatchRequest]) -> None:
+        self._conclude(requests)
+        for request in requests:
             try:
                 request.reply(request)
             except Exception:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bls_models.errors import SetupError
 from bls_models.index.view_scores import POWER, POWERS
+from bls_models.metric.catalogue import NONE
 from bls_models.settings import Settings
 
 DEFAULT = "default"
@@ -37,6 +38,7 @@ class Variant:
         view_power: how much the best of a product's views counts beside the others
             (``bls_models.index.view_scores``), 1 to 32.
         min_score: of requests that name none, -1 to 1; None: as without variants.
+        raw: compare image vectors as they are, whatever metric is served (``"metric": "none"``).
     """
 
     name: str
@@ -46,9 +48,11 @@ class Variant:
     cross_modal_weight: float = 0.0
     view_power: float = POWER
     min_score: float | None = None
+    raw: bool = False
 
 
-VALUES = tuple(item.name for item in fields(Variant) if item.name != "name")
+METRIC = "metric"
+VALUES = tuple(item.name for item in fields(Variant) if item.name not in ("name", "raw"))
 RANGES = {
     "share": SHARES,
     "image_weight": FACTORS,
@@ -93,16 +97,24 @@ class Variants:
                 )
             if not isinstance(values, dict):
                 raise _refusal(f"{name}: {values!r}", "an object with a share and values")
-            unknown = sorted(set(values) - {"share", *VALUES})
+            unknown = sorted(set(values) - {"share", METRIC, *VALUES})
             if unknown:
-                raise _refusal(f"{name}: {', '.join(unknown)}", f"only share, {', '.join(VALUES)}")
+                known = ", ".join(("share", *VALUES, METRIC))
+                raise _refusal(f"{name}: {', '.join(unknown)}", f"only {known}")
+            if values.get(METRIC, NONE) != NONE:
+                raise _refusal(f"{name}: metric {values[METRIC]!r}", f"{NONE!r}, or nothing")
             share = _number(name, "share", values.get("share"))
             given = {key: _number(name, key, values[key]) for key in VALUES if key in values}
             inherited = {key: getattr(default, key) for key in VALUES}
-            shares[Variant(name, **inherited | given)] = share
+            shares[Variant(name, **inherited | given, raw=METRIC in values)] = share
         if sum(shares.values()) > 1 + 1e-9:
             raise _refusal(f"shares of {sum(shares.values()):g} together", "at most 1")
         return cls(default, shares)
+
+    @property
+    def any_raw(self) -> bool:
+        """Whether any of them compares raw vectors."""
+        return any(variant.raw for variant in self._shares)
 
     def of(self, request_id: str) -> Variant:
         """The variant of a request."""

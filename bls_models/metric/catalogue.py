@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -116,17 +117,20 @@ class CatalogueMetrics:
             )
         if found is None:
             raise SetupError(
-                f"there is no metric {version!r} for bundle {self._bundle.name}; `make metric` "
-                f"lists those that there are, {NONE!r} stands for raw vectors"
+                f"there is no metric {version!r} for bundle {self._bundle.name}; `make metric "
+                f"LIST=yes` lists those that there are, {NONE!r} stands for raw vectors"
             )
         dim = self._bundle.image_dim
         try:
             matrix = vector_of_length(found["matrix"], dim * int(found["dimensions"]))
+            spread = float(found["spread"])
+            if not 0 < spread < math.inf:
+                raise ValueError(f"its spread is {spread}")
             return Metric(
                 version,
                 vector_of_length(found["centre"], dim),
                 matrix.reshape(dim, -1),
-                float(found["spread"]),
+                spread,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SetupError(f"metric {version!r} is damaged ({error}); fit another one") from error
@@ -156,6 +160,29 @@ class CatalogueMetrics:
         self.read(version)
         self._set_current(replace(self._counted(), version=version))
 
+    def add(self, fitted: Fit) -> None:
+        """Keep a metric that was fitted; it is not served yet.
+
+        Raises:
+            DatabaseError: the database does not answer in time.
+        """
+        metric = fitted.metric
+        assert metric is not None
+        document: dict[str, Any] = {
+            "_id": metric.version,
+            "fingerprint": self._bundle.fingerprint,
+            "fitted": datetime.now(UTC),
+            "products": fitted.products,
+            "views": fitted.views,
+            "gains": [asdict(gain) for gain in fitted.gains],
+            "dimensions": metric.matrix.shape[1],
+            "spread": metric.spread,
+            "centre": binary_from_vector(metric.centre),
+            "matrix": binary_from_vector(metric.matrix.ravel()),
+        }
+        with database_errors("storing a metric"):
+            self._metrics.insert_one(document)
+
     # --- fitting --------------------------------------------------------------------------
 
     def changed_share(self) -> float:
@@ -166,7 +193,8 @@ class CatalogueMetrics:
         """
         before, now = self.current(), self._counted()
         if before.fitted is None:
-            return float("inf") if now.views else 0.0
+            # It grows as long as the catalogue does, so that one can wait for the end of an import.
+            return float(now.views)
         with database_errors("counting new products"), pymongo.timeout(PAGE_SECONDS):
             new = self._store.products.count_documents({"created": {"$gt": before.fitted}})
         gone = max(0, before.products + new - now.products)
@@ -192,7 +220,7 @@ class CatalogueMetrics:
             current = self._counted()
             fitted = self._fit(progress)
             if fitted.metric is not None:
-                self._add(fitted, fitted.metric)
+                self.add(fitted)
                 current = replace(current, version=fitted.metric.version)
             self._set_current(current)
             return fitted
@@ -252,22 +280,6 @@ class CatalogueMetrics:
     @property
     def _current_id(self) -> str:
         return f"{CURRENT}-{self._bundle.fingerprint}"
-
-    def _add(self, fitted: Fit, metric: Metric) -> None:
-        document: dict[str, Any] = {
-            "_id": metric.version,
-            "fingerprint": self._bundle.fingerprint,
-            "fitted": datetime.now(UTC),
-            "products": fitted.products,
-            "views": fitted.views,
-            "gains": [asdict(gain) for gain in fitted.gains],
-            "dimensions": metric.matrix.shape[1],
-            "spread": metric.spread,
-            "centre": binary_from_vector(metric.centre),
-            "matrix": binary_from_vector(metric.matrix.ravel()),
-        }
-        with database_errors("storing a metric"):
-            self._metrics.insert_one(document)
 
     def _set_current(self, current: Current) -> None:
         with database_errors("naming the metric that is served"):

@@ -195,7 +195,7 @@ def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str, seed: int 
     folds = list(_folds(sample, np.random.default_rng(seed)))
     raw = _tried("raw", [fold.trial(None) for fold in folds])
     if min(raw.gain.seen_count, raw.gain.unseen_count) < MIN_ASKED:
-        return outcome(None, "nearly all views of a product are of one series", [])
+        return outcome(None, "too few views differ from the other views of their product", [])
     tried = {}
     for trials in zip(*(fold.trials() for fold in folds), strict=True):
         (key,) = {key for key, _ in trials}

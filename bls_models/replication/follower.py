@@ -32,6 +32,8 @@ from bls_models.errors import (
     SetupError,
 )
 from bls_models.index.product_index import ProductIndex
+from bls_models.metric.catalogue import NONE
+from bls_models.metric.metric import Metric
 from bls_models.replication.product_loader import LeftOut, ProductLoader
 from bls_models.replication.snapshot_schedule import Progress, SnapshotSchedule
 from bls_models.settings import Settings
@@ -90,6 +92,14 @@ class IndexFollower:
     A lost change stream is resumed where it broke; one that cannot be resumed leads to a full
     read, during which searches go on with what was there before. All changes of the index are made
     by that one thread, in the order of the stream.
+
+    Args:
+        index: what is kept; no other follower changes it.
+        store: the database.
+        bundle: whose vectors are searched.
+        settings: where snapshots go, and when.
+        metrics: get the index's state.
+        metric: what image vectors become in the index; None: they stay as they are.
     """
 
     def __init__(
@@ -99,12 +109,16 @@ class IndexFollower:
         bundle: Bundle,
         settings: Settings,
         metrics: Metrics = NO_METRICS,
+        metric: Metric | None = None,
     ) -> None:
         self._index = index
         self._store = store
         self._metrics = metrics
-        self._loader = ProductLoader(index, store, bundle)
-        self._snapshots = SnapshotSchedule(index, settings, bundle.fingerprint, store.identity)
+        self._loader = ProductLoader(index, store, bundle, metric)
+        self._metric = NONE if metric is None else metric.version
+        self._snapshots = SnapshotSchedule(
+            index, settings, bundle.fingerprint, self._metric, store.identity
+        )
         self._restored = False
         self._followed_at = time.monotonic()
         self._lag_seconds = 0.0
@@ -124,6 +138,10 @@ class IndexFollower:
     def loaded(self) -> bool:
         """Whether the index has been filled since the start, and has candidate lists for it."""
         return self._loaded.is_set()
+
+    def wait_loaded(self, seconds: float) -> bool:
+        """Wait so long for ``loaded``; whether it is."""
+        return self._loaded.wait(seconds)
 
     @property
     def waiting_for(self) -> str:
@@ -153,22 +171,41 @@ class IndexFollower:
     def info(self) -> dict[str, Any]:
         """What ``details`` says of the index; ``stale_products`` are stored, not searched."""
         return self._index.info() | {
+            "metric": self._metric,
             "following": self._following,
             "stale_products": len(self._loader.left_out),
             "loaded_share": self._loaded_share,
         }
 
-    def start(self, wait_seconds: float) -> None:
-        """Start following; returns when the index is loaded, or after ``wait_seconds``."""
+    def start(self, wait_seconds: float, beside: bool = False) -> None:
+        """Start following.
+
+        Args:
+            wait_seconds: returns after this, if the index is not loaded before.
+            beside: another follower serves and has the snapshots until ``take_over``.
+        """
         # So that it is exported before the first one.
         self._metrics.add(INDEX_RESYNCS, 0)
+        if beside:
+            self._restored = True
+        else:
+            self._snapshots.begin()
         self._thread.start()
         self._loaded.wait(wait_seconds)
 
-    def stop(self) -> None:
-        """Stop following and write a last snapshot."""
+    def take_over(self, metrics: Metrics) -> None:
+        """Report, and write snapshots, in place of a follower that has done so and is stopped.
+
+        Args:
+            metrics: get the index's state from now on.
+        """
+        self._metrics = metrics
+        self._snapshots.begin()
+
+    def stop(self, last_snapshot: bool = True) -> None:
+        """Stop following, and write a last snapshot where one is wanted."""
         ended = self._thread.close(CLOSE_SECONDS + 1)
-        self._snapshots.close(self._progress() if ended else None)
+        self._snapshots.close(self._progress() if ended and last_snapshot else None)
 
     def reread(self, product_ids: list[str], seconds: float) -> None:
         """Have products read again, in turn with the changes, and wait for it.

@@ -16,6 +16,7 @@ from bls_models.database.store import INDEX_FIELDS, PAGE_SECONDS, Document, Stor
 from bls_models.errors import ProductError
 from bls_models.index.filters.columns import declared_values
 from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.metric.metric import Metric
 from bls_models.vectors import FloatArray, vector_of_length
 
 logger = logging.getLogger(__name__)
@@ -49,12 +50,16 @@ class ProductLoader:
         index: what is filled.
         store: where products and their vectors are read.
         bundle: whose vectors are searched.
+        metric: what image vectors become in the index; None: they stay as they are.
     """
 
-    def __init__(self, index: ProductIndex, store: Store, bundle: Bundle) -> None:
+    def __init__(
+        self, index: ProductIndex, store: Store, bundle: Bundle, metric: Metric | None = None
+    ) -> None:
         self._index = index
         self._store = store
         self._bundle = bundle
+        self._metric = metric
         self._left_out: dict[str, LeftOut] = {}
 
     @property
@@ -239,11 +244,12 @@ class ProductLoader:
             for item in current:
                 if item.get("kind") not in KINDS:
                     raise ValueError(f"its kind is {item.get('kind')!r}")
+            images = _stack(current, IMAGE, self._bundle.image_dim)
             return IndexedProduct(
                 product_id=document["_id"],
                 write_id=document["write_id"],
                 fields=fields,
-                image_vectors=_stack(current, IMAGE, self._bundle.image_dim),
+                image_vectors=images if self._metric is None else self._metric.rows(images),
                 text_vectors=_stack(current, TEXT, self._bundle.text_dim),
             )
         except ValueError as error:

@@ -29,7 +29,7 @@ from bls_models.replication.product_loader import LeftOut
 logger = logging.getLogger(__name__)
 
 # Another number for every change of the layout; snapshots of another one are ignored.
-FOLDER_FORMAT = 1
+FOLDER_FORMAT = 2
 COMPLETE = "snapshot-"
 UNFINISHED = "writing-"
 MANIFEST = "manifest.json"
@@ -44,6 +44,7 @@ class Position:
 
     Attributes:
         fingerprint: the bundle's.
+        metric: version of the metric that its image vectors went through.
         identity: the catalogue's (``Store.identity``).
         token: every change up to here is in the index, and perhaps some after it, which the
             change stream then brings once more.
@@ -51,6 +52,7 @@ class Position:
     """
 
     fingerprint: str
+    metric: str
     identity: str
     token: Token
     time: datetime
@@ -172,18 +174,19 @@ class SnapshotFolder:
         _write_manifest(self._present / MANIFEST, position)
 
     def restore(
-        self, fingerprint: str, identity: str, restore: Callable[[Path], None]
+        self, fingerprint: str, metric: str, identity: str, restore: Callable[[Path], None]
     ) -> Snapshot | None:
         """Read the newest snapshot that fits; one that does not is ignored with a log line.
 
         Args:
             fingerprint: of the bundle that is served.
+            metric: version of the metric that is served.
             identity: of the catalogue that is served.
             restore: reads the index from a folder; on ``SnapshotError`` it stays empty.
         """
         for path in self._complete():
             try:
-                snapshot = _read(path, fingerprint, identity)
+                snapshot = _read(path, fingerprint, metric, identity)
                 restore(path / INDEX)
             except (SnapshotError, OSError) as error:
                 logger.warning("snapshot %s of the index is ignored: %s", path, error)
@@ -218,11 +221,11 @@ def _write_manifest(path: Path, position: Position) -> None:
         stream.write(json_with_checksum(facts).encode())
 
 
-def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:
+def _read(path: Path, fingerprint: str, metric: str, identity: str) -> Snapshot:
     """Everything of a snapshot but the index, checked.
 
     Raises:
-        SnapshotError: it is damaged, or not of this bundle and catalogue.
+        SnapshotError: it is damaged, or not of this bundle, metric and catalogue.
         OSError: a file cannot be read.
     """
     try:
@@ -235,12 +238,15 @@ def _read(path: Path, fingerprint: str, identity: str) -> Snapshot:
             )
         position = Position(
             manifest["fingerprint"],
+            manifest["metric"],
             manifest["identity"],
             json_util.loads(manifest["token"]),
             datetime.fromisoformat(manifest["time"]),
         )
         if position.fingerprint != fingerprint:
             raise SnapshotError(f"it is of bundle {position.fingerprint}, not of {fingerprint}")
+        if position.metric != metric:
+            raise SnapshotError(f"it is of metric {position.metric}, not of {metric}")
         if position.identity != identity:
             raise SnapshotError(f"it is of database {position.identity}, not of {identity}")
         rows = json.loads((path / LEFT_OUT).read_text(encoding="utf-8"))

@@ -53,6 +53,7 @@ class SnapshotSchedule:
         index: what is saved and restored.
         settings: the folder and the intervals.
         fingerprint: the bundle's.
+        metric: version of the metric that the index's image vectors go through.
         identity: asks the database for the catalogue's identity.
     """
 
@@ -61,6 +62,7 @@ class SnapshotSchedule:
         index: ProductIndex,
         settings: Settings,
         fingerprint: str,
+        metric: str,
         identity: Callable[[], str],
     ) -> None:
         self._index = index
@@ -68,15 +70,20 @@ class SnapshotSchedule:
         self._changes = settings.snapshot_changes
         self._limit = settings.snapshot_bytes
         self._fingerprint = fingerprint
+        self._metric = metric
         self._identity = identity
         self._path = settings.snapshot_folder
         self._folder = SnapshotFolder(Path(self._path)) if self._path else None
-        self._writes = self._folder is not None and _acquired(self._folder)
+        self._writes = False
         self._thread: Background | None = None
         # Changes and time of the newest snapshot; None: there is none of this catalogue.
         self._saved: tuple[int, datetime] | None = None
         self._tried_at = float("-inf")
         self._took_seconds = 0.0
+
+    def begin(self) -> None:
+        """Write snapshots from now on, if there is a folder and nobody else writes there."""
+        self._writes = self._folder is not None and _acquired(self._folder)
 
     @property
     def age_seconds(self) -> float | None:
@@ -93,7 +100,9 @@ class SnapshotSchedule:
         """
         if self._folder is None:
             return None
-        snapshot = self._folder.restore(self._fingerprint, self._identity(), self._index.restore)
+        snapshot = self._folder.restore(
+            self._fingerprint, self._metric, self._identity(), self._index.restore
+        )
         if snapshot is not None:
             self._saved, self._tried_at = (0, snapshot.position.time), time.monotonic()
         return snapshot
@@ -162,7 +171,7 @@ class SnapshotSchedule:
             DatabaseError: the database does not answer.
         """
         now = datetime.now(UTC)
-        position = Position(self._fingerprint, self._identity(), progress.token, now)
+        position = Position(self._fingerprint, self._metric, self._identity(), progress.token, now)
         left_out = dict(progress.left_out)
 
         def work() -> None:

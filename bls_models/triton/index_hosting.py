@@ -9,6 +9,7 @@ from pymongo.database import Database
 
 from bls_models.database.store import Document, Store
 from bls_models.errors import SetupError
+from bls_models.match.variants import Variants
 from bls_models.replication.index_host import LOAD_WAIT_SECONDS, IndexHost
 from bls_models.replication.index_socket import IndexSocket, server_folder
 from bls_models.settings import INDEX_PROCESS
@@ -54,6 +55,7 @@ def shared_index(model: ServedModel) -> IndexHost:
 
 
 def _host(model: ServedModel, database: Database[Document], metrics: Metrics) -> IndexHost:
-    host = IndexHost(model.settings, model.bundle, database, metrics)
+    keeps_raw = Variants.from_settings(model.settings).any_raw
+    host = IndexHost(model.settings, model.bundle, database, metrics, keeps_raw)
     model.closing.callback(host.close)
     return host

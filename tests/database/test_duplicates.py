@@ -14,10 +14,10 @@ from serving_support import SMALL_BUNDLE, blocks, encoded, image_vector, picture
 
 from bls_models.database.store import INGEST_LOG, Document, Store
 from bls_models.errors import IndexUnavailableError
-from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.ingest.ingester import IngestRequest, IngestResult
-from bls_models.replication.follower import IndexFollower
+from bls_models.metric.metric import Metric
+from bls_models.replication.index_generation import IndexGeneration
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
 
@@ -25,9 +25,9 @@ from bls_models.telemetry.request_log import LogWriter
 class Searched:
     """A real index that follows the database, and how often it was asked."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.index = ProductIndex(SMALL_BUNDLE.image_dim, SMALL_BUNDLE.text_dim, 1000)
-        self.follower = IndexFollower(self.index, store, SMALL_BUNDLE, settings)
+    def __init__(self, store: Store, settings: Settings, metric: Metric | None = None) -> None:
+        self.generation = IndexGeneration(settings, SMALL_BUNDLE, store, metric)
+        self.index, self.follower = self.generation.index, self.generation.follower
         self.calls = 0
         self.away = False
         self.follower.start(60.0)
@@ -36,15 +36,18 @@ class Searched:
         self.calls += 1
         if self.away:
             raise IndexUnavailableError("product_index is not loaded")
-        return self.index.answers(queries), self.follower.info()
+        return self.generation.search(queries)
 
 
-@pytest.fixture
-def search(store: Store, settings: Settings) -> Iterator[Searched]:
-    searched = Searched(store, settings)
+# The index sees half of what there is; cosines are told of raw vectors all the same.
+HALVES = Metric("halves", np.zeros(48, np.float32), np.eye(48, 24, dtype=np.float32), 1.5)
+
+
+@pytest.fixture(params=[None, HALVES], ids=["raw", "metric"])
+def search(store: Store, settings: Settings, request: pytest.FixtureRequest) -> Iterator[Searched]:
+    searched = Searched(store, settings, request.param)
     yield searched
-    searched.follower.stop()
-    searched.index.close()
+    searched.generation.close()
 
 
 @pytest.fixture

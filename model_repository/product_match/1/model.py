@@ -62,14 +62,14 @@ class TritonPythonModel(PublicModel):
         self.closing.callback(self._pipeline.close)
 
     def answer(self, requests: list[Any]) -> list[Any]:
-        """Take requests in; each is answered when it is ready."""
+        """Take requests in; each is answered when it is ready, at once if it is refused."""
         taken = [self._read(request) for request in requests]
-        self._pipeline.take(taken)
+        refused = self._pipeline.take(taken)
         for item in taken:
             if item.untraced is not None:
                 # Triton frees its trace when this returns.
                 item.untraced.wait()
-        return [None] * len(requests)
+        return [_answer(item) if item in refused else None for item in taken]
 
     def _read(self, request: Any) -> MatchRequest:
         parameters = parameters_of(request)
