@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes overload plots flame-graphs tune loadtest perf alerts faults soak docs clean
+.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback metric import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes overload plots flame-graphs tune loadtest perf alerts faults soak docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ logs: install ## Show the latest matches and errors
 
 feedback: install ## Show how good matches are by the feedback on them (QUERIES=file.csv PHOTOS=folder: queries for make eval)
 	@$(BIN)/python -m local_server feedback $(if $(QUERIES),--queries "$(QUERIES)") $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+metric: install ## Fit the metric of the running server's catalogue (DRY_RUN=yes: only tell what it gains; VERSION=v or none: serve that one; LIST=yes)
+	@$(BIN)/python -m local_server metric $(if $(filter yes,$(DRY_RUN)),--dry-run) $(if $(VERSION),--version "$(VERSION)") $(if $(filter yes,$(LIST)),--list) $(if $(URL),--url "$(URL)")
 
 import: install ## Import a catalogue into the running server: make import CATALOG=folder
 	@$(BIN)/python -m local_server import

@@ -19,6 +19,7 @@ from bls_models.errors import ProductMatchError, SetupError
 from local_server import log_tables
 from local_server.feedback_tables import show_feedback
 from local_server.first_match import first_match, match_photo, query_photo, show_match
+from local_server.metric_tables import show_metric
 from local_server.options import Options, add_flags, make_folder, read_options
 from local_server.running import read_running
 from local_server.stack import IMPORT_ERRORS, running_stack
@@ -31,6 +32,7 @@ from seed.__main__ import main as seed_main
 from seed.reembed import reembed_stale
 
 FEEDBACK = "show how good matches are by the feedback on them"
+METRIC = "fit a metric to the catalogue, tell what it gains, and serve it"
 SYNC_CHECK = "compare a server's index with its database; exit status 1 if they differ"
 
 
@@ -56,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "each request of which a product was accepted")  # fmt: skip
     feedback.add_argument("--photos", type=Path, help="folder with the photos that were sent; the "
         "log knows them by their sha256")  # fmt: skip
+    metric = commands.add_parser("metric", help=METRIC, description=METRIC)
+    add_flags(metric)
+    instead = metric.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="change nothing")
+    instead.add_argument("--version", help="serve this one again; none: raw vectors")
+    instead.add_argument("--list", action="store_true", help="list the versions that there are")
+    metric.add_argument("--url", help="Triton's HTTP endpoint [default: the running local server]")
     arguments = parser.parse_args(argv)
     console, report = open_console(), timed_lines()
     # A plain `kill` stops everything in order, as Ctrl-C does.
@@ -77,6 +86,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(asyncio.run(reembed_stale(stack.http_url, stack.connect(), report)) > 0)
         if arguments.command == "feedback":
             return show_feedback(options, console, arguments.queries, arguments.photos)
+        if arguments.command == "metric":
+            return show_metric(
+                options,
+                console,
+                report,
+                version=arguments.version,
+                dry_run=arguments.dry_run,
+                listing=arguments.list,
+                url=arguments.url,
+            )
         if arguments.command == "sync-check":
             url = arguments.url or read_running(options.state_folder).http_url
             return show_check(url, arguments.repair, console)

@@ -15,7 +15,7 @@ from pymongo.database import Database
 from bls_models.database.connection import connect
 from bls_models.database.store import Document
 from bls_models.errors import SetupError
-from bls_models.settings import Settings
+from bls_models.settings import AUTO, Settings
 from local_server.options import make_folder
 
 STATE_FILE = "running.json"
@@ -42,6 +42,7 @@ class Running:
         metrics_url: Triton's metrics.
         mongodb_uri: the database server.
         database: the database's name.
+        metric: its ``PRODUCT_MATCH_METRIC``.
     """
 
     http_url: str
@@ -49,6 +50,7 @@ class Running:
     metrics_url: str
     mongodb_uri: str
     database: str
+    metric: str = AUTO
 
     def connect(self) -> Database[Document]:
         """Its database."""

@@ -21,10 +21,11 @@ from bls_models.database.connection import check_server, connect
 from bls_models.database.store import database_errors
 from bls_models.engines.precisions import described_precisions
 from bls_models.errors import DatabaseError, SetupError
-from bls_models.settings import SNAPSHOT_FOLDER, Settings
+from bls_models.settings import AUTO, SNAPSHOT_FOLDER, Settings
 from local_server.database import local_database
 from local_server.options import PROJECT, Options, make_folder
 from local_server.running import Running, announced, state_lock
+from local_server.served_metric import fit_first
 from local_server.triton import Ports, TritonServer, running_triton
 from local_server.tuning import Tuning, read_tuning, tuned_repository
 from product_match_client import AsyncProductMatchClient
@@ -192,8 +193,11 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
             metrics_url=triton.metrics_url,
             mongodb_uri=uri,
             database=name,
+            metric=settings_here.metric,
         )
-        import_once(running, options.catalog_path, bundle, state, report)
+        imported = import_once(running, options.catalog_path, bundle, state, report)
+        if running.metric == AUTO:
+            fit_first(running, bundle, imported, report)
         parts.enter_context(announced(running, state))
         yield Stack(running, triton)
 
@@ -207,10 +211,13 @@ def _drop(uri: str, name: str) -> None:
 
 def import_once(
     running: Running, catalog: Path, bundle: Bundle, state: Path, report: Report
-) -> None:
+) -> bool:
     """Import a catalogue, unless this database has it already, as it is now.
 
     Products that somebody deleted since then stay deleted.
+
+    Returns:
+        Whether anything was imported, or computed anew.
 
     Raises:
         SetupError: the server stopped answering.
@@ -226,13 +233,13 @@ def import_once(
     before = imports.find_one({"_id": key}) or {}
     if all(before.get(name) == value for name, value in now.items()):
         report(f"catalogue: {catalog} is imported already")
-        return
+        return False
     if before | {"fingerprint": bundle.fingerprint} == before | now:
         # The same catalogue under another bundle: what was changed or deleted since stays so.
         report("catalogue: computing its vectors anew for this bundle")
         asyncio.run(reembed_stale(running.http_url, running.connect(), report))
         imports.update_one({"_id": key}, {"$set": now})
-        return
+        return True
     report(f"catalogue: importing {catalog}")
     errors = state / IMPORT_ERRORS
     counts = asyncio.run(_import(running.http_url, catalog, errors))
@@ -247,6 +254,7 @@ def import_once(
     imports.replace_one(
         {"_id": key}, now | {"time": datetime.now(UTC), "failed": counts.failed}, upsert=True
     )
+    return True
 
 
 async def _import(url: str, catalog: Path, errors: Path) -> ImportCounts:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from bls_models.errors import SetupError
+from bls_models.settings import METRIC
 from local_server.database import local_database
 from local_server.triton import Ports, running_triton
 from product_match_client import (
@@ -32,6 +33,8 @@ DATABASE = "database"
 
 IMPORT_TIMEOUT_S = 120.0
 INDEX_SECONDS = 30.0
+# No metric is fitted behind the back of what is tested or measured.
+NO_FIT = {METRIC: "manual"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def local_stack(
     with contextlib.ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="product-match-")))
         uri, database = started(lambda: stack.enter_context(local_database(state, 0)))
-        environment = {**(settings or {}), "MONGODB_URI": uri}
+        environment = {**NO_FIT, **(settings or {}), "MONGODB_URI": uri}
         server = stack.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
         roots = {DATABASE: database, SERVING: server.process.pid}
         fill(server.http_url, catalog)

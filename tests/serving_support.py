@@ -29,6 +29,7 @@ from bls_models.specs import PRODUCT_MATCH, ModelSpec
 from bls_models.vectors import FloatArray
 from local_server.database import local_database, local_uri
 from local_server.processes import free_port
+from local_server.temporary_stack import NO_FIT
 from local_server.triton import Ports, TritonServer, running_triton
 from product_match_client import ProductMatchClient
 from product_match_client.calls import Call, Tensor
@@ -47,6 +48,7 @@ CALL_SECONDS = 120.0
 UNSTEADY_MS = 3000
 # What a server under test waits for its parts, unless the test is about that wait.
 PATIENT = {
+    **NO_FIT,
     "PRODUCT_MATCH_MONGODB_TIMEOUT_MS": "20000",
     "PRODUCT_MATCH_CALL_TIMEOUT_MS": "60000",
     "PRODUCT_MATCH_CAPTION_TIMEOUT_MS": "60000",

@@ -22,7 +22,7 @@ from local_server.model_processes import model_processes
 from local_server.options import PROJECT
 from local_server.processes import free_port
 from local_server.supervisor import Supervisor
-from local_server.temporary_stack import fill, started
+from local_server.temporary_stack import NO_FIT, fill, started
 from local_server.triton import Ports, TritonServer, running_triton
 from reporting.progress import Report
 
@@ -129,7 +129,7 @@ def breakable_server(
         parts.callback(database.stop)
         members = parts.enter_context(stale_replica_set(database.uri))
         uri = members.uri if lagging else database.uri
-        environment = {**(settings or {}), "MONGODB_URI": uri}
+        environment = {**NO_FIT, **(settings or {}), "MONGODB_URI": uri}
         # Not where other servers of this machine leave theirs.
         environment["PRODUCT_MATCH_LOG_QUEUE_FOLDER"] = str(state / "log-queue")
         triton = parts.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
