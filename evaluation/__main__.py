@@ -2,7 +2,8 @@
 
 Indexes a catalogue into a database of its own, asks the served ``product_match`` with held-out
 photos, with words, and with both, and reports how often the right product comes first, what is
-taken for what, and what a least score lets through.
+taken for what, and what a least score lets through: by raw image vectors, and by the metric that
+is fitted to the catalogue, if it gets one.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from bls_models.specs import QUERY_KINDS
 from builders.graphs.calibration import pictures_of_folder
 from evaluation.contact_sheet import contact_sheet
 from evaluation.figures import Outcome
-from evaluation.ranking import DirectRanker, Ranker, asked_with, served_ranker
-from evaluation.report import KindResult, report_from_results, show_results
+from evaluation.ranking import DirectRanker, Ranker, asked_with, parted, served_ranker
+from evaluation.report import KindResult, MetricResult, report_from_results, show_results
 from evaluation.sets import (
     LAYOUTS,
     EvaluationQuery,
@@ -77,14 +78,16 @@ def evaluate(options: argparse.Namespace, report: Report) -> None:
     strangers = [] if options.strangers is None else stranger_queries(options.strangers)
     report(f"{content.name}: {len(content.queries)} queries on {len(content.rows)} products")
     with _ranker(options, content, report) as ranker:
-        results = {}
-        for kind in QUERY_KINDS:
-            outcomes = _asked(ranker, content.queries, kind, kind, report)
-            if outcomes:
-                others = _asked(ranker, strangers, kind, f"strangers, {kind}", report)
-                results[kind] = KindResult(
-                    outcomes, [item.top_score for item in others], bundle.min_scores.get(kind)
-                )
+        results = _results(ranker, content, strangers, bundle, report)
+        report("metric: fitting")
+        fit = ranker.fit_metric()
+        by_metric: dict[str, KindResult] = {}
+        not_in_fit: dict[str, list[Outcome]] = {}
+        if fit.metric is not None:
+            by_metric = _results(ranker, content, strangers, bundle, report)
+            if isinstance(ranker, DirectRanker):
+                not_in_fit = _not_in_fit(ranker, content, report)
+    metric = MetricResult(fit, by_metric, not_in_fit)
     facts = {
         "dataset": content.name,
         "products": len(content.rows),
@@ -95,14 +98,15 @@ def evaluate(options: argparse.Namespace, report: Report) -> None:
         "strangers": None if options.strangers is None else options.strangers.name,
         "machine": machine(),
     }
-    write_report(options.output, report_from_results(facts, results))
+    write_report(options.output, report_from_results(facts, results, metric))
     sheet = options.output.with_suffix(".png")
     pictures = {str(row.product["product_id"]): row.images for row in content.rows}
-    contact_sheet(next(iter(results.values())).outcomes, pictures).save(sheet)
+    drawn = next(iter((by_metric or results).values())).outcomes
+    contact_sheet(drawn, pictures).save(sheet)
     console = Console()
     if not console.is_terminal:
         console.width = REPORT_WIDTH
-    show_results(console, results)
+    show_results(console, results, metric)
     report(f"written to {options.output} and {sheet}")
 
 
@@ -127,6 +131,41 @@ def _ranker(
         return
     with served_ranker(options.repository, content, report) as ranker:
         yield ranker
+
+
+def _results(
+    ranker: Ranker,
+    content: EvaluationSet,
+    strangers: Sequence[EvaluationQuery],
+    bundle: Bundle,
+    report: Report,
+) -> dict[str, KindResult]:
+    """What the set's queries and strangers find, by kind; kinds that no query has are left out."""
+    results = {}
+    for kind in QUERY_KINDS:
+        outcomes = _asked(ranker, content.queries, kind, kind, report)
+        if outcomes:
+            others = _asked(ranker, strangers, kind, f"strangers, {kind}", report)
+            results[kind] = KindResult(
+                outcomes, [item.top_score for item in others], bundle.min_scores.get(kind)
+            )
+    return results
+
+
+def _not_in_fit(
+    ranker: DirectRanker, content: EvaluationSet, report: Report
+) -> dict[str, list[Outcome]]:
+    """What queries find whose products the metric's fit has not seen, by kind."""
+    found: dict[str, list[Outcome]] = {}
+    for part in parted([str(row.product["product_id"]) for row in content.rows]):
+        report(f"metric: fitting without {len(part)} products")
+        ranker.fit_metric(left_out=part)
+        queries = [query for query in content.queries if query.product_ids <= part]
+        for kind in QUERY_KINDS:
+            outcomes = _asked(ranker, queries, kind, f"products not in the fit, {kind}", report)
+            if outcomes:
+                found.setdefault(kind, []).extend(outcomes)
+    return found
 
 
 def _asked(

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bls_models.metric.fitting import Fit
 from evaluation.figures import (
     Figures,
     Interval,
@@ -19,6 +20,7 @@ from evaluation.figures import (
     figures_from_outcomes,
 )
 from evaluation.thresholds import (
+    Threshold,
     score_bins,
     strict_threshold,
     threshold_at,
@@ -27,6 +29,8 @@ from evaluation.thresholds import (
 
 INTERVALS = "95%: Wilson for top1 and top5, bootstrap over queries (2,000 resamples) for mrr, map"
 SHOWN_CONFUSIONS = 8
+# What is below is in the JSON.
+LEAST_SHOWN = 0.0
 DIGITS = 4
 
 
@@ -45,23 +49,51 @@ class KindResult:
     default_min_score: float | None
 
 
+@dataclass(frozen=True)
+class MetricResult:
+    """What the catalogue's own metric changes.
+
+    Attributes:
+        fit: what fitting came to.
+        kinds: by kind of query; empty where there is no metric.
+        not_in_fit: by kind, outcomes of queries for products that the metric's fit did not see;
+            empty where that was not asked.
+    """
+
+    fit: Fit
+    kinds: Mapping[str, KindResult]
+    not_in_fit: Mapping[str, Sequence[Outcome]]
+
+
 def report_from_results(
-    facts: Mapping[str, Any], results: Mapping[str, KindResult]
+    facts: Mapping[str, Any], raw: Mapping[str, KindResult], metric: MetricResult
 ) -> dict[str, Any]:
     """The report; at the top level the figures of the first kind, which is image if there is one.
 
     Args:
         facts: what was evaluated, and how.
-        results: by kind of query, at least one.
+        raw: by kind of query, at least one; image vectors are compared as they are.
+        metric: the same with the metric; ``metric`` of the report.
     """
-    first = next(iter(results))
-    kinds = {kind: _kind_report(result) for kind, result in results.items()}
+    first = next(iter(raw))
+    kinds = {kind: _kind_report(result) for kind, result in raw.items()}
     return {
         **{name: kinds[first][name] for name in ("top1", "top5", "mrr", "map", "queries")},
         "kind": first,
         "intervals": INTERVALS,
         **facts,
         "kinds": kinds,
+        "metric": {
+            "reason_for_none": metric.fit.reason,
+            "products": metric.fit.products,
+            "views": metric.fit.views,
+            "gains": [_rounded(asdict(gain)) for gain in metric.fit.gains],
+            "kinds": {kind: _kind_report(result) for kind, result in metric.kinds.items()},
+            "products_not_in_the_fit": {
+                kind: _figures_json(figures_from_outcomes(outcomes))
+                for kind, outcomes in metric.not_in_fit.items()
+            },
+        },
     }
 
 
@@ -94,26 +126,22 @@ def _kind_report(result: KindResult) -> dict[str, Any]:
     }
 
 
-def show_results(console: Console, results: Mapping[str, KindResult]) -> None:
+def show_results(console: Console, raw: Mapping[str, KindResult], metric: MetricResult) -> None:
     """Tables: all kinds, what scores mean, and what is taken for what."""
     table = _table("query", "queries", "top-1", "95%", "top-5", "MRR", "mAP", "ms")
-    for kind, result in results.items():
-        found = figures_from_outcomes(result.outcomes)
-        table.add_row(
-            kind,
-            str(found.queries),
-            f"{found.top1:.1%}",
-            _interval(found.top1_interval),
-            f"{found.top5:.1%}",
-            f"{found.mrr:.3f}",
-            f"{found.map:.3f}",
-            f"{median(item.ranking.milliseconds for item in result.outcomes):.1f}",
-        )
+    for kind, result in raw.items():
+        _add_figures(table, kind, result.outcomes)
+        if kind in metric.kinds:
+            _add_figures(table, "  with the metric", metric.kinds[kind].outcomes)
+        if kind in metric.not_in_fit:
+            _add_figures(table, "  product not in its fit", metric.not_in_fit[kind])
     console.print(table)
-    for kind, result in results.items():
+    if not metric.kinds:
+        console.print(f"\nno metric: {metric.fit.reason}")
+    for kind, result in raw.items():
         console.print(f"\n{kind}: what comes through at a least score of")
-        console.print(_threshold_table(result))
-    kind, result = next(iter(results.items()))
+        console.print(_threshold_table(result, metric.kinds.get(kind)))
+    kind, result = next(iter((metric.kinds or raw).items()))
     wrong = confusions(result.outcomes)
     if wrong:
         console.print(f"\n{kind}: most often taken for another")
@@ -123,22 +151,50 @@ def show_results(console: Console, results: Mapping[str, KindResult]) -> None:
         console.print(table)
 
 
-def _threshold_table(result: KindResult) -> Table:
-    table = _table("score", "known", "right kept", "left out", "strangers")
-    rows = threshold_table(result.outcomes, result.strangers)
-    default = result.default_min_score
-    if default is not None and default not in {row.min_score for row in rows}:
-        rows.append(threshold_at(default, result.outcomes, result.strangers))
-    for row in sorted(rows, key=lambda item: item.min_score):
-        bundles = " (bundle's)" if row.min_score == default else ""
+def _add_figures(table: Table, name: str, outcomes: Sequence[Outcome]) -> None:
+    found = figures_from_outcomes(outcomes)
+    table.add_row(
+        name,
+        str(found.queries),
+        f"{found.top1:.1%}",
+        _interval(found.top1_interval),
+        f"{found.top5:.1%}",
+        f"{found.mrr:.3f}",
+        f"{found.map:.3f}",
+        f"{median(item.ranking.milliseconds for item in outcomes):.1f}",
+    )
+
+
+def _threshold_table(raw: KindResult, metric: KindResult | None) -> Table:
+    """What least scores let through; where there is a metric, beside it the same with that."""
+    names = ("known", "right kept", "left out", "strangers")
+    results = [raw] if metric is None else [raw, metric]
+    further = () if metric is None else (f"metric: {names[0]}", *names[1:])
+    table = _table("score", *names, *further)
+    scores = {
+        row.min_score
+        for result in results
+        for row in threshold_table(result.outcomes, result.strangers)
+        if row.min_score >= LEAST_SHOWN
+    }
+    default = raw.default_min_score
+    if default is not None:
+        scores.add(default)
+    for score in sorted(scores):
         table.add_row(
-            f"{row.min_score:.2f}{bundles}",
-            f"{row.known:.1%}",
-            f"{row.right:.1%}",
-            f"{row.left_out:.1%}",
-            "-" if row.strangers is None else f"{row.strangers:.1%}",
+            f"{score:.2f}" + (" (bundle's)" if score == default else ""),
+            *(
+                cell
+                for result in results
+                for cell in _cells(threshold_at(score, result.outcomes, result.strangers))
+            ),
         )
     return table
+
+
+def _cells(row: Threshold) -> tuple[str, ...]:
+    strangers = "-" if row.strangers is None else f"{row.strangers:.1%}"
+    return f"{row.known:.1%}", f"{row.right:.1%}", f"{row.left_out:.1%}", strangers
 
 
 def _table(*columns: str, text_columns: int = 1) -> Table:

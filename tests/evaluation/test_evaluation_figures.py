@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from bls_models.feedback.report import share_interval
+from bls_models.metric.fitting import Fit, Gain
 from evaluation.contact_sheet import GREEN, RED, TILE, contact_sheet
 from evaluation.figures import (
     Outcome,
@@ -18,10 +20,12 @@ from evaluation.figures import (
     figures_by_category,
     figures_from_outcomes,
 )
-from evaluation.ranking import Ranking
-from evaluation.report import KindResult, report_from_results
+from evaluation.ranking import Ranking, parted
+from evaluation.report import KindResult, MetricResult, report_from_results, show_results
 from evaluation.sets import EvaluationQuery
 from evaluation.thresholds import score_bins, strict_threshold, threshold_at
+
+NO_METRIC = MetricResult(Fit(None, "too few products", (), 2, 4), {}, {})
 
 
 def outcome(right: str, found: str, scores: tuple[float, ...] = (), name: str = "q") -> Outcome:
@@ -97,7 +101,7 @@ def test_the_reports_top_level_is_that_of_the_first_kind() -> None:
         "image": KindResult([outcome("a", "ab"), outcome("a", "ba")], [0.1], 0.4),
         "text": KindResult([outcome("a", "ab")], [], None),
     }
-    report = json.loads(json.dumps(report_from_results({"dataset": "d"}, results)))
+    report = json.loads(json.dumps(report_from_results({"dataset": "d"}, results, NO_METRIC)))
     assert {name: report[name] for name in ("top1", "top5", "mrr", "queries", "kind")} == {
         "top1": 0.5,
         "top5": 1,
@@ -109,6 +113,48 @@ def test_the_reports_top_level_is_that_of_the_first_kind() -> None:
     assert report["kinds"]["text"]["scores"]["default_min_score"] is None
     assert report["kinds"]["image"]["scores"]["default_min_score"]["strangers"] == 0
     assert report["kinds"]["image"]["confusions"] == [{"right": "a", "found": "b", "queries": 1}]
+    assert report["metric"]["reason_for_none"] == "too few products"
+    assert report["metric"]["kinds"] == {}
+
+
+def test_the_metrics_figures_stand_beside_those_of_raw_vectors(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    raw = {"image": KindResult([outcome("a", "ab"), outcome("a", "ba")], [0.5, 0.3], 0.4)}
+    better = KindResult([outcome("a", "ab"), outcome("a", "ab")], [0.3, 0.2], 0.4)
+    fit = Fit(None, "", (Gain("raw", 0.5, 0.5, 9, 9), Gain("best", 0.7, 0.6, 9, 9)), 2, 4)
+    metric = MetricResult(fit, {"image": better}, {"image": [outcome("a", "ba")]})
+    report = json.loads(json.dumps(report_from_results({}, raw, metric)))
+    assert (report["top1"], report["metric"]["kinds"]["image"]["top1"]) == (0.5, 1)
+    assert report["metric"]["products_not_in_the_fit"]["image"]["top1"] == 0
+    assert report["metric"]["gains"][1]["seen"] == 0.7
+    default = report["metric"]["kinds"]["image"]["scores"]["default_min_score"]
+    assert default["strangers"] == 0
+    show_results(Console(width=120), raw, metric)
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {" ".join(line[:-7]): line[-6] for line in shown if len(line) > 7 and "-" in line[-5]}
+    assert rows == {
+        "image": "50.0%",
+        "with the metric": "100.0%",
+        "product not in its fit": "0.0%",
+    }
+    (at_default,) = [line for line in shown if "(bundle's)" in line]
+    assert at_default[2:] == ["100.0%", "100.0%", "100.0%", "50.0%", *3 * ["100.0%"], "0.0%"]
+
+
+def test_a_catalogue_without_a_metric_is_told_why(capsys: pytest.CaptureFixture[str]) -> None:
+    show_results(Console(), {"image": KindResult([outcome("a", "ab")], [], None)}, NO_METRIC)
+    shown = capsys.readouterr().out
+    assert "no metric: too few products" in shown
+    assert "with the metric" not in shown
+
+
+def test_each_product_is_left_out_of_one_fit() -> None:
+    names = [f"p{number}" for number in range(10)]
+    parts = parted(names)
+    assert sorted(len(part) for part in parts) == [3, 3, 4]
+    assert sorted(name for part in parts for name in part) == names
+    assert parted(names) == parts
 
 
 def test_the_contact_sheet_frames_right_matches_green_and_wrong_ones_red(tmp_path: Path) -> None:

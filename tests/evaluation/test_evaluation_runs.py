@@ -69,6 +69,7 @@ def test_a_csv_of_queries_is_evaluated_by_photo_by_words_and_by_both(
     assert report["top1"] == report["kinds"]["image"]["top1"] >= 0.9
     assert report["kinds"]["text"]["top1"] >= 0.9
     assert report["path"] == "direct"
+    assert f"{PRODUCTS} products with several views" in report["metric"]["reason_for_none"]
     shown = capsys.readouterr().out
     assert f"image: {PRODUCTS} of {PRODUCTS} queries" in shown
     assert "what comes through at a least score of" in shown
@@ -85,6 +86,32 @@ def test_the_server_ranks_as_this_process_does(content: EvaluationSet) -> None:
                 assert here.product_ids[0] == there.product_ids[0]
                 # INT8 texts differ a little by what they are padded with in their batch.
                 assert by_product(here) == pytest.approx(by_product(there), abs=0.01)
+
+
+@pytest.mark.server
+def test_with_a_metric_both_paths_find_the_products_by_other_scores() -> None:
+    content = evaluation_set(None)
+    queries = content.queries[::8]
+    direct = DirectRanker(REPOSITORY, content, print)
+    with served_ranker(REPOSITORY, content, print) as served:
+        for ranker in (direct, served):
+            before = [ranker(query.image, "") for query in queries]
+            assert ranker.fit_metric().metric is not None
+            after = [ranker(query.image, "") for query in queries]
+            for query, old, new in zip(queries, before, after, strict=True):
+                assert new.product_ids[0] in query.product_ids
+                assert abs(new.scores[0] - old.scores[0]) > 1e-4
+
+
+def test_products_are_found_that_the_metrics_fit_did_not_see() -> None:
+    content = evaluation_set(None)
+    ranker = DirectRanker(REPOSITORY, content, print)
+    hidden = frozenset(str(row.product["product_id"]) for row in content.rows[::4])
+    fitted = ranker.fit_metric(left_out=hidden)
+    assert fitted.products == len(content.rows) - len(hidden)
+    asked = [query for query in content.queries if query.product_ids <= hidden]
+    right = [ranker(query.image, "").product_ids[0] in query.product_ids for query in asked]
+    assert sum(right) >= 0.9 * len(right)
 
 
 def by_product(ranking: Ranking) -> dict[str, float]:
