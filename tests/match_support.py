@@ -40,7 +40,8 @@ class MatchSender:
         """Send requests together."""
         for request in requests:
             request.reply = self._note
-        self._pipeline.take(requests)
+        for refused in self._pipeline.take(requests):
+            self._note(refused)
 
     def wait(self, requests: Sequence[MatchRequest]) -> None:
         """Wait until these are answered."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from bls_models.captions.waiting import CaptionWaiter
@@ -75,13 +75,14 @@ class MatchPipeline:
         self._long = Stage("long-search", self._search, LONG_SEARCHES)
         self._captions: CaptionWaiter[MatchRequest] = CaptionWaiter(self._captioned)
 
-    def take(self, requests: Iterable[MatchRequest]) -> set[MatchRequest]:
+    def take(self, requests: Iterable[MatchRequest]) -> list[MatchRequest]:
         """Answer requests: by their ``reply``, from another thread.
 
         Returns:
-            Those that are refused, which are for the caller to answer: all in one message.
+            Those that are refused, for the caller to answer: a late answer takes a message of its
+            own and an acknowledgement, and the next requests would wait for that.
         """
-        refused = set()
+        refused = []
         for request in requests:
             if request.error is None and not self._admit(request):
                 request.error = RefusedError(
@@ -89,7 +90,7 @@ class MatchPipeline:
                     "(PRODUCT_MATCH_QUEUE_SIZE); try again later"
                 )
             if request.error is not None:
-                refused.add(request)
+                refused.append(request)
                 continue
             self._matcher.begin(request)
             request.undecoded = len(request.images)
@@ -224,7 +225,7 @@ class MatchPipeline:
                 self._hand_on(request)
         self._answer(done)
 
-    def _conclude(self, requests: Collection[MatchRequest]) -> None:
+    def _conclude(self, requests: Sequence[MatchRequest]) -> None:
         if not requests:
             return
         try:
