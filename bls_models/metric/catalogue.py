@@ -79,6 +79,11 @@ class CatalogueMetrics:
         self._metrics = store.database[METRICS]
         self._of_bundle = {"fingerprint": bundle.fingerprint, "matrix": {"$exists": True}}
 
+    @property
+    def fits(self) -> bool:
+        """Whether metrics are fitted: one of pictures says nothing of texts beside them."""
+        return not self._bundle.shared_space
+
     # --- versions -------------------------------------------------------------------------
 
     def current(self) -> Current:
@@ -214,6 +219,8 @@ class CatalogueMetrics:
             ConflictError: another server is at it.
             DatabaseError: the database does not answer in time.
         """
+        if not self.fits:
+            return Fit(None, "the bundle's texts are compared with pictures", (), 0, 0)
         if dry_run:
             return self._fit(progress)
         with self._lease():

@@ -35,7 +35,8 @@ class MetricFitter:
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        if self._catalogue.fits:
+            self._thread.start()
 
     def close(self) -> None:
         """End; a fit under way is left, and begun anew by another server."""
