@@ -27,7 +27,8 @@ def ask_for_check(http_url: str, repair: bool) -> dict[str, Any]:
         repair: have what differs read again.
 
     Returns:
-        The report of ``bls_models.replication.sync_check.SyncCheck.run``.
+        The report of ``bls_models.replication.index_host.IndexHost.check``, and as
+        ``index_metric`` the version that the index is made for.
 
     Raises:
         ServiceError: the server does not answer, or cannot check now.
@@ -55,15 +56,15 @@ def ask_for_check(http_url: str, repair: bool) -> dict[str, Any]:
         raise ServiceError(f"{http_url} answered {error.code}: {text}") from error
     except OSError as error:
         raise ServiceError(f"{http_url} does not answer: {error}") from error
-    report: dict[str, Any] = json.loads(output["data"][0])["sync_check"]
-    return report
+    info: dict[str, Any] = json.loads(output["data"][0])
+    return {**info["sync_check"], "index_metric": info["metric"]}
 
 
 def show_check(http_url: str, repair: bool, console: Console) -> int:
     """Check, print what differs.
 
     Returns:
-        0, or 1 if something differs and was not repaired.
+        0, or 1 if something differs and was not repaired, or the index has another metric.
 
     Raises:
         ServiceError: see ``ask_for_check``.
@@ -82,7 +83,14 @@ def show_check(http_url: str, repair: bool, console: Console) -> int:
         + (f", {report['repaired']} of them repaired" if found and repair else ""),
         highlight=False,
     )
-    return int(found > report["repaired"])
+    of_wanted = report["index_metric"] == report["metric"]
+    if not of_wanted:
+        console.print(
+            f"The index is made for metric {report['index_metric']}, the database names "
+            f"{report['metric']}: the server builds another one, or its log says why not",
+            highlight=False,
+        )
+    return int(found > report["repaired"] or not of_wanted)
 
 
 def _table(products: list[dict[str, Any]]) -> Table:

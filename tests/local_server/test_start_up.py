@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -112,6 +113,14 @@ def test_run_serves_a_kaggle_catalogue_until_ctrl_c_and_stops_all_it_started(
     assert "6 products in the database, 6 in the index" in check.stdout
     assert "nothing differs" in check.stdout
 
+    metric = subprocess.run(
+        command("metric", state), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert metric.returncode == 0, metric.stderr
+    assert "No metric: 0 products with several views" in metric.stdout
+    assert f"{running.http_url} serves metric none." in metric.stdout
+    assert "metric: none, image vectors are compared as they are" in output()
+
     children = psutil.Process(started.pid).children(recursive=True)
     assert any("triton" in child.name() for child in children)
     started.send_signal(signal.SIGINT)
@@ -139,6 +148,9 @@ def test_smoke_ends_with_the_right_match_as_json_and_leaves_nothing_running(
     assert 0.5 < facts["score"] <= 1
     assert facts["caption"]
     assert f"caption: {facts['caption']}" in done.stdout
+    found = re.search(r"metric: (\d+) of 100 left-out views .* first, (\d+) before", done.stdout)
+    assert found is not None
+    assert int(found[1]) > int(found[2])
     assert not Path(facts["query"]).is_relative_to(SAMPLE / "images")
     here = str(tmp_path)
     assert [p.pid for p in psutil.process_iter(["cmdline"]) if here in str(p.info["cmdline"])] == []
