@@ -20,7 +20,7 @@ from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.metric.catalogue import NONE, CatalogueMetrics
 from bls_models.metric.metric import Metric
 from bls_models.replication.index_generation import IndexGeneration
-from bls_models.replication.metric_fitter import MetricFitter
+from bls_models.replication.metric_fitter import LOOK_SECONDS, MetricFitter
 from bls_models.settings import AUTO, Settings
 from bls_models.telemetry.metrics import NO_METRICS, Metrics
 
@@ -45,6 +45,7 @@ class IndexHost:
         database: what the index holds.
         metrics: get the index's state.
         keeps_raw: whether there is also an index of raw vectors, for queries that ask for it.
+        look_seconds: between two looks at whether a metric is to be fitted.
 
     Raises:
         SetupError: the settings name a device that is not there.
@@ -57,6 +58,7 @@ class IndexHost:
         database: Database[Document],
         metrics: Metrics = NO_METRICS,
         keeps_raw: bool = False,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         device_named(IndexOptions.of(settings).device)
         self._settings = settings
@@ -69,7 +71,7 @@ class IndexHost:
         self._raw: IndexGeneration | None = None
         self._begun = threading.Event()
         self._watcher = Background("index-metric", self._watch)
-        self._fitter = MetricFitter(self._catalogue)
+        self._fitter = MetricFitter(self._catalogue, look_seconds)
 
     def start(self, wait_seconds: float = LOAD_WAIT_SECONDS) -> None:
         """Load the index and follow the database.
