@@ -1,12 +1,14 @@
 """``python -m loadtest.catalogue_scale``: what a search costs as the catalogue grows.
 
 The product index in this process, filled with made-up vectors that lie around those of the
-sample catalogue; no server, so that nothing but the search is measured.
+sample catalogue; no server, so that nothing but the search is measured. Each size is measured with
+raw image vectors, and with those of a metric that was fitted to the real products.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import logging
@@ -23,9 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.background import repeated
+from bls_models.errors import SetupError
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
+from bls_models.metric.fitting import Scatter, fit
+from bls_models.metric.metric import Metric
 from bls_models.product import json_bytes
 from bls_models.settings import Settings
 from bls_models.vectors import FloatArray
@@ -46,6 +51,9 @@ FILTER = b'{"attributes.section": 7}'
 BATCHES = (1, 8)
 QUERIES = 96
 RECALL_BATCH = 32
+RAW, METRIC = "raw", "metric"
+# Scores nearer than this are equal but for rounding.
+EQUAL = 1e-6
 # A kind of query is measured until both are reached, or the longest time.
 MIN_SEARCHES, MIN_SECONDS, MAX_SECONDS = 10, 0.5, 20.0
 
@@ -60,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="VIEWS",
         help="catalogue sizes in views; a million takes 9 GB and some minutes (default: "
         "%(default)s)")  # fmt: skip
+    parser.add_argument("--vectors", choices=(RAW, METRIC), nargs="+", default=(RAW, METRIC),
+        help="what image vectors the index holds (default: both)")  # fmt: skip
     add_catalog(parser, "real products")
     options = parser.parse_args(arguments)
     # What the index tells of its progress.
@@ -76,23 +86,46 @@ def run(options: argparse.Namespace, console: Console) -> None:
         ProductMatchError: something that is needed is missing.
     """
     real = real_catalogue(options.repository, options.catalog)
-    rows = []
+    metrics = {name: fitted_metric(real) if name == METRIC else None for name in options.vectors}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in metrics}
     for views in options.sizes:
-        console.print(f"{views:,} views: filling the index")
-        rows.append(measured_size(views, real))
-    console.print(_table(rows))
-    console.print(_stall_table(rows))
-    write_report(options.report, {"machine": machine(), "sizes": rows})
+        for name, metric in metrics.items():
+            console.print(f"{views:,} views, {name}: filling the index")
+            rows[name].append(measured_size(views, real, metric=metric))
+    for name, measured in rows.items():
+        console.print(f"\nimage vectors: {name}")
+        console.print(_table(measured))
+        console.print(_stall_table(measured))
+    report = {"machine": machine(), "sizes": rows.get(RAW, []), METRIC: rows.get(METRIC, [])}
+    write_report(options.report, report)
     console.print(f"written to {options.report}")
 
 
-def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None) -> dict[str, Any]:
+def fitted_metric(real: RealCatalogue) -> Metric:
+    """The metric of a catalogue.
+
+    Raises:
+        SetupError: it gets none.
+    """
+    views = [real.images[real.owners == owner] for owner in range(len(real.texts))]
+    scatter = Scatter(real.images.shape[1])
+    scatter.add(views)
+    found = fit(scatter, views, METRIC)
+    if found.metric is None:
+        raise SetupError(f"the catalogue has no metric ({found.reason}); try --vectors {RAW}")
+    return found.metric
+
+
+def measured_size(
+    views: int, real: RealCatalogue, flat_rows: int | None = None, metric: Metric | None = None
+) -> dict[str, Any]:
     """Fill an index and search it.
 
     Args:
         views: views of the catalogue.
         real: what the made-up products look like.
         flat_rows: vectors up to which all are scored; None: as the settings have it.
+        metric: what image vectors go through; None: they stay as they are.
 
     Returns:
         ``views``, ``products``, ``type`` (the index type), ``fill_seconds``, ``lists_seconds``
@@ -101,9 +134,8 @@ def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None)
         size), and ``recall_at_10``; ``beside``: see ``loadtest.search_stalls.stalls``.
     """
     options = IndexOptions() if flat_rows is None else IndexOptions(flat_rows=flat_rows)
-    index = ProductIndex(
-        real.images.shape[1], real.texts.shape[1], Settings().max_filter_bytes, options
-    )
+    image_dim = real.images.shape[1] if metric is None else metric.dim
+    index = ProductIndex(image_dim, real.texts.shape[1], Settings().max_filter_bytes, options)
     catalogue = SyntheticCatalogue(real)
     some: list[IndexedProduct] = []
     fill_seconds = 0.0
@@ -111,11 +143,12 @@ def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None)
     memory = MemoryWatch()
     with repeated("samples", memory.sample, 0.1):
         for block in catalogue.products(views, BLOCK):
+            held = block if metric is None else _projected(block, metric)
             start = time.perf_counter()
-            index.upsert(block)
+            index.upsert(held)
             fill_seconds += time.perf_counter() - start
             some += [_copied(item) for item in block[::stride][: QUERIES - len(some)]]
-        del block
+        del block, held
         start = time.perf_counter()
         while not index.wait_for_lists(1.0):
             pass
@@ -135,14 +168,18 @@ def measured_size(views: int, real: RealCatalogue, flat_rows: int | None = None)
         "flat_ms_per_query": {},
         "recall_at_10": {},
     }
-    for kind, queries in queries_by_kind(catalogue.queries_near(some), some).items():
+    vectors = catalogue.queries_near(some)
+    if metric is not None:
+        vectors = [(metric.queries(photo), words) for photo, words in vectors]
+        some = _projected(some, metric)
+    for kind, queries in queries_by_kind(vectors, some).items():
         for key, exact in (("ms_per_query", False), ("flat_ms_per_query", True)):
             row[key][kind] = {
                 f"batch_{batch}": round(_milliseconds(index, queries, batch, exact), 3)
                 for batch in BATCHES
             }
         row["recall_at_10"][kind] = round(recall(index, queries), 4)
-    plain = [_query(image, text[:0]) for image, text in catalogue.queries_near(some)]
+    plain = [_query(image, text[:0]) for image, text in vectors]
     row["beside"] = stalls(index, plain, some)
     index.close()
     return row
@@ -191,14 +228,17 @@ def queries_by_kind(
 
 
 def recall(index: ProductIndex, queries: Sequence[IndexQuery]) -> float:
-    """The share of the best ten by exact search that is found, over all queries."""
+    """The share of the best ten by exact search that is found, over all queries.
+
+    Any product counts that scores no less than the tenth, as of equal ones a search may take any.
+    """
     found = expected = 0
     for at in range(0, len(queries), RECALL_BATCH):
         batch = queries[at : at + RECALL_BATCH]
         for got, best in zip(index.search(batch), index.search(batch, exact=True), strict=True):
-            wanted = {match.product_id for match in best}
-            expected += len(wanted)
-            found += len(wanted & {match.product_id for match in got})
+            least = min((match.score for match in best), default=0.0)
+            expected += len(best)
+            found += sum(match.score >= least - EQUAL for match in got)
     return found / max(1, expected)
 
 
@@ -207,6 +247,9 @@ class MemoryWatch:
 
     def __init__(self) -> None:
         self._process = psutil.Process()
+        # What was measured before must not be memory that this finds.
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         self._begin = self._process.memory_info().rss
         self.peak = 0
 
@@ -217,6 +260,16 @@ class MemoryWatch:
     def sample(self) -> None:
         """Look at the memory now, for the peak."""
         self.peak = max(self.peak, self.grown())
+
+
+def _projected(products: Sequence[IndexedProduct], metric: Metric) -> list[IndexedProduct]:
+    """The products as an index under the metric holds them."""
+    counts = np.cumsum([len(product.image_vectors) for product in products])
+    rows = metric.rows(np.concatenate([product.image_vectors for product in products]))
+    return [
+        replace(product, image_vectors=part)
+        for product, part in zip(products, np.split(rows, counts[:-1]), strict=True)
+    ]
 
 
 def _copied(product: IndexedProduct) -> IndexedProduct:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from loadtest import catalogue_scale
-from loadtest.catalogue_scale import main, measured_size
+from loadtest.catalogue_scale import fitted_metric, main, measured_size
 from loadtest.synthetic_catalogue import (
     RealCatalogue,
     SyntheticCatalogue,
@@ -50,13 +50,17 @@ def test_a_catalogue_is_the_same_every_time(real: RealCatalogue) -> None:
         assert one.fields == other.fields
 
 
+@pytest.mark.parametrize("projected", [False, True], ids=["raw", "with the metric"])
 def test_candidate_lists_find_what_exact_search_finds_among_30_000_views(
-    real: RealCatalogue, monkeypatch: pytest.MonkeyPatch
+    real: RealCatalogue, monkeypatch: pytest.MonkeyPatch, projected: bool
 ) -> None:
     monkeypatch.setattr(catalogue_scale, "MIN_SECONDS", 0.05)
-    row = measured_size(30_000, real, flat_rows=8_000)
+    metric = fitted_metric(real) if projected else None
+    row = measured_size(30_000, real, flat_rows=8_000, metric=metric)
     assert row["views"] == 30_000
-    assert row["type"] == "IVF256,SQ8"
+    # Texts may be just enough for lists of their own, of another number.
+    kinds = row["type"]
+    assert (kinds if isinstance(kinds, str) else kinds["image"]) == "IVF256,SQ8"
     for kind, recall in row["recall_at_10"].items():
         assert recall >= 0.98, kind
 
@@ -67,10 +71,11 @@ def test_the_report_says_what_each_kind_of_query_costs(
     monkeypatch.setattr(catalogue_scale, "MIN_SECONDS", 0.01)
     report = tmp_path / "reports" / "scale.json"
     assert main(["--sizes", "600", "--report", str(report)]) == 0
-    (row,) = json.loads(report.read_text())["sizes"]
-    assert row["type"] == "Flat"
-    assert set(row["recall_at_10"]) == set(row["ms_per_query"]) == set(row["flat_ms_per_query"])
-    assert set(row["recall_at_10"].values()) == {1.0}
+    written = json.loads(report.read_text())
+    for (row,) in (written["sizes"], written["metric"]):
+        assert row["type"] == "Flat"
+        assert set(row["recall_at_10"]) == set(row["ms_per_query"]) == set(row["flat_ms_per_query"])
+        assert set(row["recall_at_10"].values()) == {1.0}
     printed = capsys.readouterr().out
-    for words in ("recall@10", "bytes/view", "both, filter keeps 1%", "Flat, batch 8"):
+    for words in ("recall@10", "bytes/view", "both, filter keeps 1%", "vectors: metric"):
         assert words in printed
