@@ -238,6 +238,18 @@ def test_the_first_start_says_why_there_is_no_metric_and_tries_once(
     assert waited == [NONE]
 
 
+def test_of_a_bundle_that_gets_no_metric_only_the_first_start_speaks(
+    shop: Shop, waited: list[str]
+) -> None:
+    shared, lines = replace(BUNDLE, shared_space=True), list[str]()
+    fit_first(shop.running, shared, True, lines.append)
+    assert "texts are compared with pictures" in lines[-1]
+    told = len(lines)
+    fit_first(shop.running, shared, False, lines.append)
+    assert len(lines) == told
+    assert waited == [NONE]
+
+
 def test_a_fit_of_the_servers_own_is_waited_for_but_not_for_ever(
     shop: Shop, waited: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
