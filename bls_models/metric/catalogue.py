@@ -44,6 +44,8 @@ NONE = "none"
 MAX_VIEWS = 200_000
 # A fit of so many views takes a minute or two; one that was cut off is begun anew after this.
 LEASE = timedelta(minutes=15)
+# Of each bundle; one of `mini` takes 1.3 MB.
+KEPT_VERSIONS = 20
 # A fit is due when so much of what the last one saw has changed.
 CHANGED_SHARE = 0.2
 
@@ -211,6 +213,8 @@ class CatalogueMetrics:
     def fit(self, progress: Callable[[int], None], dry_run: bool = False) -> Fit:
         """Fit a metric to what is stored, and have it served where it gains.
 
+        Where somebody chooses a version meanwhile, that one stays.
+
         Args:
             progress: called now and then with the number of products read.
             dry_run: only tell what it would gain.
@@ -224,12 +228,14 @@ class CatalogueMetrics:
         if dry_run:
             return self._fit(progress)
         with self._lease():
-            current = self._counted()
+            before, current = self.current(), self._counted()
             fitted = self._fit(progress)
             if fitted.metric is not None:
                 self.add(fitted)
                 current = replace(current, version=fitted.metric.version)
-            self._set_current(current)
+            if self.current() == before:
+                self._set_current(current)
+            self._forget_old()
             return fitted
 
     def _fit(self, progress: Callable[[int], None]) -> Fit:
@@ -287,6 +293,12 @@ class CatalogueMetrics:
     @property
     def _current_id(self) -> str:
         return f"{CURRENT}-{self._bundle.fingerprint}"
+
+    def _forget_old(self) -> None:
+        old = [item["_id"] for item in self.versions()[KEPT_VERSIONS:]]
+        kept = self.current().version
+        with database_errors("removing old metrics"):
+            self._metrics.delete_many({"_id": {"$in": [name for name in old if name != kept]}})
 
     def _set_current(self, current: Current) -> None:
         with database_errors("naming the metric that is served"):

@@ -187,6 +187,33 @@ def test_of_two_fits_at_once_one_is_refused_and_changes_nothing(metrics: Catalog
     fitted_version(metrics)
 
 
+def test_what_is_chosen_during_a_fit_stays_chosen(metrics: CatalogueMetrics) -> None:
+    first = fitted_version(metrics)
+    found = metrics.fit(lambda _: metrics.serve(NONE))
+    assert found.metric is not None
+    assert metrics.current().version == NONE
+    assert [item["_id"] for item in metrics.versions()] == [found.metric.version, first]
+
+
+def test_old_versions_go_but_for_the_one_that_is_served(
+    metrics: CatalogueMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT_VERSIONS", 2)
+    first = fitted_version(metrics)
+    others = [metric_fitted_beside(metrics, first) for _ in range(3)]
+    assert [item["_id"] for item in metrics.versions()] == [*reversed(others[-2:]), first]
+    metrics.serve(NONE)
+    others.append(fitted_version(metrics))
+    assert [item["_id"] for item in metrics.versions()] == [*reversed(others[-2:])]
+
+
+def metric_fitted_beside(metrics: CatalogueMetrics, served: str) -> str:
+    """The version of a fit during which another one is chosen."""
+    found = metrics.fit(lambda _: metrics.serve(served))
+    assert found.metric is not None
+    return found.metric.version
+
+
 def test_a_fit_that_fails_lets_the_next_one_begin(metrics: CatalogueMetrics) -> None:
     def failing(_: int) -> None:
         raise KeyboardInterrupt
