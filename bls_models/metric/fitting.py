@@ -33,15 +33,23 @@ MIN_ASKED = 20
 # Choosing takes a part of a large catalogue; the fit itself takes all that it is given.
 CHOOSING_PRODUCTS = 400
 CHOOSING_VIEWS = 4000
-FOLDS = 2
-LEFT_OUT_VIEWS = 0.3
-LEFT_OUT_PRODUCTS = 1 / 3
+# Each leaves out another part of the products, and some views of the others: nearly all is fitted
+# to, as it will be.
+FOLDS = 6
+LEFT_OUT_VIEWS = 0.1
 # The metric is fitted anew when a fifth of the catalogue has changed, so that most products are
 # those that it saw.
 SEEN_SHARE = 0.8
+# Less may be chance.
+LEAST_GAIN = 0.02
+# What is of another kind than the catalogue's products comes nearer than these do; with this it
+# passes a least score as seldom as by raw vectors.
+STRICTER = 1.1
 # Views that are nearer to each other than different products ever are were taken in a row: they
 # would be found by any metric.
 IN_A_ROW = 0.999
+# The cosine of a view to itself, but for rounding.
+ITSELF = 0.9999
 # Pairs of views that this is measured on.
 PAIRED_VIEWS = 2000
 
@@ -204,15 +212,15 @@ def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str, seed: int 
     gains = [raw.gain, *(one.gain for one in tried.values())]
     best = max(tried, key=lambda key: tried[key].gain.both)
     gain = tried[best].gain
-    if gain.both <= raw.gain.both or gain.unseen < raw.gain.unseen:
+    if gain.both < raw.gain.both + LEAST_GAIN or gain.unseen < raw.gain.unseen:
         return outcome(None, "no metric finds more left-out views than raw vectors", gains)
     views = np.concatenate(sample)
     whitening = dict(scatter.whitenings())[best[0]]
     metric = replace(
         whitening.metric(best[1], views),
         version=version,
-        # So that another product is, in the middle, as far as it was.
-        spread=(1 - raw.other) / (1 - tried[best].other),
+        # So that another product is, in the middle, as far as it was, and a little further.
+        spread=STRICTER * (1 - raw.other) / (1 - tried[best].other),
     )
     return outcome(metric, "", gains)
 
@@ -259,14 +267,14 @@ class _Fold:
     """A split of the sample.
 
     Attributes:
-        asked: views (q, D) that were left out.
+        asked: views (q, D) that the fit leaves out.
         owners: (q,) their products.
         unseen: (q,) whether the fit leaves their products out.
-        rows: views (r, D) that are searched.
+        rows: views (r, D) that are searched, those of products that the fit leaves out among them.
         row_owners: (r,) their products.
         row_unseen: (r,) whether the fit leaves them out.
         count: number of products.
-        in_a_row: (q, r) views that are not compared.
+        in_a_row: (q, r) views that are not compared: those of one series, and each with itself.
     """
 
     asked: FloatArray
@@ -311,17 +319,18 @@ def _folds(sample: Sequence[FloatArray], random: np.random.Generator) -> Iterato
     nearest = _in_a_row_cosine(views, owners, random)
     order = random.permutation(len(sample))
     for number in range(FOLDS):
-        unseen = np.isin(owners, order[number :: round(1 / LEFT_OUT_PRODUCTS)])
-        asked = random.random(len(views)) < LEFT_OUT_VIEWS
+        unseen = np.isin(owners, order[number::FOLDS])
+        left_out = ~unseen & (random.random(len(views)) < LEFT_OUT_VIEWS)
+        asked = unseen | left_out
         yield _Fold(
             views[asked],
             owners[asked],
             unseen[asked],
-            views[~asked],
-            owners[~asked],
-            unseen[~asked],
+            views[~left_out],
+            owners[~left_out],
+            unseen[~left_out],
             len(sample),
-            views[asked] @ views[~asked].T >= nearest,
+            views[asked] @ views[~left_out].T >= nearest,
         )
 
 
@@ -329,4 +338,5 @@ def _in_a_row_cosine(views: FloatArray, owners: IntArray, random: np.random.Gene
     """From which cosine on two views are taken to be of one series."""
     some = random.permutation(len(views))[:PAIRED_VIEWS]
     different = owners[some, np.newaxis] != owners[some]
-    return float(np.quantile((views[some] @ views[some].T)[different], IN_A_ROW))
+    cosines = (views[some] @ views[some].T)[different]
+    return min(ITSELF, float(np.quantile(cosines, IN_A_ROW)))

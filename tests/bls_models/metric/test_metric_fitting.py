@@ -47,7 +47,9 @@ def test_left_out_views_find_their_product_more_often(noisy: Fit) -> None:
     assert raw.name == "raw"
     assert best.seen > raw.seen + 0.2
     assert best.unseen > raw.unseen + 0.2
-    assert raw.seen_count > raw.unseen_count > 20
+    # Each product is left out of one fit, with all its views.
+    assert raw.unseen_count > 0.9 * noisy.views
+    assert raw.seen_count > 100
     assert metric_of(noisy).version == "v1"
     assert (noisy.products, noisy.views, noisy.reason) == (60, 360, "")
 
