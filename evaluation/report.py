@@ -70,25 +70,30 @@ def report_from_results(
 ) -> dict[str, Any]:
     """The report; at the top level the figures of the first kind, which is image if there is one.
 
+    What a server serves by default is in ``kinds``: by the metric, if the catalogue gets one; then
+    ``raw_kinds`` has the same by raw vectors.
+
     Args:
         facts: what was evaluated, and how.
         raw: by kind of query, at least one; image vectors are compared as they are.
         metric: the same with the metric; ``metric`` of the report.
     """
-    first = next(iter(raw))
-    kinds = {kind: _kind_report(result) for kind, result in raw.items()}
+    raw_kinds = {kind: _kind_report(result) for kind, result in raw.items()}
+    metric_kinds = {kind: _kind_report(result) for kind, result in metric.kinds.items()}
+    kinds = metric_kinds or raw_kinds
+    first = next(iter(kinds))
     return {
         **{name: kinds[first][name] for name in ("top1", "top5", "mrr", "map", "queries")},
         "kind": first,
         "intervals": INTERVALS,
         **facts,
         "kinds": kinds,
+        "raw_kinds": raw_kinds if metric_kinds else {},
         "metric": {
             "reason_for_none": metric.fit.reason,
             "products": metric.fit.products,
             "views": metric.fit.views,
             "gains": [_rounded(asdict(gain)) for gain in metric.fit.gains],
-            "kinds": {kind: _kind_report(result) for kind, result in metric.kinds.items()},
             "products_not_in_the_fit": {
                 kind: _figures_json(figures_from_outcomes(outcomes))
                 for kind, outcomes in metric.not_in_fit.items()

@@ -114,7 +114,7 @@ def test_the_reports_top_level_is_that_of_the_first_kind() -> None:
     assert report["kinds"]["image"]["scores"]["default_min_score"]["strangers"] == 0
     assert report["kinds"]["image"]["confusions"] == [{"right": "a", "found": "b", "queries": 1}]
     assert report["metric"]["reason_for_none"] == "too few products"
-    assert report["metric"]["kinds"] == {}
+    assert report["raw_kinds"] == {}
 
 
 def test_the_metrics_figures_stand_beside_those_of_raw_vectors(
@@ -125,10 +125,10 @@ def test_the_metrics_figures_stand_beside_those_of_raw_vectors(
     fit = Fit(None, "", (Gain("raw", 0.5, 0.5, 9, 9), Gain("best", 0.7, 0.6, 9, 9)), 2, 4)
     metric = MetricResult(fit, {"image": better}, {"image": [outcome("a", "ba")]})
     report = json.loads(json.dumps(report_from_results({}, raw, metric)))
-    assert (report["top1"], report["metric"]["kinds"]["image"]["top1"]) == (0.5, 1)
+    assert (report["top1"], report["raw_kinds"]["image"]["top1"]) == (1, 0.5)
     assert report["metric"]["products_not_in_the_fit"]["image"]["top1"] == 0
     assert report["metric"]["gains"][1]["seen"] == 0.7
-    default = report["metric"]["kinds"]["image"]["scores"]["default_min_score"]
+    default = report["kinds"]["image"]["scores"]["default_min_score"]
     assert default["strangers"] == 0
     show_results(Console(width=120), raw, metric)
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
