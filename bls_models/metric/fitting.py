@@ -209,15 +209,17 @@ def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str, seed: int 
             f"metric takes {MIN_PRODUCTS} and {MIN_VIEWS}",
             (),
         )
-    folds = list(_folds(sample, np.random.default_rng(seed)))
-    raw = _tried("raw", [fold.trial(None) for fold in folds])
+    raw = _tried("raw", [fold.trial(None) for fold in _folds(sample, seed)])
     if min(raw.gain.seen_count, raw.gain.unseen_count) < MIN_ASKED:
         return outcome(None, "too few views differ from the other views of their product", [])
-    tried = {}
-    for trials in zip(*(fold.trials() for fold in folds), strict=True):
-        (key,) = {key for key, _ in trials}
-        shrinkage, gain = key
-        tried[key] = _tried(f"shrinkage {shrinkage:g}, gain {gain:g}", [one for _, one in trials])
+    trials: dict[tuple[float, float], list[_Trial]] = {}
+    for fold in _folds(sample, seed):
+        for key, trial in fold.trials():
+            trials.setdefault(key, []).append(trial)
+    tried = {
+        (shrinkage, gain): _tried(f"shrinkage {shrinkage:g}, gain {gain:g}", found)
+        for (shrinkage, gain), found in trials.items()
+    }
     gains = [raw.gain, *(one.gain for one in tried.values())]
     best = max(tried, key=lambda key: tried[key].gain.both)
     gain = tried[best].gain
@@ -322,7 +324,8 @@ class _Fold:
         return _Trial(np.array(right)[kept], self.unseen[kept], np.array(other, np.float32)[kept])
 
 
-def _folds(sample: Sequence[FloatArray], random: np.random.Generator) -> Iterator[_Fold]:
+def _folds(sample: Sequence[FloatArray], seed: int) -> Iterator[_Fold]:
+    random = np.random.default_rng(seed)
     views = np.concatenate(sample)
     owners = np.repeat(np.arange(len(sample), dtype=np.int32), [len(block) for block in sample])
     nearest = _in_a_row_cosine(views, owners, random)
