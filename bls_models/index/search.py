@@ -43,7 +43,7 @@ MAX_WANTED = 500
 WHOLE_SHARE = 3
 # Products scored exactly at a time, best first by what the lists say.
 SCORED_AT_ONCE = 64
-# Codes of 8 bits tell cosines to about this.
+# Codes of 8 bits tell products with a vector of length 1 to about this.
 CODE_ERROR = 0.01
 
 
@@ -188,7 +188,8 @@ class FrozenIndex:
         best = [np.empty((len(part.vectors), 0), np.float32) for part in query.parts]
         scored, step = 0, max(SCORED_AT_ONCE, 2 * query.wanted)
         least = -np.inf
-        while scored < len(candidates) and least < expected[scored] + CODE_ERROR:
+        error = CODE_ERROR * query.length
+        while scored < len(candidates) and least < expected[scored] + error:
             some = candidates[scored : scored + step]
             best = [
                 np.concatenate([known, new], axis=1)
@@ -242,7 +243,7 @@ class _Part:
 
     Attributes:
         rows: the vectors it searches.
-        vectors: (n, dim) unit vectors.
+        vectors: (n, dim), of length 1, or as a metric makes them.
         weights: (n,) double precision, because weights may be as large or small as float32 goes.
         total: sum of their absolute values, above 0.
     """
@@ -253,12 +254,11 @@ class _Part:
     total: float
 
     def asking(self) -> _Part:
-        """What lists are asked: the same, or where a weight pushes away the sum of all.
+        """What lists are asked: the same, or where a weight pushes away the sum of all."""
+        return self if (self.weights >= 0).all() else self.summed()
 
-        A single view's score is its product with that sum.
-        """
-        if (self.weights >= 0).all():
-            return self
+    def summed(self) -> _Part:
+        """The weighted sum of the vectors, which tells a single view's score."""
         whole = self.weights @ self.vectors
         length = float(np.linalg.norm(whole))
         unit = whole / length if length > 0 else self.vectors[0]
@@ -340,7 +340,13 @@ class _Query:
     @property
     def proposed_at_most(self) -> int:
         """Rows that all lists propose."""
-        return self.candidates * sum(len(part.asking().vectors) for part in self.parts)
+        asked = [len(part.asking().vectors) for part in self.parts]
+        return self.candidates * sum(count + (count > 1) for count in asked)
+
+    @property
+    def length(self) -> float:
+        """Of its longest vector: 1, or more where a metric spreads cosines."""
+        return max(float(np.linalg.norm(part.vectors, axis=1).max()) for part in self.parts)
 
     def listable(self) -> bool:
         """Whether lists can and should propose the candidates."""
@@ -394,6 +400,7 @@ class _Query:
             None if so many rows are equal that no list of bearable length holds them all.
         """
         lists: list[tuple[_Part, FloatArray, IntArray]] = []
+        found: list[IntArray] = []
         for part in self.parts:
             asking = part.asking()
             cosines, rows = part.rows.nearest(asking.vectors, self.candidates, slots, thorough)
@@ -403,19 +410,24 @@ class _Query:
                 cosines, rows = part.rows.nearest(asking.vectors, 8 * cosines.shape[1], slots)
             owners = np.where(rows == NONE, NONE, part.rows.owners[rows]).astype(np.int32)
             lists.append((asking, cosines, owners))
-        found = np.unique(np.concatenate([owners.ravel() for _, _, owners in lists]))
-        found = found[found != NONE]
+            found.append(owners)
+            if len(asking.vectors) > 1:
+                # What is like all of them a little may be in none of their lists.
+                _, rows = part.rows.nearest(part.summed().vectors, self.candidates, slots, thorough)
+                found.append(part.rows.owners[rows[rows != NONE]])
+        candidates = np.unique(np.concatenate([owners.ravel() for owners in found]))
+        candidates = candidates[candidates != NONE]
         promises = []
         for asking, cosines, owners in lists:
-            best = _promised(found, cosines, owners)
-            best[:, ~asking.rows.have(found)] = np.nan
+            best = _promised(candidates, cosines, owners)
+            best[:, ~asking.rows.have(candidates)] = np.nan
             promises.append(best)
         asking_query = replace(
             self,
             images=self.images and self.images.asking(),
             texts=self.texts and self.texts.asking(),
         )
-        return found.astype(np.int32), asking_query.scores(promises)[0]
+        return candidates.astype(np.int32), asking_query.scores(promises)[0]
 
 
 def _promised(found: IntArray, cosines: FloatArray, owners: IntArray) -> FloatArray:

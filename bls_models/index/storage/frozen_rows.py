@@ -66,7 +66,7 @@ class FrozenRows:
         """Exact score of every product's views (``bls_models.index.view_scores``).
 
         Args:
-            queries: unit vectors (n, dim).
+            queries: vectors (n, dim).
             slot_count: how many product slots there are.
             powers: see ``view_scores``.
 
@@ -133,7 +133,7 @@ class FrozenRows:
         """Rows that are probably the nearest of each query.
 
         Args:
-            queries: unit vectors (n, dim).
+            queries: vectors (n, dim).
             count: rows wanted a query.
             slots: which product slots may appear (number of slots,); None: all.
             thorough: look through all of main's lists.

@@ -21,7 +21,7 @@ from bls_models.vectors import BoolArray, FloatArray, IntArray
 
 
 class VectorRows:
-    """Unit vectors by product slot. Not locked: the caller keeps calls from running together.
+    """Vectors by product slot. Not locked: the caller keeps calls from running together.
 
     Args:
         dim: vector length.

@@ -202,6 +202,26 @@ def test_equal_vectors_that_no_list_can_tell_apart_are_found_within_the_budget()
     index.close()
 
 
+def test_what_is_a_little_like_all_vectors_is_found_though_no_list_holds_it() -> None:
+    random = np.random.default_rng(5)
+    options = replace(OPTIONS, flat_rows=5000, max_search_work=1000)
+    index = ProductIndex(IMAGE_DIM, TEXT_DIM, 1000, options)
+    asked = np.eye(6, IMAGE_DIM, dtype=np.float32)
+    # Of each vector's list, far more than it holds are nearer to it alone.
+    near = unit(np.tile(asked, (1000, 1)) + 0.1 * random.normal(size=(6000, IMAGE_DIM)))
+    views = np.concatenate([near, unit(asked.sum(axis=0, keepdims=True))])
+    index.upsert(
+        [
+            IndexedProduct(f"p{number}", "w", {}, view, np.zeros((0, TEXT_DIM), np.float32))
+            for number, view in enumerate(views[:, np.newaxis])
+        ]
+    )
+    assert index.wait_for_lists(LISTS_SECONDS)
+    (answer,) = index.answers([exactly(asked, top_k=1)])
+    assert [match.product_id for match in answer.matches] == ["p6000"]
+    index.close()
+
+
 def test_searches_that_may_take_long_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     random, index = filled(1500)
     plain, filtered = queries(random, 1, 0)[0], queries(random, 1, 0, b'{"price": 1}')[0]
@@ -322,7 +342,8 @@ def test_changes_are_found_at_once_and_what_is_gone_is_not() -> None:
 
 def exactly(vector: FloatArray, top_k: int = 5, offset: int = 0) -> IndexQuery:
     none = np.zeros((0, TEXT_DIM), np.float32)
-    return IndexQuery(vector, np.ones(1, np.float32), none, np.ones(0, np.float32), top_k, offset)
+    weights = np.ones(len(vector), np.float32)
+    return IndexQuery(vector, weights, none, np.ones(0, np.float32), top_k, offset)
 
 
 def test_searches_and_changes_go_on_while_lists_are_trained(
