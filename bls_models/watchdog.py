@@ -22,6 +22,7 @@ STANDARD_ERROR = 2
 LOOKS = 8
 
 _lock = threading.Lock()
+_thread = threading.local()
 # When the work of each thread last moved, on the monotonic clock.
 _moved: dict[int, float] = {}
 
@@ -39,11 +40,19 @@ def watched() -> Iterator[None]:
             del _moved[thread]
 
 
+def apart() -> None:
+    """Say that the calling thread never works for those that are watched."""
+    _thread.apart = True
+
+
 def progress() -> None:
     """Say that the work under way moves; nothing where none is watched.
 
-    A thread that is not watched itself works for one that is, whichever that may be.
+    A thread that is not watched itself works for one that is, whichever that may be, unless it is
+    ``apart``.
     """
+    if getattr(_thread, "apart", False):
+        return
     now, thread = time.monotonic(), threading.get_ident()
     with _lock:
         for moved in [thread] if thread in _moved else _moved:

@@ -22,7 +22,7 @@ from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
 from bls_models.metric.catalogue import CatalogueMetrics
-from bls_models.metric.fitting import CHOOSING_PRODUCTS, CHOOSING_VIEWS, Fit, Scatter, fit
+from bls_models.metric.fitting import Fit, Sample, Scatter, fit
 from bls_models.metric.metric import Metric
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
@@ -253,10 +253,11 @@ class DirectRanker:
             for item in self._products
             if len(item.image_vectors) and item.product_id not in left_out
         ]
-        scatter = Scatter(self._image_dim)
+        scatter, sample = Scatter(self._image_dim), Sample()
         if views:
             scatter.add(views)
-        found = fit(scatter, _some(views), "evaluated")
+            sample.add(views)
+        found = fit(scatter, sample.views, "evaluated")
         self._metric = found.metric
         self._index.close()
         self._index = self._filled_index()
@@ -279,14 +280,3 @@ class DirectRanker:
                 for path in paths
             ]
         )
-
-
-def _some(views: Sequence[FloatArray]) -> list[FloatArray]:
-    """The views of so many products, at random, as a metric is chosen by."""
-    some: list[FloatArray] = []
-    taken = 0
-    for number in np.random.default_rng(0).permutation(len(views))[:CHOOSING_PRODUCTS]:
-        if taken + len(views[number]) <= CHOOSING_VIEWS:
-            some.append(views[number])
-            taken += len(views[number])
-    return some

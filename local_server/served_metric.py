@@ -81,7 +81,7 @@ def _fit_if_due(
     catalogue: CatalogueMetrics, store: Store, imported: bool, report: Report
 ) -> Fit | None:
     deadline = time.monotonic() + OTHER_FIT_SECONDS
-    while (catalogue.fits and catalogue.current().fitted is None) or (
+    while (catalogue.can_fit and catalogue.current().fitted is None) or (
         imported and catalogue.changed_share() >= CHANGED_SHARE
     ):
         try:

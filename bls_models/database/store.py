@@ -122,6 +122,10 @@ class Store:
             DatabaseError: the database does not answer, or refuses.
         """
         with database_errors("creating indexes"), pymongo.timeout(INDEX_BUILD_SECONDS):
+            for unused in ("category_1", "price_1", "name_1"):
+                # An earlier version made them, and every write pays for them.
+                with contextlib.suppress(OperationFailure):
+                    self.products.drop_index(unused)
             for field in ("created", "images.sha256"):
                 self.products.create_index([(field, ASCENDING)])
             self.embeddings.create_index([("write_id", ASCENDING)])

@@ -30,7 +30,7 @@ EXACT, NEAR = "exact", "near"
 # The most that are told of one product.
 MAX_DUPLICATES = 10
 COSINE_DECIMALS = 4
-# Copies are this much further apart under a metric at most: 1.5 times was seen.
+# So much further apart are copies under a metric at most; with a spread of 5 it was 1.5 times.
 WIDER = 3.0
 
 
@@ -133,12 +133,14 @@ class DuplicateFinder:
         vectors: dict[str, list[FloatArray]] = {}
         writes = {str(item.get("write_id")): key for key, item in stored.items()}
         dim = len(views[0].vector)
-        for item in self._store.find_embeddings(list(writes)) if writes else ():
-            # What was damaged by hand is not searched either.
-            with contextlib.suppress(ValueError):
-                if item.get("kind") == IMAGE:
-                    vector = vector_of_length(item.get("vector"), dim)
-                    vectors.setdefault(writes[item["write_id"]], []).append(vector)
+        found, step = list(writes), self._store.PAGE
+        for start in range(0, len(found), step):
+            for item in self._store.find_embeddings(found[start : start + step]):
+                # What was damaged by hand is not searched either.
+                with contextlib.suppress(ValueError):
+                    if item.get("kind") == IMAGE:
+                        vector = vector_of_length(item.get("vector"), dim)
+                        vectors.setdefault(writes[item["write_id"]], []).append(vector)
         return {
             (view.sha256, match.product_id): float(
                 (np.stack(vectors[match.product_id]) @ view.vector).max()

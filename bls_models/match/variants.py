@@ -112,6 +112,11 @@ class Variants:
         return cls(default, shares)
 
     @property
+    def default(self) -> Variant:
+        """For the requests that no share takes."""
+        return self._default
+
+    @property
     def any_raw(self) -> bool:
         """Whether any of them compares raw vectors."""
         return any(variant.raw for variant in self._shares)

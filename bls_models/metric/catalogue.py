@@ -23,13 +23,7 @@ from pymongo.errors import DuplicateKeyError
 from bls_models.bundle import Bundle
 from bls_models.database.store import PAGE_SECONDS, Document, Store, database_errors
 from bls_models.errors import ConflictError, SetupError
-from bls_models.metric.fitting import (
-    CHOOSING_PRODUCTS,
-    CHOOSING_VIEWS,
-    Fit,
-    Scatter,
-    fit,
-)
+from bls_models.metric.fitting import Fit, Sample, Scatter, fit
 from bls_models.metric.metric import Metric
 from bls_models.vectors import FloatArray, binary_from_vector, vector_of_length
 
@@ -43,7 +37,7 @@ NONE = "none"
 # Of larger catalogues a part is taken: whole products, at random.
 MAX_VIEWS = 200_000
 # A fit of so many views takes a minute or two; one that was cut off is begun anew after this.
-LEASE = timedelta(minutes=15)
+LEASE = timedelta(minutes=5)
 # Of each bundle; one of `mini` takes 1.3 MB.
 KEPT_VERSIONS = 20
 # A fit is due when so much of what the last one saw has changed.
@@ -56,9 +50,9 @@ class Current:
 
     Attributes:
         version: of the metric; ``NONE``: raw vectors.
-        products: products in the database, about, when the last fit began.
+        products: products in the database, about, when the last fit began, or this was chosen.
         views: their views.
-        fitted: when that was; None: never for this bundle.
+        fitted: when that was; None: neither was ever done with this bundle.
     """
 
     version: str = NONE
@@ -82,7 +76,7 @@ class CatalogueMetrics:
         self._of_bundle = {"fingerprint": bundle.fingerprint, "matrix": {"$exists": True}}
 
     @property
-    def fits(self) -> bool:
+    def can_fit(self) -> bool:
         """Whether metrics are fitted: one of pictures says nothing of texts beside them."""
         return not self._bundle.shared_space
 
@@ -223,7 +217,7 @@ class CatalogueMetrics:
             ConflictError: another server is at it.
             DatabaseError: the database does not answer in time.
         """
-        if not self.fits:
+        if not self.can_fit:
             return Fit(None, "the bundle's texts are compared with pictures", (), 0, 0)
         if dry_run:
             return self._fit(progress)
@@ -239,29 +233,16 @@ class CatalogueMetrics:
             return fitted
 
     def _fit(self, progress: Callable[[int], None]) -> Fit:
-        scatter = Scatter(self._bundle.image_dim)
-        sample: list[FloatArray] = []
-        sampled = 0
-        chosen = random.Random(0)
-        for blocks in self._views(chosen):
+        scatter, sample = Scatter(self._bundle.image_dim), Sample()
+        for blocks in self._views():
             scatter.add(blocks)
+            sample.add(blocks)
             progress(scatter.products)
-            for block in blocks:
-                # Of each that comes, by chance one that is there makes room (a reservoir).
-                if len(sample) < CHOOSING_PRODUCTS and sampled + len(block) <= CHOOSING_VIEWS:
-                    sample.append(block)
-                    sampled += len(block)
-                elif sample:
-                    place = chosen.randrange(scatter.products)
-                    if place < len(sample) and (
-                        sampled - len(sample[place]) + len(block) <= CHOOSING_VIEWS
-                    ):
-                        sampled += len(block) - len(sample[place])
-                        sample[place] = block
-        return fit(scatter, sample, uuid.uuid4().hex[:12])
+        return fit(scatter, sample.views, uuid.uuid4().hex[:12])
 
-    def _views(self, chosen: random.Random) -> Iterator[list[FloatArray]]:
+    def _views(self) -> Iterator[list[FloatArray]]:
         """Views (n, D) of products, page by page; of large catalogues those of a part."""
+        chosen = random.Random(0)
         share = min(1.0, MAX_VIEWS / max(1, self._counted().views))
         for documents in self._store.iterate_products(fields=("write_id",)):
             writes = [
@@ -270,7 +251,10 @@ class CatalogueMetrics:
                 if isinstance(item.get("write_id"), str) and chosen.random() < share
             ]
             by_write: dict[str, list[FloatArray]] = {}
-            for item in self._store.find_embeddings(writes) if writes else ():
+            # A page of many pictures may take longer than a request may wait.
+            with pymongo.timeout(PAGE_SECONDS):
+                found = self._store.find_embeddings(writes) if writes else []
+            for item in found:
                 if item.get("kind") != IMAGE or item.get("fingerprint") != self._bundle.fingerprint:
                     continue
                 # What was damaged by hand is not searched either.

@@ -8,6 +8,7 @@ matching views that were left out, of products that the fit saw and of others th
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,6 +46,8 @@ LEAST_GAIN = 0.02
 # What is of another kind than the catalogue's products comes nearer than these do; with this it
 # passes a least score as seldom as by raw vectors.
 STRICTER = 1.1
+# Copies are still near each other then (``bls_models.ingest.duplicates``).
+MAX_SPREAD = 8.0
 # Views that are nearer to each other than different products ever are were taken in a row: they
 # would be found by any metric.
 IN_A_ROW = 0.999
@@ -160,6 +163,37 @@ class Scatter:
         return np.multiply(axes, np.sqrt(np.maximum(spreads, 0)), dtype=np.float64).T
 
 
+class Sample:
+    """The views of some products, chosen by chance, to choose a metric by.
+
+    At most those of ``CHOOSING_PRODUCTS`` products, and ``CHOOSING_VIEWS`` views.
+
+    Attributes:
+        views: (n, D) of each product.
+    """
+
+    def __init__(self) -> None:
+        self.views: list[FloatArray] = []
+        self._count = 0
+        self._came = 0
+        self._random = random.Random(0)
+
+    def add(self, views: Sequence[FloatArray]) -> None:
+        """Offer the views of further products."""
+        for block in views:
+            self._came += 1
+            if len(self.views) < CHOOSING_PRODUCTS and self._count + len(block) <= CHOOSING_VIEWS:
+                self.views.append(block)
+                self._count += len(block)
+                continue
+            # One that is there makes room, the more seldom the more have come (a reservoir).
+            place = self._random.randrange(self._came)
+            if place < len(self.views):
+                count = self._count + len(block) - len(self.views[place])
+                if count <= CHOOSING_VIEWS:
+                    self.views[place], self._count = block, count
+
+
 @dataclass(frozen=True)
 class Whitening:
     """Directions that make up the metrics of one shrinkage.
@@ -188,15 +222,13 @@ class Whitening:
         return Metric("", centre, matrix / np.sqrt(lengths.mean()), 1.0)
 
 
-def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str, seed: int = 0) -> Fit:
+def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str) -> Fit:
     """Choose the best metric and fit it.
 
     Args:
         scatter: of all products.
-        sample: the views (n, D) of some of them, at most ``CHOOSING_PRODUCTS`` and
-            ``CHOOSING_VIEWS`` views, to choose by.
+        sample: the views (n, D) of some of them, to choose by (``Sample.views``).
         version: the name of the metric that is found.
-        seed: of what is left out.
     """
 
     def outcome(metric: Metric | None, reason: str, gains: Sequence[Gain]) -> Fit:
@@ -209,11 +241,11 @@ def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str, seed: int 
             f"metric takes {MIN_PRODUCTS} and {MIN_VIEWS}",
             (),
         )
-    raw = _tried("raw", [fold.trial(None) for fold in _folds(sample, seed)])
+    raw = _tried("raw", [fold.trial(None) for fold in _folds(sample)])
     if min(raw.gain.seen_count, raw.gain.unseen_count) < MIN_ASKED:
         return outcome(None, "too few views differ from the other views of their product", [])
     trials: dict[tuple[float, float], list[_Trial]] = {}
-    for fold in _folds(sample, seed):
+    for fold in _folds(sample):
         for key, trial in fold.trials():
             trials.setdefault(key, []).append(trial)
     tried = {
@@ -231,7 +263,7 @@ def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str, seed: int 
         whitening.metric(best[1], views),
         version=version,
         # So that another product is, in the middle, as far as it was, and a little further.
-        spread=STRICTER * (1 - raw.other) / (1 - tried[best].other),
+        spread=min(MAX_SPREAD, STRICTER * (1 - raw.other) / (1 - tried[best].other)),
     )
     return outcome(metric, "", gains)
 
@@ -324,15 +356,16 @@ class _Fold:
         return _Trial(np.array(right)[kept], self.unseen[kept], np.array(other, np.float32)[kept])
 
 
-def _folds(sample: Sequence[FloatArray], seed: int) -> Iterator[_Fold]:
-    random = np.random.default_rng(seed)
+def _folds(sample: Sequence[FloatArray]) -> Iterator[_Fold]:
+    """The splits, always the same."""
+    generator = np.random.default_rng(0)
     views = np.concatenate(sample)
     owners = np.repeat(np.arange(len(sample), dtype=np.int32), [len(block) for block in sample])
-    nearest = _in_a_row_cosine(views, owners, random)
-    order = random.permutation(len(sample))
+    nearest = _in_a_row_cosine(views, owners, generator)
+    order = generator.permutation(len(sample))
     for number in range(FOLDS):
         unseen = np.isin(owners, order[number::FOLDS])
-        left_out = ~unseen & (random.random(len(views)) < LEFT_OUT_VIEWS)
+        left_out = ~unseen & (generator.random(len(views)) < LEFT_OUT_VIEWS)
         asked = unseen | left_out
         yield _Fold(
             views[asked],
@@ -346,9 +379,9 @@ def _folds(sample: Sequence[FloatArray], seed: int) -> Iterator[_Fold]:
         )
 
 
-def _in_a_row_cosine(views: FloatArray, owners: IntArray, random: np.random.Generator) -> float:
+def _in_a_row_cosine(views: FloatArray, owners: IntArray, generator: np.random.Generator) -> float:
     """From which cosine on two views are taken to be of one series."""
-    some = random.permutation(len(views))[:PAIRED_VIEWS]
+    some = generator.permutation(len(views))[:PAIRED_VIEWS]
     different = owners[some, np.newaxis] != owners[some]
     cosines = (views[some] @ views[some].T)[different]
     return min(ITSELF, float(np.quantile(cosines, IN_A_ROW)))

@@ -51,6 +51,7 @@ from bls_models.telemetry.metrics import (
     NO_METRICS,
     Metrics,
 )
+from bls_models.watchdog import apart
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +203,11 @@ class IndexFollower:
         self._metrics = metrics
         self._snapshots.begin()
 
+    def step_aside(self) -> None:
+        """Go on following, but report nothing and leave the snapshots to another follower."""
+        self._metrics = NO_METRICS
+        self._snapshots.close(None)
+
     def stop(self, last_snapshot: bool = True) -> None:
         """Stop following, and write a last snapshot where one is wanted."""
         ended = self._thread.close(CLOSE_SECONDS + 1)
@@ -241,6 +247,7 @@ class IndexFollower:
     # --- the follower's thread ------------------------------------------------------------
 
     def _run(self) -> None:
+        apart()
         while not self._thread.stopping:
             try:
                 if not self._restored:

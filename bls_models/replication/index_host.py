@@ -13,7 +13,7 @@ from pymongo.database import Database
 from bls_models.background import Background
 from bls_models.bundle import Bundle
 from bls_models.database.store import Document, Store
-from bls_models.errors import IndexUnavailableError, ProductMatchError
+from bls_models.errors import DatabaseError, IndexUnavailableError, ProductMatchError
 from bls_models.index.lists.device import device_named
 from bls_models.index.options import IndexOptions
 from bls_models.index.query import IndexAnswer, IndexQuery
@@ -22,7 +22,8 @@ from bls_models.metric.metric import Metric
 from bls_models.replication.index_generation import IndexGeneration
 from bls_models.replication.metric_fitter import LOOK_SECONDS, MetricFitter
 from bls_models.settings import AUTO, Settings
-from bls_models.telemetry.metrics import NO_METRICS, Metrics
+from bls_models.telemetry.metrics import INDEX_FOLLOWING, NO_METRICS, Metrics
+from bls_models.watchdog import apart
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class IndexHost:
         self._catalogue = CatalogueMetrics(self._store, bundle)
         self._serving: IndexGeneration | None = None
         self._raw: IndexGeneration | None = None
+        # Why the metric that is to be served is not known; empty: it is.
+        self._problem = "check that MongoDB runs"
         self._begun = threading.Event()
         self._watcher = Background("index-metric", self._watch)
         self._fitter = MetricFitter(self._catalogue, look_seconds)
@@ -79,6 +82,8 @@ class IndexHost:
         Args:
             wait_seconds: returns after this, if the index is not loaded before.
         """
+        # Where the database is away there is no follower yet that would tell.
+        self._metrics.set(INDEX_FOLLOWING, 0.0)
         deadline = time.monotonic() + wait_seconds
         self._watcher.start()
         if self._settings.metric == AUTO:
@@ -88,21 +93,15 @@ class IndexHost:
 
     def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
         """The answers, and the index's state; see ``bls_models.index.query.Search``."""
-        serving = self._generation()
-        raw = [number for number, query in enumerate(queries) if query.raw]
-        if not raw or serving.version == NONE:
+        serving, raw = self._generation(), self._raw
+        asks_raw = [query.raw for query in queries]
+        if raw is None or not any(asks_raw):
             return serving.search(queries)
-        if self._raw is None:
-            raise IndexUnavailableError(
-                "the index of raw vectors is not there yet; try again later"
-            )
-        answers: list[IndexAnswer | None] = [None] * len(queries)
-        others = [number for number, query in enumerate(queries) if not query.raw]
-        for generation, numbers in ((self._raw, raw), (serving, others)):
-            found, about = generation.search([queries[number] for number in numbers])
-            for number, answer in zip(numbers, found, strict=True):
-                answers[number] = answer
-        return [answer for answer in answers if answer is not None], about
+        answers, about = serving.search([query for query in queries if not query.raw])
+        raw_answers, raw_about = raw.search([query for query in queries if query.raw])
+        parts = {True: iter(raw_answers), False: iter(answers)}
+        following = about["following"] and raw_about["following"]
+        return [next(parts[asks]) for asks in asks_raw], about | {"following": following}
 
     def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
         """Whether others should not wait for these; see ``ProductIndex.may_take_long``."""
@@ -124,29 +123,36 @@ class IndexHost:
         serving.require_loaded()
 
         def told(outcome: dict[str, Any] | Exception) -> None:
-            try:
-                if isinstance(outcome, Exception):
-                    raise outcome
-                report = outcome | {"metric": self._wanted()}
-                reply(serving.follower.info() | {"sync_check": report})
-            except Exception as error:
-                reply(error)
+            if not isinstance(outcome, Exception):
+                try:
+                    report = outcome | {"metric": self._wanted()}
+                    outcome = serving.follower.info() | {"sync_check": report}
+                except ProductMatchError as error:
+                    outcome = error
+            reply(outcome)
 
         serving.check.start(repair, told)
 
     def close(self) -> None:
         """Break off a check, stop following, write a last snapshot, and end the upkeep."""
-        self._fitter.close()
+        self._fitter.close(0)
+        # It closes what it is about to build.
         self._watcher.close(CLOSE_SECONDS)
         for generation in (self._raw, self._serving):
             if generation is not None:
                 generation.close()
+        self._fitter.close()
 
     def _generation(self) -> IndexGeneration:
+        """The one that serves, if all that queries may ask for is loaded.
+
+        Raises:
+            IndexUnavailableError: it is not.
+        """
         if self._serving is None:
-            raise IndexUnavailableError(
-                "the index is not loaded yet: check that MongoDB runs; try again later"
-            )
+            raise IndexUnavailableError(f"the index is not loaded yet: {self._problem}")
+        if self._raw is not None:
+            self._raw.require_loaded()
         return self._serving
 
     def _wanted(self) -> str:
@@ -156,41 +162,77 @@ class IndexHost:
     # --- the watcher's thread -------------------------------------------------------------
 
     def _watch(self) -> None:
+        apart()
         while not self._watcher.stopping:
+            problem = ""
             try:
                 self._follow_version()
             except ProductMatchError as error:
-                logger.warning("the index stays with the metric that it has: %s", error)
+                problem = str(error)
+            except Exception as error:
+                logger.exception("which metric is served could not be followed")
+                problem = repr(error)
+            if problem and problem != self._problem:
+                logger.warning("the metric to be served is looked for again: %s", problem)
+            self._problem = problem
             self._watcher.wait(VERSION_SECONDS)
 
     def _follow_version(self) -> None:
         version = self._wanted()
         if self._serving is not None and version == self._serving.version:
             return
+        if self._serving is not None and version == NONE and self._raw is not None:
+            raw, self._raw = self._raw, None
+            self._replace(raw)
+            return
         metric = self._catalogue.read(version)
-        if self._serving is None:
-            self._serving = self._made(metric, self._metrics)
-            self._serving.follower.start(0.0)
-            self._begun.set()
-        else:
-            self._replace(self._made(metric))
-        if self._keeps_raw and self._raw is None and version != NONE:
+        if self._watcher.stopping:
+            return
+        if self._serving is not None:
+            self._load_beside(metric)
+            return
+        serving = self._made(metric, self._metrics)
+        if self._keeps_raw and metric is not None:
             self._raw = self._made(None)
             self._raw.follower.start(0.0, beside=True)
+        serving.follower.start(0.0)
+        self._serving = serving
+        self._begun.set()
 
     def _made(self, metric: Metric | None, metrics: Metrics = NO_METRICS) -> IndexGeneration:
         return IndexGeneration(self._settings, self._bundle, self._store, metric, metrics)
 
-    def _replace(self, new: IndexGeneration) -> None:
+    def _load_beside(self, metric: Metric | None) -> None:
         """Load an index beside the one that serves, and let it serve."""
-        old = self._generation()
-        logger.info("an index for metric %s is built beside that for %s", new.version, old.version)
+        new = self._made(metric)
+        logger.info("an index for metric %s is built beside the one that serves", new.version)
         new.follower.start(0.0, beside=True)
-        while not new.follower.loaded:
-            if self._watcher.wait(VERSION_SECONDS / 10) or self._wanted() != new.version:
+        try:
+            while not new.follower.wait_loaded(VERSION_SECONDS):
+                if self._watcher.stopping or self._overtaken(new.version):
+                    return
+            if not self._watcher.stopping:
+                self._replace(new)
+        finally:
+            if self._serving is not new:
                 new.close(last_snapshot=False)
-                return
+
+    def _overtaken(self, version: str) -> bool:
+        """Whether the database names another version by now."""
+        try:
+            return self._wanted() != version
+        except DatabaseError:
+            return False
+
+    def _replace(self, new: IndexGeneration) -> None:
+        """Let a generation that is loaded serve."""
+        old = self._serving
+        assert old is not None
+        if self._keeps_raw and old.version == NONE:
+            old.follower.step_aside()
+            self._raw = old
         self._serving = new
-        old.close(last_snapshot=False)
+        if old is not self._raw:
+            old.close(last_snapshot=False)
         new.follower.take_over(self._metrics)
         logger.info("the index serves metric %s", new.version)

@@ -8,6 +8,7 @@ import time
 from bls_models.background import Background
 from bls_models.errors import ConflictError, DatabaseError
 from bls_models.metric.catalogue import CHANGED_SHARE, CatalogueMetrics
+from bls_models.watchdog import apart
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +17,10 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 30.0
 LONG_DUE_SECONDS = 900.0
 CLOSE_SECONDS = 5.0
+
+
+class _StoppedError(Exception):
+    """The server stops while a fit is under way."""
 
 
 class MetricFitter:
@@ -35,22 +40,25 @@ class MetricFitter:
 
     def start(self) -> None:
         """Begin to look."""
-        if self._catalogue.fits:
+        if self._catalogue.can_fit:
             self._thread.start()
 
-    def close(self) -> None:
-        """End; a fit under way is left, and begun anew by another server."""
-        self._thread.close(CLOSE_SECONDS)
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """End; a fit under way is given up."""
+        self._thread.close(seconds)
 
     def _run(self) -> None:
+        apart()
         while not self._thread.wait(self._look_seconds):
             try:
                 if self._due():
                     self._fit()
             except ConflictError:
                 logger.info("another server fits a metric")
-            except DatabaseError as error:
-                logger.warning("whether a metric is to be fitted is looked at again: %s", error)
+            except (_StoppedError, DatabaseError) as error:
+                logger.warning("a fit of the metric is put off: %s", error)
+            except Exception:
+                logger.exception("a fit of the metric failed")
 
     def _due(self) -> bool:
         share, before = self._catalogue.changed_share(), self._seen
@@ -62,9 +70,13 @@ class MetricFitter:
         self._due_since = now if self._due_since is None else self._due_since
         return share == before or now - self._due_since > LONG_DUE_SECONDS
 
+    def _go_on(self, _: int) -> None:
+        if self._thread.stopping:
+            raise _StoppedError("the server stops")
+
     def _fit(self) -> None:
         start = time.monotonic()
-        fitted = self._catalogue.fit(lambda _: None)
+        fitted = self._catalogue.fit(self._go_on)
         self._due_since = None
         logger.info(
             "%d views of %d products were looked at in %.1f s: %s",

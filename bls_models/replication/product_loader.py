@@ -16,6 +16,7 @@ from bls_models.database.store import INDEX_FIELDS, PAGE_SECONDS, Document, Stor
 from bls_models.errors import ProductError
 from bls_models.index.filters.columns import declared_values
 from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.metric.catalogue import IMAGE
 from bls_models.metric.metric import Metric
 from bls_models.vectors import FloatArray, vector_of_length
 
@@ -23,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 # How often products are read again that others write while they are read; their events follow.
 READ_ATTEMPTS = 3
-KINDS = IMAGE, TEXT = "image", "text"
+TEXT = "text"
+KINDS = (IMAGE, TEXT)
 STRANGE_ID = "its id is not a string"
 
 # What takes the place of a document that must be read from the database.

@@ -178,7 +178,9 @@ class SyncCheck:
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise IndexUnavailableError("the server stops; check the index when it runs again")
+            raise IndexUnavailableError(
+                "the check is broken off, as the server stops or its index is replaced; check again"
+            )
 
     def _lasting(
         self, differences: Mapping[str, Difference], strange: Mapping[str, Any]

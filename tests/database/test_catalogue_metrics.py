@@ -16,6 +16,7 @@ from serving_support import SMALL_BUNDLE
 from bls_models.database.store import Document, Store
 from bls_models.errors import ConflictError, SetupError
 from bls_models.metric import catalogue as module
+from bls_models.metric import fitting
 from bls_models.metric.catalogue import (
     CHANGED_SHARE,
     LEASE,
@@ -321,6 +322,6 @@ def test_choosing_takes_a_bounded_sample_of_whole_products(
         return Fit(None, "nothing is chosen here", (), scatter.products, scatter.views)
 
     monkeypatch.setattr(module, "fit", chosen)
-    monkeypatch.setattr(module, "CHOOSING_VIEWS", 8 * VIEWS + 1)
+    monkeypatch.setattr(fitting, "CHOOSING_VIEWS", 8 * VIEWS + 1)
     assert metrics.fit(quietly).products == PRODUCTS
     assert samples == [8 * VIEWS]
