@@ -26,16 +26,21 @@ def run(command: Sequence[str]) -> int:
     Args:
         command: tritonserver with its flags.
     """
-    server = subprocess.Popen(command)
-    stopping = False
+    server: subprocess.Popen[bytes] | None = None
+    stopping = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
-        stopping = True
-        server.send_signal(number)
+        stopping = number
+        if server is not None:
+            server.send_signal(number)
 
+    # Before the server, as a container's first process is not ended by a signal otherwise.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    server = subprocess.Popen(command)
+    if stopping:
+        server.send_signal(stopping)
     dead: set[int] = set()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -13,9 +13,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bls_models.specs import IMAGE_ENCODER, PRODUCT_MATCH
@@ -59,14 +59,11 @@ def run(options: argparse.Namespace) -> None:
         address = address_from_url(stack.http_url)
         requests = [request_from_photo(photo.data, address) for photo in photos]
         run_load(address, requests, options.clients, WARM_UP_SECONDS)
-        load = threading.Thread(
-            target=run_load, args=(address, requests, options.clients, options.seconds + 1)
-        )
-        load.start()
-        try:
+        with ThreadPoolExecutor(1) as pool:
+            load = pool.submit(run_load, address, requests, options.clients, options.seconds + 1)
             script = recorded(names, options.seconds)
-        finally:
-            load.join()
+            # A load that failed would leave pictures of an idle server.
+            load.result()
     seen_of = fold(script)
     folded = {pid: seen_of.get(pid, Counter()) for pid in names}
     total = sum(stacks.total() for stacks in folded.values())
