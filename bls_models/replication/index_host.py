@@ -95,8 +95,11 @@ class IndexHost:
         """The answers, and the index's state; see ``bls_models.index.query.Search``."""
         serving, raw = self._generation(), self._raw
         asks_raw = [query.raw for query in queries]
-        if raw is None or not any(asks_raw):
+        if not any(asks_raw) or serving.version == NONE:
             return serving.search(queries)
+        if raw is None:
+            # As it is about to serve alone.
+            raise IndexUnavailableError("the index of raw vectors changes its place; try again")
         answers, about = serving.search([query for query in queries if not query.raw])
         raw_answers, raw_about = raw.search([query for query in queries if query.raw])
         parts = {True: iter(raw_answers), False: iter(answers)}
