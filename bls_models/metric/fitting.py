@@ -258,7 +258,7 @@ def fit(scatter: Scatter, sample: Sequence[FloatArray], version: str) -> Fit:
     if gain.both < raw.gain.both + LEAST_GAIN or gain.unseen < raw.gain.unseen:
         return outcome(None, "no metric finds more left-out views than raw vectors", gains)
     views = np.concatenate(sample)
-    whitening = dict(scatter.whitenings())[best[0]]
+    whitening = next(item for shrinkage, item in scatter.whitenings() if shrinkage == best[0])
     metric = replace(
         whitening.metric(best[1], views),
         version=version,
