@@ -262,7 +262,8 @@ class CatalogueMetrics:
                     vector = vector_of_length(item.get("vector"), self._bundle.image_dim)
                     by_write.setdefault(item["write_id"], []).append(vector)
             if by_write:
-                yield [np.stack(vectors) for vectors in by_write.values()]
+                # In the order of ids, so that the same catalogue gives the same metric.
+                yield [np.stack(by_write[write]) for write in writes if write in by_write]
 
     def _counted(self) -> Current:
         """What is stored now, about, with raw vectors for a version."""
