@@ -10,7 +10,7 @@ from pathlib import Path
 from bls_models.errors import BundleError, CaptionerError
 from bls_models.files import atomic_write
 from bls_models.images.preprocessing import Preprocess
-from bls_models.specs import BASE_SPECS, CAPTION_SPECS
+from bls_models.specs import BASE_SPECS, CAPTION_SPECS, OBJECT_DETECTOR
 
 MANIFEST_FILE = "bundle.json"
 # Beside the text encoder's graph, for whose tokens it is.
@@ -66,6 +66,31 @@ class CaptionerBundle:
 
 
 @dataclass(frozen=True)
+class DetectorBundle:
+    """What the serving code knows of a bundle's object detector.
+
+    Attributes:
+        fingerprint: 16 hex digits over everything that decides a box.
+        image_size: side S of the square pixels that ``object_detector`` takes.
+        resize: how a picture becomes that square (see
+            ``bls_models.images.preprocessing.Preprocess``).
+        boxes: boxes N that it gives for each picture, whatever is on it.
+        min_score: what scores less (0 to 1) is no object.
+    """
+
+    fingerprint: str
+    image_size: int
+    resize: str
+    boxes: int
+    min_score: float
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes the pixels of ``object_detector``."""
+        return Preprocess(self.image_size, self.resize)
+
+
+@dataclass(frozen=True)
 class Bundle:
     """What the serving code knows of a bundle.
 
@@ -86,6 +111,7 @@ class Bundle:
             ``bls_models.engines.precisions``). TensorRT's engines have the first. Not part of the
             fingerprint.
         captioner: None: the bundle has none.
+        detector: None: the bundle has none.
         keep: the part of a picture that is used (see
             ``bls_models.images.preprocessing.Preprocess``).
         languages: that the text encoder reads, as ISO 639 codes; empty: nothing is known.
@@ -104,6 +130,7 @@ class Bundle:
     files: dict[str, str]
     precisions: dict[str, list[str]] = field(default_factory=dict)
     captioner: CaptionerBundle | None = None
+    detector: DetectorBundle | None = None
     keep: float = 1.0
     min_scores: dict[str, float] = field(default_factory=dict)
     languages: list[str] = field(default_factory=list)
@@ -117,7 +144,8 @@ class Bundle:
     def models(self) -> tuple[str, ...]:
         """Names of the models that a server of this bundle loads."""
         specs = BASE_SPECS if self.captioner is None else (*BASE_SPECS, *CAPTION_SPECS)
-        return tuple(spec.name for spec in specs)
+        detector = () if self.detector is None else (OBJECT_DETECTOR,)
+        return tuple(spec.name for spec in (*specs, *detector))
 
     def require_captioner(self) -> CaptionerBundle:
         """The bundle's captioner.
@@ -136,13 +164,15 @@ class Bundle:
         """The size that a named dimension of ``bls_models.specs`` has in this bundle.
 
         Raises:
-            BundleError: a size of the captioner, and the bundle has none.
+            BundleError: a size of the captioner or the detector, and the bundle has none.
         """
-        if not dim.startswith("caption_"):
-            return int(getattr(self, dim))
-        if self.captioner is None:
-            raise BundleError(f"bundle {self.name!r} has no captioner")
-        return int(getattr(self.captioner, dim.removeprefix("caption_")))
+        for prefix, name in (("caption_", "captioner"), ("detector_", "detector")):
+            if dim.startswith(prefix):
+                part = getattr(self, name)
+                if part is None:
+                    raise BundleError(f"bundle {self.name!r} has no {name}")
+                return int(getattr(part, dim.removeprefix(prefix)))
+        return int(getattr(self, dim))
 
     def write(self, repository: Path) -> None:
         """Write the manifest into a model repository, at once or not at all."""
@@ -163,6 +193,8 @@ class Bundle:
                 raise ValueError(f"it is a JSON {type(content).__name__}, not an object")
             if content.get("captioner") is not None:
                 content["captioner"] = CaptionerBundle(**content["captioner"])
+            if content.get("detector") is not None:
+                content["detector"] = DetectorBundle(**content["detector"])
             return cls(**content)
         except FileNotFoundError:
             raise BundleError(f"{path} is missing: no bundle is built. {BUILD_HINT}") from None

@@ -13,10 +13,12 @@ import numpy as np
 
 Dim = int | str
 
-# The words that the `caption` tensors of product_match and product_ingest take, and `duplicates`.
+# The words that the `caption` tensors of product_match and product_ingest take, then those of
+# `duplicates` and of `objects`.
 CAPTION_MODES = ("never", "auto", "always")
 DESCRIPTION_MODES = ("never", "missing")
 DUPLICATE_MODES = ("report", "never")
+OBJECT_MODES = ("never", "auto", "always")
 # What may be said of a match.
 FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
 # What product_index does beside searching: compare itself with the database, and mend itself.
@@ -43,7 +45,8 @@ class TensorSpec:
         dtype: the KServe dtype (``BYTES``, ``FP32``, ...).
         dims: the shape without the batch dimension; -1 is a free size, a name stands for a
             size that the bundle fixes (``image_size``, ``image_dim``, ``text_dim``; those of
-            its captioner are ``caption_...``, see ``bls_models.bundle.CaptionerBundle``).
+            its captioner are ``caption_...``, those of its detector ``detector_...``; see
+            ``bls_models.bundle.CaptionerBundle`` and ``DetectorBundle``).
         optional: whether a request may leave it out.
     """
 
@@ -141,6 +144,18 @@ IMAGE_CAPTIONER = ModelSpec(
     outputs=(TensorSpec("caption", "BYTES", (1,)), TensorSpec("confidence", "FP32", (1,))),
 )
 
+# Boxes are (x0, y0, x1, y1) in shares of the square picture, those of the best score first.
+# They may cover the same object twice: what is left after that is decided beside the graph.
+OBJECT_DETECTOR = ModelSpec(
+    name="object_detector",
+    max_batch_size=32,
+    inputs=(TensorSpec("image", "UINT8", ("detector_image_size", "detector_image_size", 3)),),
+    outputs=(
+        TensorSpec("box", "FP32", ("detector_boxes", 4)),
+        TensorSpec("box_score", "FP32", ("detector_boxes",)),
+    ),
+)
+
 # The queries of a whole batch travel as one flat list of vectors; `*_owner` says to which
 # query (0..Q-1) a vector belongs. Results are flat too, `match_count` of them a query.
 # A request has either all tensors of a search or `operation` alone.
@@ -190,6 +205,8 @@ PRODUCT_MATCH = ModelSpec(
         TensorSpec("filter", "BYTES", (1,), optional=True),
         TensorSpec("min_score", "FP32", (1,), optional=True),
         TensorSpec("caption", "BYTES", (1,), optional=True),
+        TensorSpec("objects", "BYTES", (1,), optional=True),
+        TensorSpec("max_objects", "INT32", (1,), optional=True),
     ),
     outputs=(
         TensorSpec("product_id", "BYTES", (-1,)),
@@ -197,6 +214,9 @@ PRODUCT_MATCH = ModelSpec(
         TensorSpec("image_score", "FP32", (-1,)),
         TensorSpec("text_score", "FP32", (-1,)),
         TensorSpec("product", "BYTES", (-1,)),
+        TensorSpec("object", "INT32", (-1,)),
+        TensorSpec("object_box", "FP32", (-1, 4)),
+        TensorSpec("object_score", "FP32", (-1,)),
         TensorSpec("caption", "BYTES", (1,)),
         TensorSpec("details", "BYTES", (1,)),
     ),
@@ -233,8 +253,9 @@ PRODUCT_FEEDBACK = ModelSpec(
 
 ENCODER_SPECS = (IMAGE_ENCODER, TEXT_ENCODER)
 CAPTION_ENGINE_SPECS = (CAPTION_VISION, CAPTION_DECODER)
-ENGINE_SPECS = (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS)
-# What every bundle serves, and what one with a captioner serves beside it.
+ENGINE_SPECS = (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS, OBJECT_DETECTOR)
+# What every bundle serves, and what one with a captioner serves beside it. One with a detector
+# serves OBJECT_DETECTOR too.
 BASE_SPECS = (*ENCODER_SPECS, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST, PRODUCT_FEEDBACK)
 CAPTION_SPECS = (*CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER)
-MODEL_SPECS = {spec.name: spec for spec in (*BASE_SPECS, *CAPTION_SPECS)}
+MODEL_SPECS = {spec.name: spec for spec in (*BASE_SPECS, *CAPTION_SPECS, OBJECT_DETECTOR)}
