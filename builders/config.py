@@ -92,6 +92,32 @@ class CaptionerConfig:
 
 
 @dataclass(frozen=True)
+class DetectorConfig:
+    """``[object_detector]`` of a bundle file.
+
+    Attributes:
+        family: a key of ``builders.detectors.families.FAMILIES``.
+        checkpoint: see ``builders.checkpoints.references.find_checkpoint``.
+        image_size: side of the pixels that the model sees; None: the checkpoint's own.
+        resize: see ``bls_models.images.preprocessing.Preprocess``; None: the checkpoint's own.
+        boxes: boxes that the graph gives for each picture, those of the best score.
+        min_score: what scores less (0 to 1) is no object.
+        precision: one of ``builders.graphs.precisions.PRECISIONS``, of the graph that is served.
+        ignored_labels: names of classes that are no products, such as ``person``; of checkpoints
+            that tell classes apart.
+    """
+
+    family: str
+    checkpoint: str
+    image_size: int | None = None
+    resize: str | None = None
+    boxes: int = 64
+    min_score: float = 0.3
+    precision: str = "fp32"
+    ignored_labels: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class BundleConfig:
     """A bundle file: which models, from which checkpoints, with which sizes.
 
@@ -102,6 +128,7 @@ class BundleConfig:
         image_encoder: pictures to vectors.
         text_encoder: texts to vectors.
         captioner: pictures to texts; None: the bundle has none.
+        object_detector: pictures to boxes of objects; None: the bundle has none.
         min_scores: see ``bls_models.bundle.Bundle``.
     """
 
@@ -111,6 +138,7 @@ class BundleConfig:
     image_encoder: ImageEncoderConfig
     text_encoder: TextEncoderConfig
     captioner: CaptionerConfig | None = None
+    object_detector: DetectorConfig | None = None
     min_scores: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -153,10 +181,12 @@ def read_bundle_config(name_or_path: str) -> BundleConfig:
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
         captioner = table.pop("captioner", None)
+        detector = table.pop("object_detector", None)
         return BundleConfig(
             image_encoder=ImageEncoderConfig(**table.pop("image_encoder")),
             text_encoder=TextEncoderConfig(**table.pop("text_encoder")),
             captioner=None if captioner is None else CaptionerConfig(**captioner),
+            object_detector=None if detector is None else DetectorConfig(**detector),
             **table,
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
