@@ -11,7 +11,7 @@ from product_match_client.errors import (
     ServiceUnavailableError,
 )
 from product_match_client.images import ImageSource
-from product_match_client.results import IngestResult, Match, MatchResult
+from product_match_client.results import IngestResult, Match, MatchedObject, MatchResult
 
 __all__ = [
     "AsyncProductMatchClient",
@@ -22,6 +22,7 @@ __all__ = [
     "Match",
     "MatchOptions",
     "MatchResult",
+    "MatchedObject",
     "ProductMatchClient",
     "ServerError",
     "ServiceUnavailableError",

@@ -58,6 +58,10 @@ class MatchOptions(TypedDict, total=False):
         caption: whether the server describes the first photo in words: ``never``, ``auto``
             (photos without text) or ``always``. The server's default is ``auto``, and ``never``
             answers soonest.
+        objects: whether the server looks for several products in a photo and matches each:
+            ``never`` (the server's default), ``auto`` (where there is more than one) or
+            ``always``. For one photo.
+        max_objects: how many of them at most, 1 to 20; the server's default is 8.
         request_id: returned in the details and written to the server's match log.
     """
 
@@ -69,6 +73,8 @@ class MatchOptions(TypedDict, total=False):
     filter: Mapping[str, Any] | None
     min_score: float | None
     caption: str | None
+    objects: str | None
+    max_objects: int | None
     request_id: str
 
 
@@ -103,6 +109,8 @@ def match_call(
     filter: Mapping[str, Any] | None = None,
     min_score: float | None = None,
     caption: str | None = None,
+    objects: str | None = None,
+    max_objects: int | None = None,
     request_id: str = "",
     allow_private_links: bool = False,
 ) -> Call[MatchResult]:
@@ -134,6 +142,8 @@ def match_call(
         "filter": None if filter is None else [json_text(filter, "filter")],
         "min_score": None if min_score is None else [min_score],
         "caption": None if caption is None else [caption],
+        "objects": None if objects is None else [objects],
+        "max_objects": None if max_objects is None else [max_objects],
     }
     tensors = _tensors(PRODUCT_MATCH, given)
     return Call(

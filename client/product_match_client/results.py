@@ -15,6 +15,9 @@ from product_match_client.errors import ServerError
 Outputs = Mapping[str, NDArray[Any]]
 """Output tensors by name, each with the leading batch dimension of 1."""
 
+OBJECT_OUTPUTS = ("object", "object_box", "object_score")
+"""What a server that knows nothing of several products in one photo leaves out."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -36,21 +39,50 @@ class Match:
 
 
 @dataclass(frozen=True)
+class MatchedObject:
+    """One of several products in a photo.
+
+    Attributes:
+        number: from 1, in the order of descending ``score``.
+        box: (x0, y0, x1, y1), where it is: fractions of the upright photo.
+        score: how sure the server is that there is a product, 0 to 1.
+        matches: what it may be, best first; may be empty.
+    """
+
+    number: int
+    box: tuple[float, float, float, float]
+    score: float
+    matches: tuple[Match, ...]
+
+
+@dataclass(frozen=True)
 class MatchResult:
     """The matches, best first, and how they came about.
 
     Attributes:
-        matches: may be empty, which is an answer and not a failure.
+        matches: of the whole query; may be empty, which is an answer and not a failure.
         details: request_id; variant, of an A/B test; bundle (name, fingerprint); index; min_score,
             what weaker matches were left out for; likely, whether the best one is one; caption,
-            what became of it; degraded, the parts that could not do their share; milliseconds, by
-            stage and in total.
+            what became of it; objects, likewise; degraded, the parts that could not do their
+            share; milliseconds, by stage and in total.
         caption: the first photo in words; empty where there is no caption.
+        objects: the products in the photo, each with its own matches; empty where they were not
+            asked for, or where the whole photo was matched alone.
     """
 
     matches: tuple[Match, ...]
     details: dict[str, Any]
     caption: str = ""
+    objects: tuple[MatchedObject, ...] = ()
+
+    @property
+    def best_object(self) -> int | None:
+        """The number of the object that fits the texts of the query best; 0 is the whole photo.
+
+        None where no texts were sent or there are no objects.
+        """
+        number: int | None = self.details.get("best_object")
+        return number
 
 
 @dataclass(frozen=True)
@@ -75,7 +107,9 @@ def match_result_from_outputs(outputs: Outputs) -> MatchResult:
 
     Args:
         outputs: product_id, product BYTES [1,k]; score, image_score, text_score FP32 [1,k],
-            where exactly 0 says that the modality was not used; caption, details BYTES [1,1].
+            where exactly 0 says that the modality was not used; caption, details BYTES [1,1];
+            object INT32 [1,k], whose row it is, object_box FP32 [1,n,4] and object_score FP32
+            [1,n], all three or none.
 
     Raises:
         ServerError: the tensors do not fit together or hold no JSON.
@@ -83,9 +117,14 @@ def match_result_from_outputs(outputs: Outputs) -> MatchResult:
     names = ("product_id", "score", "image_score", "text_score", "product")
     columns = {name: outputs[name].reshape(-1) for name in names}  # (k,)
     counts = {name: len(column) for name, column in columns.items()}
+    boxes, scores = np.empty((0, 4), np.float32), np.empty(0, np.float32)
+    owners = np.zeros(counts["product_id"], np.int32)
+    if any(name in outputs for name in OBJECT_OUTPUTS):
+        owners, boxes, scores = _object_outputs(outputs)
+        counts["object"] = len(owners)
     if len(set(counts.values())) > 1:
         raise ServerError(f"product_match answered outputs of different lengths: {counts}")
-    matches = tuple(
+    matches = [
         Match(
             product_id=_text(columns["product_id"][rank]),
             score=float(columns["score"][rank]),
@@ -94,11 +133,24 @@ def match_result_from_outputs(outputs: Outputs) -> MatchResult:
             product=_json_object(columns["product"][rank], f"product[{rank}]"),
         )
         for rank in range(counts["product_id"])
+    ]
+    by_object: list[list[Match]] = [[] for _ in range(1 + len(boxes))]
+    for owner, match in zip(owners, matches, strict=True):
+        by_object[owner].append(match)
+    objects = tuple(
+        MatchedObject(
+            number=number,
+            box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+            score=float(score),
+            matches=tuple(by_object[number]),
+        )
+        for number, (box, score) in enumerate(zip(boxes, scores, strict=True), start=1)
     )
     return MatchResult(
-        matches,
+        tuple(by_object[0]),
         _json_object(_single(outputs, "details"), "details"),
         _text(_single(outputs, "caption")),
+        objects,
     )
 
 
@@ -144,6 +196,27 @@ def product_from_outputs(outputs: Outputs) -> dict[str, Any] | None:
     if not isinstance(product, dict):
         raise ServerError(f"product_ingest found {result.product_id!r} but sent no document")
     return product
+
+
+def _object_outputs(outputs: Outputs) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The object of each row (k,), the objects' boxes (n, 4) and their scores (n,).
+
+    Raises:
+        ServerError: one is missing, or they do not fit together.
+    """
+    missing = [name for name in OBJECT_OUTPUTS if name not in outputs]
+    if missing:
+        raise ServerError(f"product_match answered objects without {', '.join(missing)}")
+    owners, scores = outputs["object"].reshape(-1), outputs["object_score"].reshape(-1)
+    boxes, shape = outputs["object_box"], [1, len(scores), 4]
+    if list(boxes.shape) != shape:
+        raise ServerError(f"output object_box: got shape {list(boxes.shape)}; expected {shape}")
+    if owners.size and (owners.min() < 0 or owners.max() > len(scores)):
+        raise ServerError(
+            f"output object: got {owners.tolist()}; expected numbers from 0 to {len(scores)}, the "
+            "number of boxes"
+        )
+    return owners, boxes[0], scores
 
 
 def _single(outputs: Outputs, name: str) -> Any:

@@ -32,6 +32,8 @@ def every_call() -> list[Call[Any]]:
             filter={"price": {"$lt": 50}},
             min_score=0.25,
             caption="always",
+            objects="auto",
+            max_objects=4,
             request_id="r1",
         ),
         upsert_call({"product_id": "p", "name": "n"}, [b"a"], "missing"),
@@ -66,6 +68,8 @@ def test_match_sends_all_that_is_given_and_names_the_request() -> None:
     assert sent["image_weight"].tolist() == [[1.0, -0.5]]
     assert sent["crop"].tolist() == [[[0, 0, 0.5, 0.5], [0, 0, 1, 1]]]
     assert sent["top_k"].tolist() == [[3]]
+    assert sent["objects"].tolist() == [[b"auto"]]
+    assert sent["max_objects"].tolist() == [[4]]
     assert json.loads(sent["filter"][0, 0]) == {"price": {"$lt": 50}}
     assert call.request_id == "r1"
 
@@ -109,6 +113,8 @@ def test_iterators_are_several() -> None:
         ({"texts": "a", "top_k": "many"}, "top_k: got"),
         ({"texts": "a", "top_k": 2**40}, "top_k: got"),
         ({"texts": "a", "min_score": "high"}, "min_score: got"),
+        ({"images": b"a", "objects": True}, r"objects\[0\]: got bool; expected text"),
+        ({"images": b"a", "max_objects": 2.5}, r"max_objects: got \[2.5\]; expected int32"),
         ({"texts": "a", "crops": [(0, 0, 1)]}, r"crop: got shape \[1, 3\]; .* \[n, 4\]"),
         ({"texts": "a", "filter": {"price": float("nan")}}, "filter: cannot be written as JSON"),
         ({"texts": "a", "filter": {"price": object()}}, "filter: cannot be written as JSON"),

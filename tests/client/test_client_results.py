@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from product_match_client import IngestResult, Match, ServerError
+from product_match_client import IngestResult, Match, MatchedObject, ServerError
 from product_match_client.results import (
     ingest_result_from_outputs,
     match_result_from_outputs,
@@ -35,6 +35,22 @@ def match_outputs(**changes: Any) -> dict[str, Any]:
         "caption": texts("a mug"),
         "details": texts('{"bundle": "mini"}'),
     }
+    return {**outputs, **changes}
+
+
+def object_outputs(**changes: Any) -> dict[str, Any]:
+    """Of a photo in which the second of two objects has two matches, and the first none."""
+    outputs = match_outputs(
+        product_id=texts("a", "b", "a"),
+        score=numbers(0.75, 0.5, 0.25),
+        image_score=numbers(0.75, 0.5, 0.25),
+        text_score=numbers(0, 0, 0),
+        product=texts("{}", "{}", "{}"),
+        details=texts('{"best_object": 2}'),
+        object=np.array([[0, 2, 2]], dtype=np.int32),
+        object_box=np.array([[[0, 0, 0.5, 1], [0.5, 0.25, 1, 0.75]]], dtype=np.float32),
+        object_score=numbers(0.875, 0.5),
+    )
     return {**outputs, **changes}
 
 
@@ -70,6 +86,53 @@ def test_no_match_is_an_answer() -> None:
         text_score=empty_number,
     )
     assert match_result_from_outputs(outputs).matches == ()
+
+
+def test_each_object_has_its_own_matches_and_the_whole_photo_those_that_are_left() -> None:
+    result = match_result_from_outputs(object_outputs())
+    assert [match.product_id for match in result.matches] == ["a"]
+    matches = (Match("b", 0.5, 0.5, None, {}), Match("a", 0.25, 0.25, None, {}))
+    assert result.objects == (
+        MatchedObject(1, (0.0, 0.0, 0.5, 1.0), 0.875, ()),
+        MatchedObject(2, (0.5, 0.25, 1.0, 0.75), 0.5, matches),
+    )
+    assert result.best_object == 2
+
+
+def test_without_objects_all_matches_are_of_the_whole_photo() -> None:
+    none = {
+        "object": np.zeros((1, 2), np.int32),
+        "object_box": np.empty((1, 0, 4), np.float32),
+        "object_score": np.empty((1, 0), np.float32),
+    }
+    # The second as a server answers that has no such outputs.
+    for outputs in (match_outputs(**none), match_outputs()):
+        result = match_result_from_outputs(outputs)
+        assert [match.product_id for match in result.matches] == ["a", "b"]
+        assert result.objects == ()
+        assert result.best_object is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"object": np.zeros((1, 2), np.int32)}, "different lengths: .*'object': 2"),
+        ({"object": np.full((1, 3), 3, np.int32)}, r"object: got \[3, 3, 3\]; .* from 0 to 2"),
+        ({"object": np.full((1, 3), -1, np.int32)}, r"object: got \[-1, -1, -1\]"),
+        ({"object_score": numbers(0.5)}, r"object_box: got shape \[1, 2, 4\]; .* \[1, 1, 4\]"),
+        ({"object_box": numbers(0.5)}, r"object_box: got shape \[1, 1\]"),
+    ],
+)
+def test_objects_off_the_contract_are_a_server_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ServerError, match=message):
+        match_result_from_outputs(object_outputs(**changes))
+
+
+def test_some_of_the_outputs_of_objects_without_the_others_are_a_server_error() -> None:
+    outputs = object_outputs()
+    del outputs["object_box"]
+    with pytest.raises(ServerError, match="objects without object_box"):
+        match_result_from_outputs(outputs)
 
 
 @pytest.mark.parametrize(
