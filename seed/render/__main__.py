@@ -2,8 +2,10 @@
 
     python -m seed.render --out seed/sample [--only ID ...] [--samples N] [--seed N]
     python -m seed.render --variants N --out DIR
+    python -m seed.render --scenes N [--variants N] --out DIR
 
-Pictures that are already there are kept, so a stopped run can be started again.
+Pictures that are already there are kept, so a stopped run can be started again. Scenes show
+several products each; their boxes are in scenes.jsonl beside them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from .families import build
 from .geometry import COLLECTION
 from .look import Product
 from .products import sample_products
+from .scenes import render_scenes
 from .variants import variants
 
 Job = tuple[scene.View, str]
@@ -34,11 +37,11 @@ def jobs(product: Product) -> tuple[list[Job], list[Job]]:
     )
 
 
-def write_records(products: list[Product], path: Path) -> None:
-    """Write products.jsonl, one product a line."""
+def write_records(products: list[Product], path: Path, pictures: bool = True) -> None:
+    """Write products.jsonl, one product a line, with or without pictures of each."""
     lines = []
     for product in products:
-        images, queries = ([name for _, name in part] for part in jobs(product))
+        images, queries = ([n for _, n in part] if pictures else [] for part in jobs(product))
         lines.append(json.dumps(product.record(images, queries), ensure_ascii=False))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -77,11 +80,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="changes lights, angles and variants")
     parser.add_argument("--threads", type=int, default=0, help="0 takes every core")
     parser.add_argument("--variants", type=int, metavar="N", help="N random products a family")
+    parser.add_argument("--scenes", type=int, metavar="N", help="N pictures of several products")
+    parser.add_argument("--views", type=int, default=1, help="pictures of one arrangement")
+    parser.add_argument("--size", type=int, default=512, help="longer side of a scene, in pixels")
     args = parser.parse_args(argv)
     products = variants(args.variants, args.seed) if args.variants else sample_products()
     unknown = set(args.only or ()) - {p.product_id for p in products}
     if unknown:
         parser.error(f"no such product: {', '.join(sorted(unknown))}")
+    if args.scenes:
+        if args.variants:
+            write_records(products, args.out / "products.jsonl", pictures=False)
+        scene.setup(args.samples, args.threads)
+        made = render_scenes(products, args.scenes, args.views, args.size, args.seed, args.out)
+        print(f"{made} scenes rendered")
+        return 0
     write_records(products, args.out / "products.jsonl")
     chosen = [p for p in products if not args.only or p.product_id in args.only]
     made = render(chosen, args.out, args.samples, args.seed, args.threads)

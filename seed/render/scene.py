@@ -19,6 +19,7 @@ from .look import seeded
 from .palette import linear
 
 Spots: TypeAlias = npt.NDArray[np.float64]
+Triangles: TypeAlias = npt.NDArray[np.int32]
 
 SIZE = 320
 SPAN = 2.0  # every product is scaled to this greatest dimension, so that lights fit all
@@ -112,8 +113,11 @@ def clear(name: str) -> None:
             store.remove(block)
 
 
-def vertices() -> Spots:
-    """World positions of the product's vertices, modifiers applied."""
+def parts() -> list[tuple[Spots, Triangles]]:
+    """Vertices (n, 3) of each of the product's parts in the world, and triangles (m, 3) of them.
+
+    Modifiers are applied.
+    """
     graph = bpy.context.evaluated_depsgraph_get()
     found = []
     for obj in collection(COLLECTION).objects:
@@ -124,9 +128,18 @@ def vertices() -> Spots:
         flat = np.empty(len(mesh.vertices) * 3, dtype=np.float32)
         mesh.vertices.foreach_get("co", flat)
         spots = np.c_[flat.reshape(-1, 3), np.ones(len(mesh.vertices))]
-        found.append((spots @ np.array(ready.matrix_world).T)[:, :3])
+        mesh.calc_loop_triangles()
+        corners = np.empty(len(mesh.loop_triangles) * 3, dtype=np.int32)
+        mesh.loop_triangles.foreach_get("vertices", corners)
+        world = (spots @ np.array(ready.matrix_world).T)[:, :3]
+        found.append((world, corners.reshape(-1, 3)))
         ready.to_mesh_clear()
-    return np.concatenate(found)
+    return found
+
+
+def vertices() -> Spots:
+    """World positions of the product's vertices, modifiers applied."""
+    return np.concatenate([spots for spots, _ in parts()])
 
 
 def settle() -> Spots:
@@ -144,9 +157,17 @@ def settle() -> Spots:
 
 
 def frame(
-    spots: Spots, azimuth: float, elevation: float, lens: float, fill: float
+    spots: Spots,
+    azimuth: float,
+    elevation: float,
+    lens: float,
+    fill: float,
+    sides: tuple[float, float] = (1.0, 1.0),
 ) -> bpy.types.Object:
-    """Aim the camera so that the product fills `fill` of the picture, centred."""
+    """Aim the camera so that the product fills `fill` of the picture, centred.
+
+    `sides` are the picture's width and height as shares of the longer one.
+    """
     camera = bpy.context.scene.camera
     camera.data.lens = lens
     a, e = math.radians(azimuth), math.radians(elevation)
@@ -158,7 +179,7 @@ def frame(
     distance = 0.0
     for _ in range(4):
         local = (spots - aim) @ np.array([right, up, back]).T
-        reach = np.abs(local[:, :2]).max(1) / (fill * slope) + local[:, 2]
+        reach = np.abs(local[:, :2] / sides).max(1) / (fill * slope) + local[:, 2]
         distance = float(reach.max())
         seen = local[:, :2] / (distance - local[:, 2:])
         offset = (seen.max(0) + seen.min(0)) / 2 * distance
