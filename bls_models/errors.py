@@ -63,6 +63,10 @@ class CaptionerBusyError(CaptionerError):
     """Too many pictures wait for a caption."""
 
 
+class DetectorError(ServiceError):
+    """The object detector failed or is not loaded, or the bundle has none."""
+
+
 class IndexUnavailableError(ServiceError):
     """The vector index failed or is not loaded."""
 

@@ -9,6 +9,7 @@ from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.engines.encoders import Encoders
 from bls_models.index.query import IndexQuery, Search, any_filter
+from bls_models.objects.detector import ObjectDetector
 from bls_models.settings import Settings
 from bls_models.telemetry.metrics import NO_METRICS, Metrics
 from bls_models.telemetry.request_log import LogWriter
@@ -27,6 +28,7 @@ class Services:
         log: takes the entries of the model's requests.
         metrics: get outcomes and times.
         takes_long: whether others should not wait for a search of these queries.
+        detector: where products are in a photo; None: the bundle has none.
     """
 
     bundle: Bundle
@@ -37,3 +39,4 @@ class Services:
     log: LogWriter
     metrics: Metrics = NO_METRICS
     takes_long: Callable[[Sequence[IndexQuery]], bool] = any_filter
+    detector: ObjectDetector | None = None

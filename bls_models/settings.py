@@ -194,6 +194,12 @@ class Settings(EnvironmentSettings):
     )
     max_images: Count = setting(8, "PRODUCT_MATCH_MAX_IMAGES", "Most images in one match request.")
     max_texts: Count = setting(8, "PRODUCT_MATCH_MAX_TEXTS", "Most texts in one match request.")
+    max_objects: Count = setting(
+        20,
+        "PRODUCT_MATCH_MAX_OBJECTS",
+        "Most objects of one photo that a match request may ask for; each is encoded and searched "
+        "for like a photo of its own.",
+    )
     max_text_bytes: Count = setting(
         4096, "PRODUCT_MATCH_MAX_TEXT_BYTES", "Longest query text, in UTF-8 bytes."
     )

@@ -174,6 +174,7 @@ PRODUCT_INDEX = ModelSpec(
         TensorSpec("min_score", "FP32", (-1,), optional=True),
         TensorSpec("view_power", "FP32", (-1,), optional=True),
         TensorSpec("raw", "INT32", (-1,), optional=True),
+        TensorSpec("work_share", "FP32", (-1,), optional=True),
         TensorSpec("filter", "BYTES", (-1,), optional=True),
         TensorSpec("operation", "BYTES", (1,), optional=True),
     ),

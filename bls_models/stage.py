@@ -42,9 +42,9 @@ class Stage(Generic[T]):
         self._beside = beside
         self._onward = onward
         self._ahead = ahead
-        self._before: Stage[Any] | None = None
+        self._before: list[Stage[Any]] = []
         if onward is not None:
-            onward._before = self
+            onward._before.append(self)
         self._waiting: deque[T] = deque()
         self._working = 0
         self._ended = False
@@ -89,8 +89,8 @@ class Stage(Generic[T]):
     def _run(self) -> None:
         name_for_system(threading.current_thread().name)
         while items := self._taken():
-            if self._before is not None:
-                self._before._wake()
+            for before in self._before:
+                before._wake()
             self._work(items)
             # What keeps them would keep their memory until the next ones come.
             del items

@@ -119,7 +119,7 @@ def prepare_pixels(
 
     for part in (crop, preprocess.centre):
         if part is not None:
-            picture = _cut(picture, part)
+            picture = cut_out(picture, part)
     side = preprocess.size
     height, width = picture.shape[:2]
     if preprocess.resize == "pad":
@@ -139,8 +139,8 @@ def prepare_pixels(
     return resized(picture, (side, side))
 
 
-def _cut(picture: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
-    """The part of a picture that a checked crop names, at least one pixel each way."""
+def cut_out(picture: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
+    """The part of a picture that a checked crop names, at least one pixel each way; no copy."""
     height, width = picture.shape[:2]
     left, top = min(round(crop[0] * width), width - 1), min(round(crop[1] * height), height - 1)
     right, bottom = max(round(crop[2] * width), left + 1), max(round(crop[3] * height), top + 1)

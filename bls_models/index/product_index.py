@@ -225,8 +225,13 @@ class ProductIndex:
 
         with self._readers.reading(self._lock, take) as (frozen, columns):
             most = None if exact else self._options.max_filter_work
+            first: dict[bytes, _Asked] = {}
             for item in asked:
-                item.evaluate(columns, frozen.slot_count, most)
+                same = first.setdefault(item.query.filter, item)
+                if same is item:
+                    item.evaluate(columns, frozen.slot_count, most)
+                else:
+                    item.eligible, item.refusal = same.eligible, same.refusal
             good = [item for item in asked if item.refusal is None]
             found = iter(
                 (frozen.exact() if exact else frozen).search(

@@ -27,6 +27,8 @@ class IndexQuery:
         view_power: of the mean of a product's views, or the best alone
             (``bls_models.index.view_scores``).
         raw: compare image vectors as they are, whatever metric is served.
+        work_share: how much of the work that one query may take, 0 to 1: the queries of one request
+            share it.
     """
 
     image_vectors: FloatArray
@@ -39,6 +41,7 @@ class IndexQuery:
     filter: bytes = b""
     view_power: float = POWER
     raw: bool = False
+    work_share: float = 1.0
 
 
 @dataclass(frozen=True)

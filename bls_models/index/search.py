@@ -8,6 +8,7 @@ is not. What is scored exactly is bounded for each query, before it begins.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -125,7 +126,7 @@ class FrozenIndex:
             some = np.flatnonzero(slots).astype(np.int32)
             self._check_work(query, query.work_of(some))
             return self._ranked(query, some, query.best_of(some))
-        affordable = self.max_work is None or query.whole_work <= self.max_work
+        affordable = query.whole_work <= self._most_work(query)
         # Of many vectors the lists would propose so much that all is sooner scored.
         mostly = affordable and WHOLE_SHARE * query.proposed_at_most > self.slot_count
         if query.listable() and not mostly:
@@ -137,18 +138,21 @@ class FrozenIndex:
         return None
 
     def _check_work(self, query: _Query, work: int) -> None:
-        if self.max_work is None or work <= self.max_work:
+        if work <= self._most_work(query):
             return
         deep = query.wanted > MAX_WANTED
         raise RequestError(
             "offset" if deep else "image, text",
             f"{sum(len(part.vectors) for part in query.parts)} vectors would be compared with "
             f"stored ones {work} times",
-            f"at most {self.max_work} (PRODUCT_MATCH_MAX_SEARCH_WORK)",
+            f"at most {self._most_work(query):.0f} (PRODUCT_MATCH_MAX_SEARCH_WORK)",
             f"Ask for matches up to the {MAX_WANTED}th, or narrow the filter."
             if deep
-            else "Send fewer images and texts, or narrow the filter.",
+            else "Send fewer images and texts, narrow the filter, or ask for fewer objects.",
         )
+
+    def _most_work(self, query: _Query) -> float:
+        return math.inf if self.max_work is None else self.max_work * query.asked.work_share
 
     def _few(self, query: _Query, slots: BoolArray) -> bool:
         """Whether so few products are eligible that scoring just them is the quickest way."""

@@ -29,7 +29,7 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> dict[str, npt.NDArray
         tensors[f"{kind}_vector"] = np.concatenate(vectors)
         tensors[f"{kind}_vector_weight"] = np.concatenate(weights).astype(np.float32)
         tensors[f"{kind}_vector_owner"] = np.repeat(np.arange(len(queries), dtype=np.int32), counts)
-    for name in ("top_k", "offset", "min_score", "view_power", "raw", "filter"):
+    for name in ("top_k", "offset", "min_score", "view_power", "raw", "work_share", "filter"):
         dtype = PRODUCT_INDEX.input(name).numpy_dtype
         tensors[name] = np.array([getattr(query, name) for query in queries], dtype)
     return tensors
@@ -75,6 +75,7 @@ def queries_from_tensors(tensors: Arrays) -> list[IndexQuery]:
                 filter=bytes(tensors["filter"][number]),
                 view_power=float(tensors["view_power"][number]),
                 raw=bool(tensors["raw"][number]),
+                work_share=float(tensors["work_share"][number]),
             )
         )
     return queries

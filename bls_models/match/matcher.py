@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from bls_models.images.memory import MemoryBudget
 from bls_models.images.preprocessing import finest_preprocess, prepare_pixels
 from bls_models.index.query import IndexQuery
 from bls_models.match.documents import ClientDocuments
+from bls_models.match.photo_objects import PhotoObjects, best_object
 from bls_models.match.record import (
     MatchRequest,
     QueryImage,
@@ -80,6 +83,7 @@ class ProductMatcher:
         captioner = bundle.captioner
         self._caption_preprocess = None if captioner is None else captioner.preprocess
         self._finest = finest_preprocess(self._preprocess, self._caption_preprocess)
+        self._objects = PhotoObjects(services, self._vectors)
 
     def begin(self, request: MatchRequest) -> None:
         """Choose how the parts of its query are weighed."""
@@ -103,8 +107,10 @@ class ProductMatcher:
         image.vector = self._vectors.get(image.key)
         captioned = number == 0 and query.wants_caption
         for_caption = self._caption_preprocess if captioned else None
-        if image.vector is None or for_caption is not None:
+        if image.vector is None or for_caption is not None or query.wants_objects:
             least = self._finest if captioned else self._preprocess
+            if query.wants_objects:
+                least = finest_preprocess(least, self._objects.detail)
             opened = open_image(data, tensor, self._limits, least, crop)
             with self._memory.hold(opened.memory):
                 picture = opened.decode()
@@ -115,9 +121,18 @@ class ProductMatcher:
                     request.caption_pixels = (
                         prepare_pixels(picture, for_caption, crop) if same is None else same
                     )
+                if query.wants_objects:
+                    request.photo = self._objects.photo(picture, crop)
                 # Not only when this returns: by then others may hold what it takes.
                 del picture
         request.images[number] = image
+
+    def find_objects(self, request: MatchRequest) -> None:
+        """Look for objects in its photo, and cut out those that are to be matched."""
+        try:
+            self._objects.find(request)
+        except Exception as error:
+            request.error = request.error or error
 
     def ask_for_caption(self, request: MatchRequest) -> None:
         """Start captioning the first image, or say why there will be no caption."""
@@ -148,8 +163,8 @@ class ProductMatcher:
             return
         clock = StageClock(requests, self._metrics)
         try:
-            for request, query in zip(requests, self._encode(requests), strict=True):
-                request.search = query
+            for request, searches in zip(requests, self._encode(requests), strict=True):
+                request.searches = searches
             clock.lap("encode")
         except Exception as error:
             # An engine that all of them need failed, or the code did.
@@ -157,7 +172,7 @@ class ProductMatcher:
 
     def takes_long(self, request: MatchRequest) -> bool:
         """Whether others should not wait for its search."""
-        return request.search is not None and self._services.takes_long([request.search])
+        return bool(request.objects) or self._services.takes_long(request.searches)
 
     def search(self, requests: Sequence[MatchRequest]) -> None:
         """Search for requests that are encoded, and read documents."""
@@ -165,13 +180,17 @@ class ProductMatcher:
             return
         clock = StageClock(requests, self._metrics)
         try:
-            queries = [request.search for request in requests if request.search is not None]
+            queries = [query for request in requests for query in request.searches]
             found, index_info = self._services.search(queries)
-            for request, answer in zip(requests, found, strict=True):
-                request.answer, request.index_info = answer, index_info
+            answers = iter(found)
+            for request in requests:
+                request.answers = list(islice(answers, len(request.searches)))
+                request.index_info = index_info
                 if request.variant.raw:
                     request.index_info = index_info | {"metric": NONE}
-                request.error, request.matches = answer.refusal, answer.matches
+                refusals = (answer.refusal for answer in request.answers)
+                request.error = next(filter(None, refusals), None)
+                request.found = [answer.matches for answer in request.answers]
             clock.lap("search")
             good = [request for request in requests if request.error is None]
             self._add_documents(good, index_info["following"])
@@ -179,28 +198,46 @@ class ProductMatcher:
         except Exception as error:
             fail(requests, error)
 
-    def _encode(self, requests: Sequence[MatchRequest]) -> list[IndexQuery]:
-        """Every picture and text of the batch in one call to each engine."""
+    def _encode(self, requests: Sequence[MatchRequest]) -> list[list[IndexQuery]]:
+        """Every picture and text of the batch in one call to each engine.
+
+        Returns:
+            For each request the query for the index, then one for each of its objects.
+        """
         weighted = [self._weighted_texts(request) for request in requests]
-        pictures = [image for request in requests for image in request.decoded]
+        pictures = [image for request in requests for image in request.pictures]
         texts = [text for words, _ in weighted for text in words]
         images, words = self._vectors_of(pictures, texts)
-        index_queries = []
+        searches = []
         image_at = text_at = 0
         for request, (own_texts, text_weights) in zip(requests, weighted, strict=True):
-            assert request.query is not None
-            image_end = image_at + len(request.decoded)
+            image_end = image_at + len(request.pictures)
             text_end = text_at + len(own_texts)
-            index_queries.append(
-                self._index_query(
-                    request,
-                    images[image_at:image_end],
-                    words[text_at:text_end],
-                    text_weights,
+            searches.append(
+                self._index_queries(
+                    request, images[image_at:image_end], words[text_at:text_end], text_weights
                 )
             )
             image_at, text_at = image_end, text_end
-        return index_queries
+        return searches
+
+    def _index_queries(
+        self, request: MatchRequest, images: FloatArray, words: FloatArray, text_weights: FloatArray
+    ) -> list[IndexQuery]:
+        """The query for the index, then one for each object, with the words that were sent."""
+        assert request.query is not None
+        count, texts = len(request.decoded), len(request.query.texts)
+        whole = self._index_query(request, images[:count], words, text_weights)
+        if not request.objects:
+            return [whole]
+        # A caption is of the whole photo.
+        words, text_weights = words[:texts], text_weights[:texts]
+        objects = [
+            self._index_query(request, images[row : row + 1], words, text_weights)
+            for row in range(count, len(images))
+        ]
+        share = 1 / (1 + len(objects))
+        return [replace(query, work_share=share) for query in (whole, *objects)]
 
     def _vectors_of(
         self, images: Sequence[QueryImage], texts: Sequence[str]
@@ -286,7 +323,8 @@ class ProductMatcher:
         least = None if query.offset else self._likely_score(query)
         if least is None:
             return None
-        return bool(request.matches) and request.matches[0].score >= least
+        best = request.found[0]
+        return bool(best) and best[0].score >= least
 
     def _add_documents(self, requests: list[MatchRequest], following: bool) -> None:
         """Put the documents of all matches into the answers."""
@@ -296,8 +334,9 @@ class ProductMatcher:
         for request in requests:
             if found.complete:
                 # A product deleted a moment ago may still be in the index.
-                request.matches = [
-                    item for item in request.matches if item.product_id in found.json
+                request.found = [
+                    [item for item in matches if item.product_id in found.json]
+                    for matches in request.found
                 ]
             else:
                 request.degraded.append("documents")
@@ -322,18 +361,22 @@ class ProductMatcher:
             if request.error is None:
                 if self._lacks_caption(request):
                     request.degraded.append("caption")
+                if self._objects.are_lacking(request):
+                    request.degraded.append("objects")
                 request.details = {
                     "request_id": request.request_id,
                     "variant": request.variant.name,
                     "bundle": self._about_bundle,
                     "index": request.index_info,
                     "search": {
-                        "scored": request.answer.scored,
-                        "filtered": request.answer.filtered,
+                        "scored": sum(answer.scored for answer in request.answers),
+                        "filtered": sum(answer.filtered for answer in request.answers),
                     },
                     "min_score": self._min_score(request),
                     "likely": self._likely(request),
                     "caption": request.caption.details(request.caption_used),
+                    "objects": request.objects_outcome.details,
+                    "best_object": best_object(request),
                     "degraded": request.degraded,
                     "milliseconds": request.milliseconds,
                 }

@@ -3,7 +3,7 @@
 A request moves on by itself: its pictures are decoded as they come, an engine call takes all that
 is decoded by then, and who has an answer gets it. Nobody waits for a batch to end. Those without
 a picture to encode have threads of their own, so words do not wait behind photos, and so have
-searches that take long.
+searches that take long, and photos in which objects are looked for: those take many times as much.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ LONG_SEARCHES = 4
 # Requests a CPU whose pictures are decoded and wait for the encoder: more than it takes at once, so
 # that it never waits for them. Further ones wait as files, which are smaller than pixels.
 DECODED_AHEAD = 4
+# Photos of several objects that are encoded in one call.
+OBJECT_PHOTOS = 8
 # A client is asked for only after it has waited this long: asking is a message to the server.
 PATIENT_SECONDS = 0.25
 
@@ -70,6 +72,10 @@ class MatchPipeline:
         self._photos = Stage("photos", self._encode, PHOTO_CALLS, most, 2 * cpu_count())
         ahead = DECODED_AHEAD * cpu_count()
         self._decoding = Stage("decode", self._decode, threads, onward=self._photos, ahead=ahead)
+        self._object_photos = Stage("object-photos", self._encode, most=OBJECT_PHOTOS)
+        self._objects = Stage(
+            "objects", self._find_objects, threads, onward=self._object_photos, ahead=ahead
+        )
         self._words = Stage("words", self._encode, WORD_CALLS, most)
         self._searching = Stage("search", self._search, SEARCHES, most)
         self._long = Stage("long-search", self._search, LONG_SEARCHES)
@@ -94,6 +100,9 @@ class MatchPipeline:
                 continue
             self._matcher.begin(request)
             request.undecoded = len(request.images)
+            if request.query is not None and request.query.wants_objects:
+                self._objects.put(request)
+                continue
             for number in range(len(request.images)):
                 self._decoding.put((request, number))
             if not request.images:
@@ -104,9 +113,10 @@ class MatchPipeline:
     def close(self) -> None:
         """Answer all that was taken, those who wait for captions without them."""
         self._decoding.close()
+        self._objects.close()
         # What waits here goes on to the stages below.
         self._captions.close()
-        for stage in (self._photos, self._words, self._searching, self._long):
+        for stage in (self._photos, self._object_photos, self._words, self._searching, self._long):
             stage.close()
 
     def _admit(self, request: MatchRequest) -> bool:
@@ -160,6 +170,18 @@ class MatchPipeline:
                 request.note_decoded()
                 self._decoded(request)
 
+    def _find_objects(self, requests: list[MatchRequest]) -> None:
+        """Decode photos, and find the objects in them."""
+        for request in requests:
+            with watched(), self._tracing([request]):
+                request.leave_waiting()
+                if self._wanted(request):
+                    self._matcher.decode(request, 0)
+                request.note_decoded()
+                if request.error is None:
+                    self._matcher.find_objects(request)
+            self._decoded(request)
+
     def _decoded(self, request: MatchRequest) -> None:
         if request.error is None:
             self._matcher.ask_for_caption(request)
@@ -176,8 +198,9 @@ class MatchPipeline:
     def _hand_on(self, request: MatchRequest) -> None:
         """To the threads that match it."""
         request.waiting_since = time.perf_counter()
-        encodes = any(image.pixels is not None for image in request.decoded)
-        (self._photos if encodes else self._words).put(request)
+        encodes = any(image.pixels is not None for image in request.pictures)
+        photos = self._object_photos if request.objects else self._photos
+        (photos if encodes else self._words).put(request)
 
     def _encode(self, requests: list[MatchRequest]) -> None:
         self._leave_queue(requests)

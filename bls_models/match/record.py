@@ -18,10 +18,13 @@ from bls_models.images.preprocessing import Crop
 from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.match.request import MatchQuery
 from bls_models.match.variants import DEFAULT, Variant
+from bls_models.objects.detector import NEVER
+from bls_models.objects.outcome import NO_IMAGE, ObjectsOutcome
 from bls_models.telemetry.metrics import (
     CAPTIONS,
     DEGRADED,
     NO_METRICS,
+    OBJECT_SEARCHES,
     REQUESTS,
     STAGE_SECONDS,
     Metrics,
@@ -29,7 +32,7 @@ from bls_models.telemetry.metrics import (
 from bls_models.vectors import FloatArray, Pixels
 
 # Each request goes through these by itself; through the others with those that are there.
-OWN_STAGES = frozenset({"queue", "decode", "caption", "total"})
+OWN_STAGES = frozenset({"queue", "decode", "caption", "objects", "total"})
 
 Reply = Callable[["MatchRequest"], None]
 
@@ -60,6 +63,21 @@ class QueryImage:
 
 
 @dataclass(eq=False)
+class MatchedObject:
+    """An object of a photo that is matched for itself.
+
+    Attributes:
+        box: x0, y0, x1, y1 in shares of the upright photo.
+        score: the detector's, 0 to 1.
+        image: what is cut out of the photo for it.
+    """
+
+    box: Crop
+    score: float
+    image: QueryImage
+
+
+@dataclass(eq=False)
 class MatchRequest:
     """One request on its way.
 
@@ -76,6 +94,9 @@ class MatchRequest:
         is_probe: whether a health check asks (``bls_models.match.probes``).
         images: its pictures; None for one that is not decoded yet.
         undecoded: how many of them are not.
+        photo: (H, W, 3) UINT8, RGB, in which objects are looked for, until they are found.
+        objects: those that are matched for themselves.
+        objects_outcome: what became of looking for them.
         in_queue: whether it counts among those that wait.
         waiting_since: since when nobody works on it, by ``time.perf_counter``; None while somebody
             does.
@@ -83,11 +104,12 @@ class MatchRequest:
         pending: its caption, where that is under way.
         caption: what became of its caption.
         caption_used: whether the caption is one of the query's texts.
-        search: what the index is asked, once it is encoded.
-        matched: whether ``matches`` are there, or an error.
-        matches: the answer, best first.
+        searches: what the index is asked, once it is encoded: for the whole query, then for each of
+            the objects.
+        matched: whether ``found`` is there, or an error.
+        found: what each of the searches found, best first.
         products: JSON of each match's document.
-        answer: the index's answer to its query.
+        answers: the index's answers to the searches.
         index_info: what the index said of itself.
         degraded: parts that the answer lacks.
         milliseconds: of each stage.
@@ -108,17 +130,20 @@ class MatchRequest:
     is_probe: bool = False
     images: list[QueryImage | None] = field(default_factory=list)
     undecoded: int = 0
+    photo: Pixels | None = None
+    objects: list[MatchedObject] = field(default_factory=list)
+    objects_outcome: ObjectsOutcome = field(default_factory=ObjectsOutcome)
     in_queue: bool = False
     waiting_since: float | None = field(default_factory=time.perf_counter)
     caption_pixels: Pixels | None = None
     pending: PendingCaption | None = None
     caption: CaptionOutcome = field(default_factory=lambda: CaptionOutcome(NOT_ASKED))
     caption_used: bool = False
-    search: IndexQuery | None = None
+    searches: list[IndexQuery] = field(default_factory=list)
     matched: bool = False
-    matches: list[IndexMatch] = field(default_factory=list)
+    found: list[list[IndexMatch]] = field(default_factory=list)
     products: list[bytes] = field(default_factory=list)
-    answer: IndexAnswer = field(default_factory=IndexAnswer)
+    answers: list[IndexAnswer] = field(default_factory=list)
     index_info: dict[str, Any] = field(default_factory=dict)
     degraded: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -132,11 +157,28 @@ class MatchRequest:
             self.untraced = threading.Event()
         if self.query is not None:
             self.images = [None] * len(self.query.images)
+            if self.query.objects != NEVER:
+                self.objects_outcome = ObjectsOutcome(NO_IMAGE)
 
     @property
     def decoded(self) -> list[QueryImage]:
         """Its pictures, those that are decoded."""
         return [image for image in self.images if image is not None]
+
+    @property
+    def pictures(self) -> list[QueryImage]:
+        """All that is encoded for it: its pictures, then what is cut out for each object."""
+        return [*self.decoded, *(item.image for item in self.objects)]
+
+    @property
+    def matches(self) -> list[IndexMatch]:
+        """The answer's rows."""
+        return [match for matches in self.found for match in matches]
+
+    @property
+    def object_numbers(self) -> list[int]:
+        """The object of each row; 0 is the whole photo."""
+        return [number for number, matches in enumerate(self.found) for _ in matches]
 
     @property
     def waits_for_caption(self) -> bool:
@@ -209,6 +251,8 @@ def report_outcome(request: MatchRequest, metrics: Metrics) -> None:
         metrics.add(DEGRADED, 1, part)
     if request.caption.status != NOT_ASKED:
         metrics.add(CAPTIONS, 1, request.caption.status)
+    if request.query is not None and request.query.objects != NEVER:
+        metrics.add(OBJECT_SEARCHES, 1, request.objects_outcome.status)
 
 
 def match_log_entry(request: MatchRequest, now: datetime) -> Document:
@@ -233,10 +277,18 @@ def match_log_entry(request: MatchRequest, now: datetime) -> Document:
             "offset": query.offset,
             "filter": query.filter.decode(),
         }
+        if query.objects != NEVER:
+            entry["inputs"]["objects"] = query.objects
     if error is None:
         entry["matches"] = [
-            {"product_id": item.product_id, "score": item.score} for item in request.matches
+            {"product_id": item.product_id, "score": item.score}
+            | ({"object": number} if number else {})
+            for number, item in zip(request.object_numbers, request.matches, strict=True)
         ]
+        if request.objects:
+            entry["objects"] = [
+                {"box": list(item.box), "score": item.score} for item in request.objects
+            ]
         entry["bundle"] = request.details["bundle"]
         entry["caption"] = request.caption.details(request.caption_used)
         entry["degraded"] = request.degraded

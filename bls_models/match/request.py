@@ -10,15 +10,17 @@ from bls_models.captions.waiting import ALWAYS, AUTO
 from bls_models.errors import RequestError
 from bls_models.images.preprocessing import Crop, check_crop
 from bls_models.index.filters.language import parse_filter
+from bls_models.objects.detector import NEVER
 from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.settings import Settings
-from bls_models.specs import CAPTION_MODES, PRODUCT_MATCH
+from bls_models.specs import CAPTION_MODES, OBJECT_MODES, PRODUCT_MATCH
 from bls_models.text import one_line
 from bls_models.vectors import Arrays, FloatArray
 
 DEFAULT_TOP_K = 5
 MAX_TOP_K = 100
 MAX_OFFSET = 10_000
+DEFAULT_MAX_OBJECTS = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class MatchQuery:
         filter: filter JSON, checked; empty for none.
         min_score: least score; None: the request names none.
         caption: one of ``CAPTION_MODES``.
+        objects: one of ``OBJECT_MODES``.
+        max_objects: most objects that are matched one by one.
     """
 
     images: tuple[bytes, ...]
@@ -48,6 +52,8 @@ class MatchQuery:
     filter: bytes
     min_score: float | None
     caption: str
+    objects: str = NEVER
+    max_objects: int = DEFAULT_MAX_OBJECTS
 
     @property
     def kind(self) -> str:
@@ -62,6 +68,11 @@ class MatchQuery:
         return self.caption == ALWAYS or (
             self.caption == AUTO and bool(self.images) and not self.texts
         )
+
+    @property
+    def wants_objects(self) -> bool:
+        """Whether objects are looked for in a photo."""
+        return self.objects != NEVER and bool(self.images)
 
 
 def match_query_from_tensors(tensors: Arrays, settings: Settings) -> MatchQuery:
@@ -108,7 +119,27 @@ def match_query_from_tensors(tensors: Arrays, settings: Settings) -> MatchQuery:
         filter=filter_text,
         min_score=_min_score(inputs),
         caption=choice(inputs, "caption", AUTO, CAPTION_MODES),
+        objects=_objects(inputs, len(images)),
+        max_objects=_integer(
+            inputs,
+            "max_objects",
+            min(DEFAULT_MAX_OBJECTS, settings.max_objects),
+            1,
+            settings.max_objects,
+        ),
     )
+
+
+def _objects(inputs: Arrays, images: int) -> str:
+    mode = choice(inputs, "objects", NEVER, OBJECT_MODES)
+    if mode != NEVER and images > 1:
+        raise RequestError(
+            "objects",
+            f"{mode} with {images} images",
+            "one image, in which objects are looked for",
+            "Send a request for each photo.",
+        )
+    return mode
 
 
 def _text(value: bytes, tensor: str, max_bytes: int) -> str:

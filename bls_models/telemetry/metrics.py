@@ -42,14 +42,14 @@ WAITING = MetricSpec(
 STAGE_SECONDS = MetricSpec(
     "product_match_stage_seconds",
     "histogram",
-    "Seconds of each match request in queue, decode, caption and total, and of the engine and "
-    "index calls that requests share: encode, search, documents.",
+    "Seconds of each match request in queue, decode, caption, objects and total, and of the engine "
+    "and index calls that requests share: encode, search, documents.",
     ("stage",),
 )
 DEGRADED = MetricSpec(
     "product_match_degraded_total",
     "counter",
-    "Match answers that went out without a part: documents, caption.",
+    "Match answers that went out without a part: documents, caption, objects.",
     ("part",),
 )
 CACHE_HITS = MetricSpec(
@@ -68,6 +68,12 @@ CAPTIONS = MetricSpec(
     "product_match_captions_total",
     "counter",
     "Captions that match requests wanted, by status (see details.caption).",
+    ("status",),
+)
+OBJECT_SEARCHES = MetricSpec(
+    "product_match_object_searches_total",
+    "counter",
+    "Match requests that asked for the objects of a photo, by status (see details.objects).",
     ("status",),
 )
 LOG_QUEUE_ENTRIES = MetricSpec(
@@ -146,6 +152,7 @@ METRICS = (
     CACHE_HITS,
     CACHE_MISSES,
     CAPTIONS,
+    OBJECT_SEARCHES,
     LOG_QUEUE_ENTRIES,
     LOG_DROPPED,
     INGESTS,

@@ -18,6 +18,7 @@ import triton_python_backend_utils as pb_utils
 
 from bls_models.errors import (
     CaptionerError,
+    DetectorError,
     EncoderError,
     IndexUnavailableError,
     ProductMatchError,
@@ -217,6 +218,10 @@ class ModelCalls:
     def engine(self, model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """An engine model's outputs; see ``bls_models.engines.encoders.Caller``."""
         return self._call(model, inputs, EncoderError)
+
+    def detector(self, model: ModelSpec, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """The object detector's outputs; see ``bls_models.engines.encoders.Caller``."""
+        return self._call(model, inputs, DetectorError)
 
     def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
         """``product_index``'s answer; see ``bls_models.index.query.Search``."""

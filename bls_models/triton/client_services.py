@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bls_models.captions.queue import CaptionQueue
 from bls_models.engines.encoders import Encoders
+from bls_models.objects.detector import ObjectDetector
 from bls_models.services import Services
 from bls_models.triton.bridge import ModelCalls, call_captioner
 from bls_models.triton.database_model import DatabaseModel
@@ -24,6 +25,7 @@ def client_services(
     captions = CaptionQueue(call_captioner, caption_queue, caption_timeout_ms / 1e3)
     model.closing.callback(captions.close)
     calls = ModelCalls(model.settings.call_timeout_ms / 1e3)
+    detector = model.bundle.detector
     return Services(
         model.bundle,
         model.settings,
@@ -32,4 +34,5 @@ def client_services(
         calls.search,
         writer,
         model.metrics,
+        detector=None if detector is None else ObjectDetector(calls.detector, detector),
     )

@@ -122,6 +122,9 @@ def _response(item: MatchRequest) -> Any:
         "image_score": np.nan_to_num([match.image_score for match in item.matches]),
         "text_score": np.nan_to_num([match.text_score for match in item.matches]),
         "product": item.products,
+        "object": item.object_numbers,
+        "object_box": np.reshape([found.box for found in item.objects], (-1, 4)),
+        "object_score": [found.score for found in item.objects],
         "caption": [item.caption.text.encode()],
         "details": [json_bytes(item.details)],
     }

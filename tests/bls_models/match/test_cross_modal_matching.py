@@ -108,7 +108,7 @@ class Matching:
             requests.append(match_request(match_query_from_tensors(tensors, self.settings)))
         self.sender.run(requests)
         assert [request.error for request in requests] == [None] * len(requests)
-        self.queries = [request.search for request in requests]
+        self.queries = [request.searches[0] for request in requests]
         return [{match.product_id: match for match in request.matches} for request in requests]
 
 

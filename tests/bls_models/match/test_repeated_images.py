@@ -88,8 +88,8 @@ class Matching:
 
 
 def vectors_of(request: MatchRequest) -> FloatArray:
-    assert request.search is not None
-    return request.search.image_vectors
+    assert request.searches
+    return request.searches[0].image_vectors
 
 
 def photo(seed: int) -> bytes:
