@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES
+from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES, OBJECT_MODES
 from product_match_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, ProductMatchClient
 from product_match_client.credentials import API_KEY_VARIABLE, headers_from_environment
 from product_match_client.documents import (
@@ -22,6 +22,7 @@ from product_match_client.documents import (
     price_from_text,
 )
 from product_match_client.errors import BadRequestError, ClientError
+from product_match_client.images import ImageSource, encoded_images
 from product_match_client.results import MatchResult
 from product_match_client.tables import print_description, print_matches, print_product
 from product_match_client.terminal import open_console, plain, printable, printable_json
@@ -31,6 +32,9 @@ EXIT_SERVICE = 1
 EXIT_INPUT = 2
 
 PRODUCT_FLAGS = ("id", "name", "description", "category", "price", "currency", "attribute")
+
+# Formats that a picture can be drawn in.
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Command = Callable[[argparse.Namespace, ProductMatchClient, Console], int]
 
@@ -112,6 +116,13 @@ def _add_match_flags(parser: argparse.ArgumentParser) -> None:
         "server's; -1 leaves out nothing)")  # fmt: skip
     add("--caption", choices=CAPTION_MODES, help="describe the first photo in words (default: "
         "auto, for photos without text)")  # fmt: skip
+    add("--objects", choices=OBJECT_MODES, help="match each of several products in the photo, "
+        "always or where there is more than one (default: never)")  # fmt: skip
+    add("--max-objects", type=int, metavar="N", help="how many products in the photo at most "
+        "(default: 8)")  # fmt: skip
+    add("--picture", type=picture_path, metavar="OUT.png", help="draw on the photo what was found "
+        "where, into a file (PNG, JPEG, WebP); takes --objects always unless told "
+        "otherwise")  # fmt: skip
     add("--json", action="store_true", help="print the answer as JSON")
 
 
@@ -136,8 +147,16 @@ def _add_product_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
     """``match``: find products and print them."""
+    photos: Sequence[ImageSource] = arguments.photo
+    objects = arguments.objects
+    if arguments.picture is not None:
+        if len(photos) != 1:
+            raise BadRequestError(f"--picture draws on one photo; got {len(photos)}")
+        # Read here, to draw on the very photo that was sent.
+        photos = encoded_images(photos, arguments.allow_private_links)
+        objects = objects or "always"
     result = client.match(
-        arguments.photo,
+        photos,
         arguments.text,
         image_weights=arguments.image_weight,
         text_weights=arguments.text_weight,
@@ -147,12 +166,23 @@ def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console
         filter=arguments.filter,
         min_score=arguments.min_score,
         caption=arguments.caption,
+        objects=objects,
+        max_objects=arguments.max_objects,
     )
     if arguments.json:
         sys.stdout.write(printable_json(dataclasses.asdict(result)) + "\n")
     else:
         first_rank = 1 + (arguments.offset or 0)
         print_matches(result, console, first_rank, hints_for_no_match(arguments, result))
+    if arguments.picture is not None:
+        # Pillow and the decoders are of no use to other commands, which start sooner without.
+        from product_match_client.drawing import picture_of_matches, save_picture
+
+        (photo,) = photos
+        assert isinstance(photo, bytes)
+        save_picture(picture_of_matches(photo, result), arguments.picture)
+        if not arguments.json:
+            console.print(plain(f"drawn: {arguments.picture}"))
     return EXIT_OK
 
 
@@ -250,6 +280,20 @@ def crop_from_text(text: str) -> tuple[float, ...]:
     if len(crop) != 4:
         raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1, e.g. 0.1,0,0.9,1")
     return crop
+
+
+def picture_path(text: str) -> Path:
+    """Where a picture is written.
+
+    Raises:
+        argparse.ArgumentTypeError: its ending names no format that pictures can have.
+    """
+    path = Path(text)
+    if path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not end in one of {', '.join(PICTURE_SUFFIXES)}"
+        )
+    return path
 
 
 def object_from_text(text: str) -> dict[str, Any]:

@@ -2,57 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from product_match_client.results import MatchResult
+from product_match_client.results import Match, MatchedObject, MatchResult
 from product_match_client.terminal import plain
 
 
 def print_matches(
     result: MatchResult, console: Console, first_rank: int = 1, hints: Sequence[str] = ()
 ) -> None:
-    """Print the matches as a table, or what could be tried where there are none.
+    """Print the matches as a table, those of each object in one of its own.
 
     Args:
         result: the answer.
         console: where to print.
         first_rank: the rank of the first match; more than 1 on a later page.
-        hints: what could be tried where nothing matches.
+        hints: what could be tried where nothing matches at all.
     """
-    if not result.matches:
-        console.print("no product matches", style="bold")
-        if hints:
-            console.print(plain(f"What could be tried: {'; '.join(hints)}.", style="dim"))
+    if result.objects:
+        whole = MatchedObject(0, (0.0, 0.0, 1.0, 1.0), 1.0, result.matches)
+        for item in (whole, *result.objects):
+            heading = object_text(item, is_best=item.number == result.best_object)
+            console.print(plain(heading, style="bold magenta"))
+            _print_table(item.matches, console, first_rank)
+            console.print()
     else:
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        table.add_column("#", justify="right", style="dim")
-        table.add_column("id", style="cyan", overflow="fold")
-        table.add_column("name", overflow="fold")
-        table.add_column("price", justify="right", no_wrap=True)
-        table.add_column("score", justify="right", style="bold green", no_wrap=True)
-        table.add_column("image", justify="right", no_wrap=True)
-        table.add_column("text", justify="right", no_wrap=True)
-        for rank, match in enumerate(result.matches, start=first_rank):
-            table.add_row(
-                str(rank),
-                plain(match.product_id),
-                plain(match.product.get("name", "")),
-                plain(price_text(match.product)),
-                score_text(match.score),
-                score_text(match.image_score),
-                score_text(match.text_score),
-            )
-        console.print(table)
+        _print_table(result.matches, console, first_rank)
+    if hints and not _all_matches(result):
+        console.print(plain(f"What could be tried: {'; '.join(hints)}.", style="dim"))
+    alone = alone_text(result)
+    if alone:
+        console.print(plain(alone))
     if result.caption:
         console.print(plain(caption_text(result)))
     console.print(plain(details_text(result), style="dim"))
     degraded = result.details.get("degraded")
     if degraded:
         console.print(plain(f"The service is degraded: {', '.join(degraded)}", style="yellow"))
+
+
+def _print_table(matches: Iterable[Match], console: Console, first_rank: int) -> None:
+    """One line a match, or that there is none."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("id", style="cyan", overflow="fold")
+    table.add_column("name", overflow="fold")
+    table.add_column("price", justify="right", no_wrap=True)
+    table.add_column("score", justify="right", style="bold green", no_wrap=True)
+    table.add_column("image", justify="right", no_wrap=True)
+    table.add_column("text", justify="right", no_wrap=True)
+    for rank, match in enumerate(matches, start=first_rank):
+        table.add_row(
+            str(rank),
+            plain(match.product_id),
+            plain(match.product.get("name", "")),
+            plain(price_text(match.product)),
+            score_text(match.score),
+            score_text(match.image_score),
+            score_text(match.text_score),
+        )
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("no product matches", style="bold")
+
+
+def object_text(item: MatchedObject, is_best: bool) -> str:
+    """The heading of an object's table: where it is and how sure of it the server is."""
+    best = ", fits the text best" if is_best else ""
+    if not item.number:
+        return f"whole photo{best}"
+    x0, y0, x1, y1 = (f"{100 * side:.0f}" for side in item.box)
+    place = f"{x0}-{x1}% from the left, {y0}-{y1}% from the top"
+    return f"object {item.number}: {place} (score {item.score:.2f}){best}"
+
+
+def alone_text(result: MatchResult) -> str:
+    """Why the whole photo was matched alone though objects were asked for; empty otherwise."""
+    found = result.details.get("objects", {})
+    status = found.get("status", "not_asked")
+    if result.objects or status == "not_asked":
+        return ""
+    if status == "no_image":
+        return "objects: there is no photo to look for them in"
+    if status == "unavailable":
+        return f"objects: could not be looked for: {found.get('reason') or 'unavailable'}"
+    return f"objects: {found.get('found', 0)} found; the whole photo was matched alone"
 
 
 def caption_text(result: MatchResult) -> str:
@@ -106,8 +145,9 @@ def score_text(score: float | None) -> str:
 
 def details_text(result: MatchResult) -> str:
     """One line on the answer: how many matches, how long, which bundle, which request."""
-    count = len(result.matches)
-    parts = [f"{count} match" if count == 1 else f"{count} matches"]
+    parts = [_counted(len(_all_matches(result)), "match", "matches")]
+    if result.objects:
+        parts.append(_counted(len(result.objects), "object", "objects"))
     milliseconds = result.details.get("milliseconds", {}).get("total")
     if milliseconds is not None:
         parts.append(f"{milliseconds:.0f} ms")
@@ -118,3 +158,12 @@ def details_text(result: MatchResult) -> str:
     if request_id:
         parts.append(f"request {request_id}")
     return ", ".join(parts)
+
+
+def _all_matches(result: MatchResult) -> list[Match]:
+    """Those of the whole photo and of every object."""
+    return [*result.matches, *(match for item in result.objects for match in item.matches)]
+
+
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from serving_support import picture
 
 from product_match_client import (
     BadRequestError,
     IngestResult,
     Match,
+    MatchedObject,
     MatchResult,
     ServerError,
     cli,
@@ -88,7 +91,7 @@ def test_match_hands_over_its_arguments(fake: type[FakeClient]) -> None:
     argv += ["--text-weight", "1", "--text-weight", "-0.5", "--image-weight", "2"]
     argv += ["--crop", "0,0.1,0.5,1", "--filter", '{"price": {"$lt": 50}}']
     argv += ["--top-k", "3", "--offset", "6", "--min-score", "0.2"]
-    argv += ["--caption", "always"]
+    argv += ["--caption", "always", "--objects", "auto", "--max-objects", "4"]
     assert cli.main(argv) == 0
     ((images, texts, options),) = fake.asked
     assert images == ["a.jpg", "b.jpg"]
@@ -102,6 +105,8 @@ def test_match_hands_over_its_arguments(fake: type[FakeClient]) -> None:
         "filter": {"price": {"$lt": 50}},
         "min_score": 0.2,
         "caption": "always",
+        "objects": "auto",
+        "max_objects": 4,
     }
 
 
@@ -124,6 +129,118 @@ def test_match_prints_json(fake: type[FakeClient], capsys: pytest.CaptureFixture
     assert answer["matches"][0]["product_id"] == "A-1"
     assert answer["matches"][0]["text_score"] is None
     assert answer["details"] == DETAILS
+
+
+OBJECTS = (
+    MatchedObject(1, (0.31, 0.2, 0.54, 0.804), 0.873, MATCHES),
+    MatchedObject(2, (0.6, 0.0, 1.0, 0.5), 0.5, ()),
+)
+
+
+def test_match_prints_a_table_for_each_object(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = MatchResult(MATCHES[:1], {**DETAILS, "best_object": 1}, "", OBJECTS)
+    assert cli.main(["match", "a.jpg", "--objects", "always"]) == 0
+    out = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert out[0] == "whole photo"
+    assert out[2].split()[:2] == ["1", "A-1"]
+    place = "31-54% from the left, 20-80% from the top"
+    assert out[4] == f"object 1: {place} (score 0.87), fits the text best"
+    assert [line.split()[1] for line in out[6:8]] == ["A-1", "A-2"]
+    assert out[9:11] == [
+        "object 2: 60-100% from the left, 0-50% from the top (score 0.50)",
+        "no product matches",
+    ]
+    assert out[12] == "3 matches, 2 objects, 38 ms, bundle mini, request r1"
+
+
+def test_match_prints_objects_as_json(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = MatchResult((), {**DETAILS, "best_object": None}, "", OBJECTS)
+    assert cli.main(["match", "a.jpg", "--objects", "auto", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)["objects"]
+    assert first["box"] == [0.31, 0.2, 0.54, 0.804]
+    assert [match["product_id"] for match in first["matches"]] == ["A-1", "A-2"]
+    assert (second["number"], second["score"], second["matches"]) == (2, 0.5, [])
+
+
+@pytest.mark.parametrize(
+    ("found", "line"),
+    [
+        ({"status": "none", "found": 0}, "objects: 0 found; the whole photo was matched alone"),
+        ({"status": "ok", "found": 1}, "objects: 1 found; the whole photo was matched alone"),
+        ({"status": "no_image", "found": 0}, "objects: there is no photo to look for them in"),
+        (
+            {"status": "unavailable", "found": 0, "reason": "no detector"},
+            "objects: could not be looked for: no detector",
+        ),
+        ({"status": "not_asked", "found": 0}, None),
+    ],
+)
+def test_match_says_why_there_are_no_objects(
+    fake: type[FakeClient],
+    capsys: pytest.CaptureFixture[str],
+    found: dict[str, Any],
+    line: str | None,
+) -> None:
+    fake.answer = MatchResult(MATCHES, {**DETAILS, "objects": found})
+    assert cli.main(["match", "a.jpg"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[0] == "#"
+    assert [item for item in lines if item.startswith("objects:")] == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode"), [([], "always"), (["--objects", "auto"], "auto"), (["--json"], "always")]
+)
+@pytest.mark.parametrize("suffix", [".png", ".JPG", ".webp"])
+def test_a_picture_is_drawn_on_the_photo_that_was_sent(
+    fake: type[FakeClient],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    flags: list[str],
+    mode: str,
+    suffix: str,
+) -> None:
+    photo, drawn = tmp_path / "a.png", tmp_path / f"out{suffix}"
+    photo.write_bytes(picture(1))
+    fake.answer = MatchResult((), DETAILS, "", OBJECTS)
+    assert cli.main(["match", str(photo), "--picture", str(drawn), *flags]) == 0
+    ((images, _, options),) = fake.asked
+    assert images == [photo.read_bytes()]
+    assert options["objects"] == mode
+    with Image.open(drawn) as image:
+        assert image.format == {".png": "PNG", ".JPG": "JPEG", ".webp": "WEBP"}[suffix]
+    out = capsys.readouterr().out
+    assert ("drawn: " in out) == ("--json" not in flags)
+    if "--json" in flags:
+        json.loads(out)
+
+
+@pytest.mark.parametrize("photos", [[], ["a.jpg", "b.jpg"]])
+def test_a_picture_is_drawn_on_one_photo_alone(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str], photos: list[str]
+) -> None:
+    assert cli.main(["match", *photos, "--text", "x", "--picture", "out.png"]) == 2
+    expected = f"product-match: --picture draws on one photo; got {len(photos)}\n"
+    assert capsys.readouterr().err == expected
+    assert fake.asked == []
+
+
+def test_a_picture_that_cannot_be_written_or_drawn_on_is_exit_status_2(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    photo = tmp_path / "a.png"
+    photo.write_bytes(picture(1))
+    fake.answer = MatchResult((), DETAILS)
+    missing = tmp_path / "no" / "such.png"
+    assert cli.main(["match", str(photo), "--picture", str(missing)]) == 2
+    assert f"cannot write {missing}: No such file" in capsys.readouterr().err
+    photo.write_bytes(b"no picture")
+    assert cli.main(["match", str(photo), "--picture", str(tmp_path / "out.png")]) == 2
+    assert "cannot draw on the photo: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -200,6 +317,9 @@ def test_a_connection_that_cannot_be_is_one_line(
         ["match", "--crop", "a,b,c,d"],
         ["match", "--filter", "{"],
         ["match", "--filter", "[]"],
+        ["match", "a.jpg", "--objects", "some"],
+        ["match", "a.jpg", "--picture", "out"],
+        ["match", "a.jpg", "--picture", "out.heic"],
         ["add", "--attribute", "colour"],
         ["add", "--price", "cheap"],
         ["add", "--price", "nan"],
@@ -478,6 +598,10 @@ def test_stored_text_does_not_steer_the_terminal(
     for argv, fake.answer in (
         (["get", "a"], product),
         (["match", "--text", "x"], MatchResult((Match("a", 1, 1, 1, product),), DETAILS, STEERING)),
+        (
+            ["match", "--text", "x"],
+            MatchResult((), {**DETAILS, "objects": {"status": "unavailable", "reason": STEERING}}),
+        ),
         (["add", "--id", "a", "--name", "b"], IngestResult(STEERING, "created", 1, {})),
         (["remove", STEERING], IngestResult("a", "deleted", 1, {})),
         (["get", "a"], ServerError(STEERING)),

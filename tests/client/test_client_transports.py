@@ -14,13 +14,14 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
 from bls_models.specs import PRODUCT_INGEST
-from product_match_client import BadRequestError, IngestResult, ServerError
-from product_match_client.calls import delete_call, upsert_call
+from product_match_client import BadRequestError, IngestResult, Match, MatchResult, ServerError
+from product_match_client.calls import delete_call, match_call, upsert_call
 from product_match_client.endpoint import endpoint_from_url
 from product_match_client.transports import AsyncTransport, BlockingTransport, Connection
 
 ENDPOINT = endpoint_from_url("grpc://shop:8001")
 MODULES = (tritonclient.http, tritonclient.grpc)
+DTYPES = {bytes: ("BYTES", np.object_), int: ("INT64", np.int64), float: ("FP32", np.float32)}
 
 
 def grpc_answer(**outputs: Any) -> Any:
@@ -28,8 +29,9 @@ def grpc_answer(**outputs: Any) -> Any:
     response = service_pb2.ModelInferResponse(model_name=PRODUCT_INGEST.name)
     for name, value in outputs.items():
         is_text = isinstance(value, bytes)
-        array = np.array([[value]], dtype=np.object_ if is_text else np.int64)
-        response.outputs.add(name=name, datatype="BYTES" if is_text else "INT64", shape=[1, 1])
+        datatype, dtype = DTYPES[type(value)]
+        array = np.array([[value]], dtype)
+        response.outputs.add(name=name, datatype=datatype, shape=[1, 1])
         raw = serialize_byte_tensor(array).item() if is_text else array.tobytes()
         response.raw_output_contents.append(raw)
     return tritonclient.grpc.InferResult(response)
@@ -112,6 +114,15 @@ def test_both_transports_map_errors() -> None:
     transport = AsyncTransport(connection, ENDPOINT, 2.0, {})
     with pytest.raises(BadRequestError, match="why"):
         asyncio.run(transport.send(delete_call("p")))
+
+
+def test_a_server_that_knows_no_objects_is_read() -> None:
+    answer = grpc_answer(
+        **dict.fromkeys(("product_id", "product", "caption", "details"), b"{}"),
+        **dict.fromkeys(("score", "image_score", "text_score"), 0.5),
+    )
+    result = transport_to(RecordingTriton(answer)).send(match_call(b"a"))
+    assert result == MatchResult((Match("{}", 0.5, 0.5, 0.5, {}),), {}, "{}")
 
 
 def test_an_answer_without_an_output_is_a_server_error() -> None:
