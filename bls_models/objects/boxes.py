@@ -29,7 +29,8 @@ def overlaps(boxes: FloatArray, others: FloatArray) -> FloatArray:
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared: FloatArray = np.maximum(high - low, 0).prod(axis=2)
     together = areas(boxes)[:, None] + areas(others)[None, :] - shared
-    return shared / np.maximum(together, np.finfo(np.float32).tiny)
+    shares: FloatArray = shared / np.maximum(together, np.finfo(np.float32).tiny)
+    return shares
 
 
 def without_repeats(boxes: FloatArray, most_shared: float) -> IntArray:
