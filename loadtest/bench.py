@@ -49,9 +49,13 @@ from loadtest.report import (
     table_from_summaries,
 )
 from loadtest.request_kinds import (
+    FOUR_OBJECTS,
     MIXED,
     in_turn,
+    matches_a_scene,
+    mean_objects,
     measure_kinds,
+    object_requests,
     report_from_kinds,
     requests_by_kind,
     table_from_kinds,
@@ -152,7 +156,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
             others = measure(contestants, clients, options.rounds, options.other_seconds)
             console.print(table_from_summaries(clients, others))
             report[clients_key(clients)] = report_from_summaries(others)
-        report["kinds"] = kinds_report(options, kinds, console)
+        report |= kinds_report(options, photos, kinds, console)
     write_report(options.report, report)
     console.print(f"written to {options.report}")
 
@@ -165,7 +169,7 @@ def all_contestants(
 
     Yields:
         All contestants, ``product_match`` last; the same with repeating photos; and with each
-        kind of request, their mix last.
+        kind of request, their mix, and photos with four objects.
     """
     with contextlib.ExitStack() as running:
         contestants: list[Contestant] = []
@@ -212,7 +216,7 @@ def kind_contestants(
     products: Mapping[str, Mapping[str, Any]],
     generator: ProcessPoolExecutor,
 ) -> list[Contestant]:
-    """``product_match`` with requests of each kind, and of all kinds in turn."""
+    """``product_match`` with requests of each kind, of all kinds in turn, and four objects each."""
     address = address_from_url(stack.http_url)
     trees = ProcessTrees(stack.roots)
 
@@ -223,7 +227,8 @@ def kind_contestants(
 
     requests = requests_by_kind(photos, products, address)
     alone = [served(kind, mine) for kind, mine in requests.items()]
-    return [*alone, served(MIXED, *in_turn(requests))]
+    four_objects = served(FOUR_OBJECTS, object_requests(photos, address))
+    return [*alone, served(MIXED, *in_turn(requests)), four_objects]
 
 
 def check_answers(photos: Sequence[Photo], contestants: Sequence[Contestant]) -> Accuracy:
@@ -253,9 +258,20 @@ def measure(
 
 
 def kinds_report(
-    options: argparse.Namespace, kinds: Sequence[Contestant], console: Console
+    options: argparse.Namespace,
+    photos: Sequence[Photo],
+    kinds: Sequence[Contestant],
+    console: Console,
 ) -> dict[str, Any]:
-    """The kinds of requests and their mix, at the first number of clients and at one."""
+    """The kinds of requests and their mix, at the first number of clients and at one.
+
+    Returns:
+        ``kinds``, and ``four_objects``: what a photo with that many products costs in matches of
+        single photos, and how many of the four the server finds, on average.
+    """
+    four_objects = kinds[-1]
+    assert isinstance(four_objects, ServedContestant)
+    found = mean_objects(four_objects.address, object_requests(photos, four_objects.address))
     measured = {
         clients: measure_kinds(
             kinds, clients, options.rounds, options.kind_seconds, WARM_UP_SECONDS
@@ -263,7 +279,21 @@ def kinds_report(
         for clients in dict.fromkeys((options.clients[0], 1))
     }
     console.print(table_from_kinds(measured))
-    return {clients_key(clients): report_from_kinds(item) for clients, item in measured.items()}
+    matches = {clients: matches_a_scene(item) for clients, item in measured.items()}
+    costs = ", ".join(f"{cost:.2f} at {clients}" for clients, cost in matches.items())
+    console.print(
+        f"a photo with four objects, {found:.1f} of them found, in matches of a photo by number of "
+        f"clients: {costs}"
+    )
+    return {
+        "kinds": {
+            clients_key(clients): report_from_kinds(item) for clients, item in measured.items()
+        },
+        "four_objects": {
+            "found": round(found, 2),
+            "matches": {clients_key(clients): round(cost, 3) for clients, cost in matches.items()},
+        },
+    }
 
 
 def caption_report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ JPEG_QUALITY = 90
 SERIAL_PREFIX = b"photo serial "
 SERIAL_DIGITS = 16
 FIRST_SERIAL = SERIAL_PREFIX + b"0" * SERIAL_DIGITS
+# Different ones that are made of photos.
+MOST_SCENES = 24
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,34 @@ def read_any_photos(folder: Path, side: int) -> list[bytes]:
     return [_encoded(path, side) + FIRST_SERIAL for path in _photo_files(folder, "**/*", "files")]
 
 
+def scenes_from_photos(photos: Sequence[bytes]) -> list[bytes]:
+    """Photos with four products each, encoded and numbered; at most ``MOST_SCENES``.
+
+    Args:
+        photos: of ``read_photos``, at least one. In a scene are four that stand far from each
+            other, so that they show unlike things.
+    """
+    step = max(1, len(photos) // 4)
+    return [
+        four_in_one([photos[(first + place * step) % len(photos)] for place in range(4)])
+        for first in range(min(len(photos), MOST_SCENES))
+    ]
+
+
+def four_in_one(photos: Sequence[bytes]) -> bytes:
+    """Four photos as the quarters of one JPEG, which is as large as the first; numbered."""
+    pictures = []
+    for photo in photos:
+        with Image.open(io.BytesIO(photo)) as image:
+            pictures.append(image.convert("RGB"))
+    width, height = pictures[0].width // 2, pictures[0].height // 2
+    scene = Image.new("RGB", (2 * width, 2 * height))
+    for place, picture in enumerate(pictures):
+        quarter = picture.resize((width, height), Image.Resampling.BICUBIC)
+        scene.paste(quarter, (place % 2 * width, place // 2 * height))
+    return _jpeg(scene) + FIRST_SERIAL
+
+
 def _photo_files(folder: Path, pattern: str, expected: str) -> list[Path]:
     files = [path for path in sorted(folder.glob(pattern)) if path.suffix.lower() in SUFFIXES]
     if not files:
@@ -83,6 +114,10 @@ def camera_jpeg(path: Path, side: int) -> bytes:
     """A picture as a JPEG of ``side`` x ``side`` pixels, quality 90."""
     with Image.open(path) as image:
         square = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    return _jpeg(square)
+
+
+def _jpeg(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    square.save(stream, "JPEG", quality=JPEG_QUALITY)
+    image.save(stream, "JPEG", quality=JPEG_QUALITY)
     return stream.getvalue()

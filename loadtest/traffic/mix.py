@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bls_models.errors import SetupError
-from loadtest.photos import with_serial
+from loadtest.photos import scenes_from_photos, with_serial
 from product_match_client.calls import Call, match_call
 from product_match_client.results import MatchResult
 
 # People send the same photo twice now and then.
 REPEATED_SHARE = 0.1
-# A shop's app: most people send a photo alone; captions are asked for now and then.
-DEFAULT_MIX = {"image": 50, "text": 20, "both": 15, "filtered": 10, "captions": 5}
+# A shop's app: most people send a photo alone; captions are asked for now and then, and some
+# photos show several products.
+DEFAULT_MIX = {"image": 45, "text": 20, "both": 15, "filtered": 10, "captions": 5, "objects": 5}
 DEFAULT_MIX_TEXT = ",".join(f"{kind}={weight}" for kind, weight in DEFAULT_MIX.items())
 
 MatchCall = Call[MatchResult]
@@ -41,7 +42,13 @@ def parse_mix(text: str) -> dict[str, int]:
 
 
 def call_of_kind(kind: str, photo: bytes, product: Mapping[str, Any]) -> MatchCall:
-    """A request of a kind of ``DEFAULT_MIX``, with that photo or the product's words, or both."""
+    """A request of a kind of ``DEFAULT_MIX``, with that photo or the product's words, or both.
+
+    Args:
+        kind: one of ``DEFAULT_MIX``.
+        photo: the encoded file; for ``objects`` one of ``scenes_from_photos``.
+        product: its name and category.
+    """
     if kind == "text":
         return match_call(texts=product["name"])
     return match_call(
@@ -49,6 +56,7 @@ def call_of_kind(kind: str, photo: bytes, product: Mapping[str, Any]) -> MatchCa
         product["name"] if kind == "both" else (),
         filter={"category": product["category"]} if kind == "filtered" else None,
         caption="always" if kind == "captions" else "never",
+        objects="auto" if kind == "objects" else None,
     )
 
 
@@ -79,6 +87,7 @@ class RequestMaker:
                 "from; expected at least one of each"
             )
         self._photos = photos
+        self._scenes = scenes_from_photos(photos) if mix.get("objects") else []
         self._products = products
         self._kinds = list(mix)
         self._weights = list(mix.values())
@@ -87,10 +96,11 @@ class RequestMaker:
     def make(self) -> tuple[str, MatchCall]:
         """A request and its kind."""
         (kind,) = self._random.choices(self._kinds, self._weights)
-        return kind, call_of_kind(kind, self._photo(), self._random.choice(self._products))
+        photo = self._photo(self._scenes if kind == "objects" else self._photos)
+        return kind, call_of_kind(kind, photo, self._random.choice(self._products))
 
-    def _photo(self) -> bytes:
-        photo = self._random.choice(self._photos)
+    def _photo(self, photos: Sequence[bytes]) -> bytes:
+        photo = self._random.choice(photos)
         if self._random.random() < REPEATED_SHARE:
             return photo
         return bytes(with_serial(photo, self._random.getrandbits(63)))

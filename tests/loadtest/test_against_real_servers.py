@@ -116,13 +116,18 @@ def test_the_benchmark_measures_all_contestants(tmp_path: Path) -> None:
         )
     for clients in ("clients_2", "one_client"):
         kinds = found["kinds"][clients]
-        assert list(kinds) == ["photo", "photo_and_words", "text", "filtered", "mixed"]
+        assert list(kinds) == [
+            *("photo", "photo_and_words", "text", "filtered", "mixed", "four_objects")
+        ]
         assert kinds["text"]["cpu_ms_by_process"]["text_encoder"] > 0
         mixed = kinds.pop("mixed")
+        cost = 1 / kinds.pop("four_objects")["ratio_to_photo"]
+        assert found["four_objects"]["matches"][clients] == pytest.approx(cost, rel=0.01)
         for row in kinds.values():
             assert row["throughput"] > 0
         in_mix = [row["in_mix"]["throughput"] for row in kinds.values()]
         assert sum(in_mix) == pytest.approx(mixed["throughput"], abs=0.1)
+    assert found["four_objects"]["found"] > 1
     for name in names[:3]:
         assert found[f"ratio_to_{name}"] == found["product_match"][f"ratio_to_{name}"] > 0
 

@@ -5,10 +5,19 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from serving_support import encoded, picture
 
 from bls_models.errors import SetupError
 from bls_models.images.decoding import ImageLimits, decode_image
-from loadtest.photos import FIRST_SERIAL, read_any_photos, read_photos, with_serial
+from loadtest.photos import (
+    FIRST_SERIAL,
+    MOST_SCENES,
+    four_in_one,
+    read_any_photos,
+    read_photos,
+    scenes_from_photos,
+    with_serial,
+)
 
 
 def write_picture(path: Path, size: tuple[int, int] = (40, 30)) -> None:
@@ -53,6 +62,24 @@ def test_own_photos_may_lie_anywhere_in_a_folder(tmp_path: Path) -> None:
         write_picture(tmp_path / name)
     paths = [tmp_path / name for name in ("a.jpg", "shelf/b.png", "shelf/left/c.webp")]
     assert read_any_photos(tmp_path, 0) == [path.read_bytes() + FIRST_SERIAL for path in paths]
+
+
+def test_a_scene_has_four_photos_as_its_quarters_and_one_serial() -> None:
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)]
+    photos = [encoded(Image.new("RGB", (64, 48), colour)) + FIRST_SERIAL for colour in colours]
+    data = four_in_one(photos)
+    assert data.count(FIRST_SERIAL) == 1
+    scene = Image.open(io.BytesIO(data))
+    assert (scene.format, scene.size) == ("JPEG", (64, 48))
+    centres = [scene.getpixel((x, y)) for y in (12, 36) for x in (16, 48)]
+    for found, colour in zip(centres, colours, strict=True):
+        assert found == pytest.approx(colour, abs=6)
+
+
+@pytest.mark.parametrize(("photos", "scenes"), [(1, 1), (5, 5), (100, MOST_SCENES)])
+def test_there_are_scenes_of_as_few_as_one_photo(photos: int, scenes: int) -> None:
+    found = scenes_from_photos([picture(seed) + FIRST_SERIAL for seed in range(photos)])
+    assert len(found) == len(set(found)) == scenes
 
 
 @pytest.mark.parametrize("kind", ["a.jpg", "a.png", "a.webp"])

@@ -12,10 +12,13 @@ from bls_models.errors import SetupError
 from loadtest.measurements import Measurement
 from loadtest.photos import FIRST_SERIAL, Photo
 from loadtest.request_kinds import (
+    FOUR_OBJECTS,
     KINDS,
     MIXED,
     in_turn,
+    matches_a_scene,
     measure_kinds,
+    object_requests,
     report_from_kinds,
     requests_by_kind,
     table_from_kinds,
@@ -46,13 +49,25 @@ def test_a_photo_of_a_product_that_the_catalogue_does_not_have_is_refused() -> N
         requests_by_kind([Photo("vase", b"")], PRODUCTS, ADDRESS)
 
 
+def test_a_photo_with_four_objects_is_asked_for_each() -> None:
+    requests = object_requests(PHOTOS, ADDRESS)
+    assert len(requests) == len(PHOTOS)
+    for request in requests:
+        assert b"max_objects" in request
+        assert b"always" in request
+        assert FIRST_SERIAL in request
+
+
 def test_a_mix_has_the_kinds_in_turn() -> None:
     requests = {"photo": [b"p1", b"p2"], "text": [b"t1", b"t2"]}
     assert in_turn(requests) == ([b"p1", b"t1", b"p2", b"t2"], ["photo", "text"] * 2)
 
 
 class Served:
-    """A contestant of which each kind takes a time of its own, and ten times that in the mix."""
+    """A contestant of which each kind takes a time of its own, and ten times that in the mix.
+
+    With four objects it answers half as many requests in the same time.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -63,23 +78,30 @@ class Served:
     def measure(self, clients: int, seconds: float) -> Measurement:
         own = {kind: float(place + 1) for place, kind in enumerate(KINDS)}
         mixed = self.name == MIXED
-        latencies = [value * 10 for value in own.values()] if mixed else [own[self.name]] * 4
+        own[FOUR_OBJECTS] = 5.0
+        count = 2 if self.name == FOUR_OBJECTS else 4
+        in_mix = [own[kind] * 10 for kind in KINDS]
+        latencies = in_mix if mixed else [own[self.name]] * count
         measured = Measurement(latencies, 2.0, {SERVING: 20.0})
         return dataclasses.replace(measured, kinds=list(KINDS)) if mixed else measured
 
 
 def test_the_report_has_each_kind_alone_and_in_the_mix() -> None:
-    measured = measure_kinds([Served(name) for name in (*KINDS, MIXED)], 8, 2, 1.0, 1.0)
+    names = (*KINDS, MIXED, FOUR_OBJECTS)
+    measured = measure_kinds([Served(name) for name in names], 8, 2, 1.0, 1.0)
     report = report_from_kinds(measured)
-    assert list(report) == [*KINDS, MIXED]
+    assert list(report) == list(names)
     text = report["text"]
     assert (text["throughput"], text["p50_ms"], text["cpu_ms_per_request"]) == (2.0, 3.0, 5.0)
     assert text["in_mix"] == {"throughput": 0.5, "p50_ms": 30.0, "p95_ms": 30.0, "p99_ms": 30.0}
     assert "in_mix" not in report[MIXED]
+    assert "in_mix" not in report[FOUR_OBJECTS]
+    assert report[FOUR_OBJECTS]["ratio_to_photo"] == 0.5
+    assert matches_a_scene(measured) == 2.0
 
     console = Console(file=io.StringIO(), width=80)
     console.print(table_from_kinds({8: measured, 1: measured}))
     written = console.file.getvalue()  # type: ignore[attr-defined]
-    names = Counter(line.split()[1] for line in written.splitlines() if line[:1] in ("1", "8"))
-    assert names == dict.fromkeys((*KINDS, MIXED), 2)
+    lines = Counter(line.split()[1] for line in written.splitlines() if line[:1] in ("1", "8"))
+    assert lines == dict.fromkeys(names, 2)
     assert "…" not in written

@@ -64,6 +64,8 @@ def test_each_kind_sends_what_its_name_says() -> None:
     assert set(sent["filtered"]) == {"image", "filter", "caption"}
     assert sent["image"]["caption"] == sent["both"]["caption"] == [b"never"]
     assert sent["captions"]["caption"] == [b"always"]
+    assert set(sent["objects"]) == {"image", "caption", "objects"}
+    assert sent["objects"]["objects"] == [b"auto"]
     assert sent["text"]["text"][0] in {b"Red mug", b"Blue bowl"}
     assert sent["filtered"]["filter"][0] in {b'{"category": "mug"}', b'{"category": "bowl"}'}
 
