@@ -254,6 +254,12 @@ VALUES: dict[str, tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
     ),
     "operation": (st.sampled_from([b"upsert", b"get", b"delete", b"reembed"]), st.binary()),
     "caption": (st.just(b"never"), st.sampled_from([b"always", b"missing", b"", b"\xff"])),
+    # Mostly none: several photos go with no other.
+    "objects": (
+        st.sampled_from([b"never", b"never", b"auto", b"always"]),
+        st.sampled_from([b"ALWAYS", b"some", b"", b"\xff"]),
+    ),
+    "max_objects": (st.integers(1, 20), st.integers(-(2**31), 2**31 - 1)),
     "duplicates": (st.sampled_from([b"never", b"report"]), st.sampled_from([b"REPORT", b""])),
     "top_k": (st.integers(1, 100), st.integers(-(2**31), 2**31 - 1)),
     "offset": (st.integers(0, 10), st.integers(-(2**31), 2**31 - 1)),

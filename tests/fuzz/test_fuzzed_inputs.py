@@ -146,6 +146,8 @@ def test_any_match_request_is_read_or_refused(tensors: dict[str, npt.NDArray[Any
         assert outcome.tensor.split("[")[0].split(",")[0] in names
     else:
         assert outcome.images or outcome.texts
+        assert outcome.objects == "never" or len(outcome.images) <= 1
+        assert 1 <= outcome.max_objects <= Settings().max_objects
 
 
 @pytest.fixture

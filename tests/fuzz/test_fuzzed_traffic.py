@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import numpy.typing as npt
 import pytest
 from fuzz_support import FILES, requests
@@ -18,6 +19,7 @@ from serving_support import SampleProduct, Serving, send
 
 from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
 from product_match_client import BadRequestError, ProductMatchClient
+from product_match_client.results import match_result_from_outputs
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.server]
 
@@ -53,6 +55,18 @@ def test_any_match_request_is_answered_or_refused(
         with contextlib.suppress(BadRequestError):
             answer = send(server.url(protocol), tensors)
             assert set(answer) == set(PRODUCT_MATCH.output_names)
+            assert_objects_are_in_order(answer)
+
+
+def assert_objects_are_in_order(answer: dict[str, npt.NDArray[Any]]) -> None:
+    """Rows come object by object, objects the surest first, boxes within the photo."""
+    assert (np.diff(answer["object"][0]) >= 0).all()
+    assert (np.diff(answer["object_score"][0]) <= 0).all()
+    for item in match_result_from_outputs(answer).objects:
+        x0, y0, x1, y1 = item.box
+        assert 0 <= x0 < x1 <= 1
+        assert 0 <= y0 < y1 <= 1
+        assert 0 <= item.score <= 1
 
 
 @for_all_examples
