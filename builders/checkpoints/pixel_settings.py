@@ -9,7 +9,7 @@ from typing import Any
 from bls_models.errors import BundleError
 from bls_models.images.preprocessing import Preprocess
 from builders.checkpoints.pretrained import read_settings
-from builders.config import CaptionerConfig, ImageEncoderConfig
+from builders.config import CaptionerConfig, DetectorConfig, ImageEncoderConfig
 
 SETTINGS_FILE = "preprocessor_config.json"
 
@@ -51,7 +51,7 @@ class PixelSettings:
         return Preprocess(self.image_size, self.resize, self.keep)
 
 
-def pixel_settings(config: ImageEncoderConfig, folder: Path) -> PixelSettings:
+def pixel_settings(config: ImageEncoderConfig | DetectorConfig, folder: Path) -> PixelSettings:
     """Settings of a checkpoint folder, with the bundle file's values in place of its own.
 
     A checkpoint may resize to more than its model sees and cut off the border. That is done in
@@ -65,8 +65,10 @@ def pixel_settings(config: ImageEncoderConfig, folder: Path) -> PixelSettings:
     if config.image_size is not None or config.resize is not None:
         image_size = model_size = model_size if config.image_size is None else config.image_size
         resize = resize if config.resize is None else config.resize
+    # Objects stand anywhere, so a detector sees the whole picture.
+    keep = config.keep if isinstance(config, ImageEncoderConfig) else 1.0
     return PixelSettings(
-        image_size, model_size, resize, *_normalisation(settings, folder), keep=config.keep
+        image_size, model_size, resize, *_normalisation(settings, folder), keep=keep
     )
 
 
@@ -99,11 +101,12 @@ def _normalisation(
 ) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     """Factor on 0..255, mean and standard deviation."""
     rescale = settings.get("rescale_factor", DEFAULT_RESCALE)
-    mean, std = (_channels(settings, key, folder) for key in ("image_mean", "image_std"))
     if not settings.get("do_rescale", True):
         rescale = 1.0
-    if not settings.get("do_normalize", True):
-        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    if settings.get("do_normalize", True):
+        mean, std = (_channels(settings, key, folder) for key in ("image_mean", "image_std"))
     return float(rescale), mean, std
 
 
