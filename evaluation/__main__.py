@@ -4,6 +4,9 @@ Indexes a catalogue into a database of its own, asks the served ``product_match`
 photos, with words, and with both, and reports how often the right product comes first, what is
 taken for what, and what a least score lets through: by raw image vectors, and by the metric that
 is fitted to the catalogue, if it gets one.
+
+With photos of several products (``--scenes``) it asks for the objects in these instead, and reports
+how many of the products are found, and how often the first match of those is right.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -24,6 +28,10 @@ from evaluation.contact_sheet import contact_sheet
 from evaluation.figures import Outcome
 from evaluation.ranking import DirectRanker, Ranker, asked_with, parted, served_ranker
 from evaluation.report import KindResult, MetricResult, report_from_results, show_results
+from evaluation.scenes.asking import scene_outcomes
+from evaluation.scenes.report import scenes_report, show_scenes
+from evaluation.scenes.sets import LAYOUT, scenes_of_folder
+from evaluation.scenes.sheet import scenes_sheet
 from evaluation.sets import (
     LAYOUTS,
     EvaluationQuery,
@@ -51,15 +59,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pictures alone")  # fmt: skip
     add("--strangers", type=Path, help="what is not in the catalogue, to study thresholds with: a "
         "folder of photos, or a set of its own (see --dataset)")  # fmt: skip
+    add("--scenes", type=Path, help=f"photos of several products of the catalogue, {LAYOUT}")
     add("--direct", action="store_true", help="the same engines and index in this process, "
         "without Triton and database: faster")  # fmt: skip
     add("--repository", type=Path, default=PROJECT / "model_repository", help="built models")
-    add("--output", type=Path, default=PROJECT / "reports" / "eval.json", help="JSON to write; "
-        "the contact sheet gets the same name with .png")  # fmt: skip
+    add("--output", type=Path, help="JSON to write, reports/eval.json or reports/scenes.json if "
+        "left out; the contact sheet gets the same name with .png")  # fmt: skip
     options = parser.parse_args(argv)
+    if options.scenes is not None and options.direct:
+        parser.error("objects are looked for by the server alone; leave --direct or --scenes out")
+    if options.output is None:
+        name = "eval.json" if options.scenes is None else "scenes.json"
+        options.output = PROJECT / "reports" / name
     report = timed_lines()
     try:
-        evaluate(options, report)
+        if options.scenes is None:
+            evaluate(options, report)
+        else:
+            evaluate_scenes(options, report)
     except (ProductMatchError, ClientError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -89,25 +106,60 @@ def evaluate(options: argparse.Namespace, report: Report) -> None:
                 not_in_fit = _not_in_fit(ranker, content, report)
     metric = MetricResult(fit, by_metric, not_in_fit)
     facts = {
-        "dataset": content.name,
-        "products": len(content.rows),
-        "views": sum(len(row.images) for row in content.rows),
+        **_facts(content, bundle),
         "words": content.words,
         "path": "direct" if options.direct else "served",
-        "bundle": {"name": bundle.name, "fingerprint": bundle.fingerprint},
         "strangers": None if options.strangers is None else options.strangers.name,
-        "machine": machine(),
     }
     write_report(options.output, report_from_results(facts, results, metric))
     sheet = options.output.with_suffix(".png")
     pictures = {str(row.product["product_id"]): row.images for row in content.rows}
     drawn = next(iter((by_metric or results).values())).outcomes
     contact_sheet(drawn, pictures).save(sheet)
+    show_results(_console(), results, metric)
+    report(f"written to {options.output} and {sheet}")
+
+
+def evaluate_scenes(options: argparse.Namespace, report: Report) -> None:
+    """Measure photos of several products, show and write.
+
+    Raises:
+        SetupError: the set, the photos, the models or a server cannot be used.
+        ClientError: the server failed.
+    """
+    content = evaluation_set(options.dataset, options.catalog, options.iconic)
+    scenes = scenes_of_folder(options.scenes, content.rows)
+    bundle = Bundle.read(options.repository)
+    report(f"{options.scenes.name}: {len(scenes)} photos on {len(content.rows)} products")
+    with served_ranker(options.repository, content, report) as ranker:
+        raw = scene_outcomes(ranker, scenes, report)
+        report("metric: fitting")
+        fit = ranker.fit_metric()
+        by_metric = [] if fit.metric is None else scene_outcomes(ranker, scenes, report)
+    facts = {"scenes_of": options.scenes.name, **_facts(content, bundle)}
+    write_report(options.output, scenes_report(facts, raw, by_metric, fit))
+    sheet = options.output.with_suffix(".png")
+    scenes_sheet(by_metric or raw).save(sheet)
+    show_scenes(_console(), raw, by_metric, fit)
+    report(f"written to {options.output} and {sheet}")
+
+
+def _facts(content: EvaluationSet, bundle: Bundle) -> dict[str, Any]:
+    """What was evaluated, and where."""
+    return {
+        "dataset": content.name,
+        "products": len(content.rows),
+        "views": sum(len(row.images) for row in content.rows),
+        "bundle": {"name": bundle.name, "fingerprint": bundle.fingerprint},
+        "machine": machine(),
+    }
+
+
+def _console() -> Console:
     console = Console()
     if not console.is_terminal:
         console.width = REPORT_WIDTH
-    show_results(console, results, metric)
-    report(f"written to {options.output} and {sheet}")
+    return console
 
 
 def stranger_queries(path: Path) -> list[EvaluationQuery]:

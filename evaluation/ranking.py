@@ -34,7 +34,7 @@ from local_server.running import connect_for_reports
 from local_server.served_metric import fit_with_progress, wait_until_served
 from local_server.temporary_stack import wait_for_index
 from local_server.triton import Ports, TritonServer, running_triton
-from product_match_client import AsyncProductMatchClient, ProductMatchClient
+from product_match_client import AsyncProductMatchClient, MatchedObject, ProductMatchClient
 from reporting.progress import Report, counted_lines
 from seed.importer import import_catalog
 from seed.progress import show_progress
@@ -42,6 +42,8 @@ from seed.progress import show_progress
 # As deep as product_match goes, and nothing left out: thresholds are studied afterwards.
 TOP_K = 100
 EVERY_SCORE = -1.0
+# Of one photo; more than any evaluated photo shows.
+MOST_OBJECTS = 10
 DATABASE = "evaluation"
 IMPORT_TIMEOUT_S = 120.0
 INDEX_SECONDS = 120.0
@@ -125,6 +127,25 @@ class ServedRanker:
             tuple(match.score for match in result.matches),
             (time.perf_counter() - start) * 1e3,
         )
+
+    def objects(self, image: Path) -> tuple[MatchedObject, ...]:
+        """The objects that ``product_match`` finds in a photo, by its own least scores.
+
+        Raises:
+            SetupError: it does not look for objects.
+        """
+        result = self._client.match(
+            [image], objects="always", max_objects=MOST_OBJECTS, caption="never"
+        )
+        state = result.details["objects"]
+        if state["status"] not in ("ok", "none"):
+            raise SetupError(f"the server looks for no objects: {state}; use a bundle that does")
+        return result.objects
+
+    def first_in_box(self, image: Path, box: tuple[float, float, float, float]) -> str | None:
+        """The first match of a part of a photo, (x0, y0, x1, y1) as fractions of it."""
+        result = self._client.match([image], crops=[box], top_k=1, caption="never")
+        return result.matches[0].product_id if result.matches else None
 
     def fit_metric(self) -> Fit:
         """Fit a metric to what the database holds, and wait until the server serves it.
