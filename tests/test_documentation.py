@@ -17,6 +17,7 @@ from PIL import Image
 from serving_support import ROOT, SampleProduct, Serving
 
 from loadtest.perf.analyzer import find_analyzer
+from loadtest.photos import four_in_one
 from local_server.reference import configuration_reference
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("seed/**/*.md")])
@@ -90,6 +91,8 @@ def photos(tmp_path: Path, catalogue: list[SampleProduct]) -> Path:
     image = Image.open(catalogue[0].queries[0]).convert("RGB")
     for name in ("photo.jpg", "front.jpg", "side.jpg"):
         image.save(tmp_path / name, quality=90 if name == "side.jpg" else 95)
+    shelf = four_in_one([item.queries[0].read_bytes() for item in catalogue[::20][:4]])
+    (tmp_path / "shelf.jpg").write_bytes(shelf)
     return tmp_path
 
 
@@ -99,7 +102,7 @@ def test_the_curl_commands_of_the_documents_get_answers(
 ) -> None:
     documents = [README, API]
     commands = [text for doc in documents for text in fenced("sh", doc) if "curl" in text]
-    assert len(commands) == 4
+    assert len(commands) == 5
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON, and strict parsers refuse it")
@@ -119,8 +122,9 @@ def test_the_curl_commands_of_the_documents_get_answers(
         for command in commands
     ]
     assert answers[0]["product_id"][0] == "mug-classic-red"
-    assert answers[1]["status"] == "found"
-    assert answers[2]["status"] == "recorded"
+    assert len(answers[1]["object_box"]) == 4 * len(answers[1]["object_score"]) > 4
+    assert answers[2]["status"] == "found"
+    assert answers[3]["status"] == "recorded"
 
 
 def run_python(code: str, server: Serving, folder: Path) -> list[str]:
@@ -140,7 +144,7 @@ def run_python(code: str, server: Serving, folder: Path) -> list[str]:
 
 @pytest.mark.server
 def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> None:
-    lists, project, nvidia = fenced("python", API)
+    lists, _, objects, nvidia_objects, project, nvidia = fenced("python", API)
     for found, expected in (("mug", ["mug"]), (["mug", "cup"], ["mug", "cup"]), ([], [])):
         names: dict[str, Any] = {"answer": {"product_id": found}}
         exec(lists, names)
@@ -148,7 +152,32 @@ def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> 
     (line,) = run_python(project, server, photos)
     assert line.startswith("order-8 ")
     assert run_python(nvidia, server, photos)[0].startswith("mug-classic-red ")
+    for code in (objects, nvidia_objects):
+        first, *others = run_python(code, server, photos)
+        assert first == f"{len(others)} objects"
+        assert len(others) > 1
     assert server.log_entry("order-9")["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("answer", "boxes", "matches"),
+    [
+        ({"object": [], "product_id": [], "object_box": []}, [], [[]]),
+        ({"object": 0, "product_id": "a", "object_box": []}, [], [["a"]]),
+        (
+            {"object": [0, 2, 2], "product_id": ["a", "b", "c"], "object_box": list(range(8))},
+            [[0, 1, 2, 3], [4, 5, 6, 7]],
+            [["a"], [], ["b", "c"]],
+        ),
+    ],
+)
+def test_the_python_of_the_api_reads_boxes_from_flat_lists(
+    answer: dict[str, Any], boxes: list[Any], matches: list[Any]
+) -> None:
+    (code,) = [text for text in fenced("python", API) if "object_box" in text and "def" in text]
+    names: dict[str, Any] = {"answer": answer}
+    exec(code, names)
+    assert (names["boxes"], names["matches"]) == (boxes, matches)
 
 
 @pytest.mark.nightly
