@@ -1,8 +1,8 @@
 """``python -m loadtest.soak``: matches, upserts and deletes at random for some minutes.
 
-Then a storm: many clients ask for captions, filters and several photos, some of what cannot be
-answered, and some go before their answer. Every request must be answered as it must be, were it
-with a refusal, and no part may die.
+Then a storm: many clients ask for captions, filters, objects and several photos, some of what
+cannot be answered, and some go before their answer. Every request must be answered as it must be,
+were it with a refusal, and no part may die.
 
 At the end there must be no error, every request in the log exactly once, every product as it was
 acknowledged, the index equal to the database, and memory flat. Before the time counts, a burst of

@@ -13,7 +13,7 @@ from typing import Any
 
 from loadtest.addresses import address_from_url
 from loadtest.match_wire import request_from_photo
-from loadtest.photos import with_serial
+from loadtest.photos import scenes_from_photos, with_serial
 from product_match_client import BadRequestError, ClientError, ServiceUnavailableError
 from product_match_client.calls import Call, match_call
 from product_match_client.transports import BlockingTransport, blocking_transport
@@ -51,6 +51,7 @@ class Storm:
         self.outcomes: Counter[str] = Counter()
         self.unanswered: list[str] = []
         self._photos = photos
+        self._scenes = scenes_from_photos(photos)
         self._address = address_from_url(urls[0])
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -79,7 +80,8 @@ class Storm:
             while not self._stop.is_set():
                 kind = choice.choice(tuple(KINDS))
                 if kind != GIVEN_UP:
-                    self._ask(transport, kind, KINDS[kind](choice, self._photo))
+                    photo = self._scene if kind == "objects" else self._photo
+                    self._ask(transport, kind, KINDS[kind](choice, photo))
                 elif choice.random() < 0.5:
                     self._hang_up(choice)
                 else:
@@ -116,6 +118,9 @@ class Storm:
     def _photo(self, choice: random.Random) -> bytes:
         return bytes(with_serial(choice.choice(self._photos), choice.getrandbits(63)))
 
+    def _scene(self, choice: random.Random) -> bytes:
+        return bytes(with_serial(choice.choice(self._scenes), choice.getrandbits(63)))
+
     def _count(self, outcome: str) -> None:
         with self._lock:
             self.outcomes[outcome] += 1
@@ -130,6 +135,11 @@ def _photos_call(choice: random.Random, photo: Photo) -> Call[Any]:
     return match_call(photos, "mug", image_weights=[1.0, *weights], caption="never")
 
 
+def _objects_call(choice: random.Random, photo: Photo) -> Call[Any]:
+    mode, most = choice.choice(("auto", "always")), choice.randint(1, 20)
+    return match_call(photo(choice), caption="never", objects=mode, max_objects=most)
+
+
 def _failing_call(choice: random.Random, photo: Photo) -> Call[Any]:
     if choice.random() < 0.5:
         return match_call([photo(choice), b"no picture"])
@@ -142,6 +152,7 @@ KINDS: dict[str, Callable[[random.Random, Photo], Call[Any]]] = {
     "filter": lambda choice, photo: match_call(
         photo(choice), filter={"price": {"$lt": choice.uniform(5, 50)}}, caption="never"
     ),
+    "objects": _objects_call,
     "photos": _photos_call,
     "words": lambda choice, photo: match_call((), f"mug {choice.randint(0, 9)}"),
     "failing": _failing_call,
