@@ -82,7 +82,7 @@ def picture_of_matches(photo: bytes, result: MatchResult) -> Image.Image:
     """
     picture = _upright(photo)
     size = _font_size(picture.size)
-    line = max(2, size // 7)
+    line = max(3, size // 6)
     whole = MatchedObject(0, (0.0, 0.0, 1.0, 1.0), 1.0, result.matches)
     objects = result.objects or (whole,)
     areas = [_area(item.box, picture.size) for item in objects]
