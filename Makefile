@@ -71,8 +71,8 @@ SERVED_gpu = --served $(GRPC_URL) --platform tensorrt_plan
 quality: $(VENV)/.test-installed models ## Compare FP32, FP16 and INT8 graphs with their originals (DATASET=folder: on its photos too)
 	@$(BIN)/python -m builders quality $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(DATASET),--dataset "$(DATASET)") $(if $(filter cpu gpu,$(PROFILE)),$(SERVED_$(PROFILE)),$(error PROFILE is cpu or gpu, not '$(PROFILE)'))
 
-eval: $(VENV)/.test-installed models ## Measure how often products are found (DATASET=folder or .csv with CATALOG, STRANGERS=folder, ICONIC=yes, DIRECT=yes)
-	@$(BIN)/python -m evaluation $(if $(DATASET),--dataset "$(DATASET)") $(if $(CATALOG),--catalog "$(CATALOG)") $(if $(STRANGERS),--strangers "$(STRANGERS)") $(if $(filter yes,$(ICONIC)),--iconic) $(if $(filter yes,$(DIRECT)),--direct) $(if $(MODEL_REPOSITORY),--repository "$(MODEL_REPOSITORY)")
+eval: $(VENV)/.test-installed models ## Measure how often products are found (DATASET=folder or .csv with CATALOG, STRANGERS=folder, ICONIC=yes, DIRECT=yes, SCENES=folder)
+	@$(BIN)/python -m evaluation $(if $(DATASET),--dataset "$(DATASET)") $(if $(CATALOG),--catalog "$(CATALOG)") $(if $(STRANGERS),--strangers "$(STRANGERS)") $(if $(SCENES),--scenes "$(SCENES)") $(if $(filter yes,$(ICONIC)),--iconic) $(if $(filter yes,$(DIRECT)),--direct) $(if $(MODEL_REPOSITORY),--repository "$(MODEL_REPOSITORY)")
 
 caption-weight: $(VENV)/.test-installed models ## Measure what captions in the query do to first matches (DATASET=folder: on its photos too)
 	$(BIN)/python -m builders caption-weight $(if $(DATASET),--dataset "$(DATASET)")

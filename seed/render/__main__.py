@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+import bpy
+
 from . import scene
 from .families import build
 from .geometry import COLLECTION
@@ -92,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.variants:
             write_records(products, args.out / "products.jsonl", pictures=False)
         scene.setup(args.samples, args.threads)
+        bpy.context.scene.cycles.denoising_prefilter = "FAST"  # halves the time, looks the same
         made = render_scenes(products, args.scenes, args.views, args.size, args.seed, args.out)
         print(f"{made} scenes rendered")
         return 0
