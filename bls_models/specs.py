@@ -188,6 +188,7 @@ PRODUCT_INDEX = ModelSpec(
         TensorSpec("score", "FP32", (-1,)),
         TensorSpec("image_score", "FP32", (-1,)),
         TensorSpec("text_score", "FP32", (-1,)),
+        TensorSpec("view", "INT32", (-1,)),
         TensorSpec("index_info", "BYTES", (1,)),
     ),
 )
@@ -215,6 +216,7 @@ PRODUCT_MATCH = ModelSpec(
         TensorSpec("image_score", "FP32", (-1,)),
         TensorSpec("text_score", "FP32", (-1,)),
         TensorSpec("product", "BYTES", (-1,)),
+        TensorSpec("view", "INT32", (-1,)),
         TensorSpec("object", "INT32", (-1,)),
         TensorSpec("object_box", "FP32", (-1, 4)),
         TensorSpec("object_score", "FP32", (-1,)),

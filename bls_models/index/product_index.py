@@ -27,7 +27,8 @@ from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.device import device_named
 from bls_models.index.options import IndexOptions
 from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
-from bls_models.index.search import MAX_WANTED, FrozenIndex
+from bls_models.index.scored_query import MAX_WANTED
+from bls_models.index.search import FrozenIndex
 from bls_models.index.snapshot.files import SnapshotReader, SnapshotWriter
 from bls_models.index.snapshot.rows import restore_rows, save_rows
 from bls_models.index.storage.frozen_rows import BLOCK_ROWS

@@ -54,6 +54,8 @@ class IndexMatch:
         score: weighted mean of the cosines.
         image_score: that of the image vectors alone.
         text_score: that of the text vectors alone.
+        view: which of the product's pictures, from 0, is most like the image vectors; None where
+            these take no part, or the product has none.
     """
 
     product_id: str
@@ -61,6 +63,7 @@ class IndexMatch:
     score: float
     image_score: float
     text_score: float
+    view: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from bls_models.product import json_bytes
 from bls_models.specs import INDEX_OPERATIONS, PRODUCT_INDEX
 from bls_models.vectors import Arrays
 
+# On the wire, of a match without one.
+NO_VIEW = -1
+
 SEARCH_TENSORS = tuple(spec.name for spec in PRODUCT_INDEX.inputs if spec.name != "operation")
 
 
@@ -94,6 +97,7 @@ def tensors_from_answers(answers: Sequence[IndexAnswer]) -> dict[str, npt.NDArra
         "score": np.array([match.score for match in flat], np.float32),
         "image_score": np.array([match.image_score for match in flat], np.float32),
         "text_score": np.array([match.text_score for match in flat], np.float32),
+        "view": np.array([NO_VIEW if item.view is None else item.view for item in flat], np.int32),
     }
 
 
@@ -101,14 +105,20 @@ def answers_from_tensors(tensors: Arrays) -> list[IndexAnswer]:
     """The inverse of ``tensors_from_answers``."""
     flat = [
         IndexMatch(
-            product_id.decode(), int(version), float(score), float(image_score), float(text_score)
+            product_id.decode(),
+            int(version),
+            float(score),
+            float(image_score),
+            float(text_score),
+            None if view == NO_VIEW else int(view),
         )
-        for product_id, version, score, image_score, text_score in zip(
+        for product_id, version, score, image_score, text_score, view in zip(
             tensors["product_id"],
             tensors["product_version"],
             tensors["score"],
             tensors["image_score"],
             tensors["text_score"],
+            tensors["view"],
             strict=True,
         )
     ]

@@ -292,12 +292,17 @@ def product_key(product_id: object) -> str:
 
 
 def _stack(embeddings: list[Document], kind: str, dim: int) -> FloatArray:
-    """The vectors of one kind, (n, dim).
+    """The vectors of one kind, (n, dim), in the order of the product's pictures.
 
     Raises:
         ValueError: one is damaged.
     """
-    vectors = [
-        vector_of_length(item.get("vector"), dim) for item in embeddings if item.get("kind") == kind
-    ]
+    own = sorted((item for item in embeddings if item.get("kind") == kind), key=_number)
+    vectors = [vector_of_length(item.get("vector"), dim) for item in own]
     return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)
+
+
+def _number(embedding: Document) -> int:
+    """Which of its product's pictures it is of: the end of its id (``ingest/upserter.py``)."""
+    _, _, number = str(embedding["_id"]).rpartition(":")
+    return int(number) if number.isdecimal() else 0

@@ -29,7 +29,7 @@ from bls_models.replication.product_loader import LeftOut
 logger = logging.getLogger(__name__)
 
 # Another number for every change of the layout; snapshots of another one are ignored.
-FOLDER_FORMAT = 2
+FOLDER_FORMAT = 3
 COMPLETE = "snapshot-"
 UNFINISHED = "writing-"
 MANIFEST = "manifest.json"

@@ -17,6 +17,8 @@ Outputs = Mapping[str, NDArray[Any]]
 
 OBJECT_OUTPUTS = ("object", "object_box", "object_score")
 """What a server that knows nothing of several products in one photo leaves out."""
+LATER_OUTPUTS = ("view", *OBJECT_OUTPUTS)
+"""What servers of earlier versions leave out."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Match:
         image_score: cosine to the product's pictures; None where they took no part.
         text_score: cosine to the product's texts; None where they took no part.
         product: the product's document.
+        view: which of the product's pictures, from 0, is most like the photo; None where pictures
+            took no part.
     """
 
     product_id: str
@@ -36,6 +40,14 @@ class Match:
     image_score: float | None
     text_score: float | None
     product: dict[str, Any]
+    view: int | None = None
+
+    @property
+    def picture(self) -> str | None:
+        """The sha256 of the picture to show first: the nearest, or the product's first."""
+        images = self.product.get("images") or [{}]
+        sha256 = images[self.view if self.view and self.view < len(images) else 0].get("sha256")
+        return sha256 if isinstance(sha256, str) else None
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,7 @@ def match_result_from_outputs(outputs: Outputs) -> MatchResult:
     """
     names = ("product_id", "score", "image_score", "text_score", "product")
     columns = {name: outputs[name].reshape(-1) for name in names}  # (k,)
+    columns["view"] = outputs.get("view", np.full(len(columns["score"]), -1)).reshape(-1)
     counts = {name: len(column) for name, column in columns.items()}
     boxes, scores = np.empty((0, 4), np.float32), np.empty(0, np.float32)
     owners = np.zeros(counts["product_id"], np.int32)
@@ -131,6 +144,7 @@ def match_result_from_outputs(outputs: Outputs) -> MatchResult:
             image_score=_number_or_none(columns["image_score"][rank]),
             text_score=_number_or_none(columns["text_score"][rank]),
             product=_json_object(columns["product"][rank], f"product[{rank}]"),
+            view=int(view) if (view := columns["view"][rank]) >= 0 else None,
         )
         for rank in range(counts["product_id"])
     ]

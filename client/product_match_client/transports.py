@@ -25,7 +25,7 @@ from product_match_client.errors import (
     error_from_connection,
     error_from_triton,
 )
-from product_match_client.results import OBJECT_OUTPUTS, Outputs
+from product_match_client.results import LATER_OUTPUTS, Outputs
 
 
 class InferResult(Protocol):
@@ -182,7 +182,7 @@ class _Transport(Generic[Triton]):
     def _outputs(self, result: InferResult, spec: ModelSpec) -> Outputs:
         found = {name: result.as_numpy(name) for name in spec.output_names}
         outputs = {name: array for name, array in found.items() if array is not None}
-        missing = [name for name in found if name not in outputs and name not in OBJECT_OUTPUTS]
+        missing = [name for name in found if name not in outputs and name not in LATER_OUTPUTS]
         if missing:
             raise ServerError(
                 f"{spec.name} at {self._endpoint.url} answered without {', '.join(missing)}; "

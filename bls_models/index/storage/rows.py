@@ -237,9 +237,12 @@ class VectorRows:
             self._came = np.append(self._came, rows)
 
     def _take_rows(self, count: int) -> IntArray:
-        """Rows that nobody uses, those that were given back first."""
+        """Rows that nobody uses, those that were given back first, in their order.
+
+        So views of a product follow each other in rows as in what came, also in a snapshot.
+        """
         reused = min(count, len(self._free))
-        rows = self._free[len(self._free) - reused :]
+        rows = sorted(self._free[len(self._free) - reused :])
         del self._free[len(self._free) - reused :]
         new = np.arange(self._total, self._total + count - reused, dtype=np.int32)
         self._total += len(new)

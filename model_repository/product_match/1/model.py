@@ -12,6 +12,7 @@ import numpy as np
 
 from bls_models.database.store import MATCH_LOG, Store
 from bls_models.engines.precisions import served_precisions
+from bls_models.index.wire import NO_VIEW
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.pipeline import MatchPipeline
 from bls_models.match.probes import is_probe
@@ -122,6 +123,7 @@ def _response(item: MatchRequest) -> Any:
         "image_score": np.nan_to_num([match.image_score for match in item.matches]),
         "text_score": np.nan_to_num([match.text_score for match in item.matches]),
         "product": item.products,
+        "view": [NO_VIEW if match.view is None else match.view for match in item.matches],
         "object": item.object_numbers,
         "object_box": np.reshape([found.box for found in item.objects], (-1, 4)),
         "object_score": [found.score for found in item.objects],

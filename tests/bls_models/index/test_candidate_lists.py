@@ -13,7 +13,7 @@ import pytest
 from serving_support import unit, wait_for
 
 from bls_models.errors import SetupError
-from bls_models.index import product_index, search, upkeep
+from bls_models.index import product_index, scored_query, upkeep
 from bls_models.index.lists.candidates import CandidateIndex
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import IndexedProduct, ProductIndex
@@ -35,8 +35,8 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "READER_STEPS", 3)
     monkeypatch.setattr(upkeep, "MIN_STALE", 50)
     # So few candidates that lists are used for several vectors, too.
-    monkeypatch.setattr(search, "MIN_JOINT_CANDIDATES", 200)
-    monkeypatch.setattr(search, "MIN_PUSHED_CANDIDATES", 200)
+    monkeypatch.setattr(scored_query, "MIN_JOINT_CANDIDATES", 200)
+    monkeypatch.setattr(scored_query, "MIN_PUSHED_CANDIDATES", 200)
 
 
 def product(random: np.random.Generator, number: int, write_id: str = "w") -> IndexedProduct:

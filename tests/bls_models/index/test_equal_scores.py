@@ -9,7 +9,7 @@ from serving_support import unit
 
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
-from bls_models.index.search import SCORE_DECIMALS
+from bls_models.index.scored_query import SCORE_DECIMALS
 from bls_models.vectors import FloatArray
 
 COUNT = 60

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from serving_support import unit
 
 from bls_models.errors import FilterError
-from bls_models.index import search
+from bls_models.index import scored_query
 from bls_models.index.filters.evaluation import FrozenColumns
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexMatch, IndexQuery
@@ -118,6 +118,17 @@ class Twin:
         }
         return {product_id: score for product_id, score in scores.items() if score is not None}
 
+    def check_view(self, match: IndexMatch, query: IndexQuery) -> None:
+        """It is that of the picture that is most like what pulls near, of equals any."""
+        views = self.products[match.product_id].image_vectors
+        pulling = np.maximum(query.image_weights, 0)
+        if not len(views) or not pulling.any():
+            assert match.view is None
+            return
+        likeness = pulling @ query.image_vectors @ views.T
+        assert match.view is not None
+        assert likeness[match.view] == pytest.approx(likeness.max(), abs=TOLERANCE)
+
     def check(
         self, query: IndexQuery, keep: Callable[[IndexedProduct], bool] = lambda product: True
     ) -> list[IndexMatch]:
@@ -128,6 +139,7 @@ class Twin:
         for match in found:
             got = (match.score, match.image_score, match.text_score)
             np.testing.assert_allclose(got, scores[match.product_id], atol=TOLERANCE, rtol=0)
+            self.check_view(match, query)
         ranking = sorted((score for score, _, _ in scores.values()), reverse=True)
         page = ranking[query.offset : query.offset + query.top_k]
         expected = [score for score in page if score >= query.min_score]
@@ -147,7 +159,7 @@ def few_at_once() -> Iterator[None]:
         patch.setattr(rows, "BLOCK_ROWS", 4)
         patch.setattr(frozen_rows, "GATHERED_ROWS", 3)
         patch.setattr(frozen_rows, "PARALLEL_ROWS", 20)
-        patch.setattr(search, "VECTORS_AT_ONCE", 2)
+        patch.setattr(scored_query, "VECTORS_AT_ONCE", 2)
         yield
 
 

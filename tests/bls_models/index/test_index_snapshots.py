@@ -74,9 +74,17 @@ def queries(random: np.random.Generator) -> list[IndexQuery]:
 
 
 def answers(index: ProductIndex, asked: list[IndexQuery]) -> list[dict[str, list[float]]]:
-    """Scores by product."""
+    """Scores by product, and the number of the nearest view."""
     return [
-        {item.product_id: [item.score, item.image_score, item.text_score] for item in found}
+        {
+            item.product_id: [
+                item.score,
+                item.image_score,
+                item.text_score,
+                np.nan if item.view is None else item.view,
+            ]
+            for item in found
+        }
         for found in index.search(asked)
     ]
 

@@ -35,7 +35,7 @@ def query(images: int, texts: int, **options: Any) -> IndexQuery:
 def assert_equal(found: IndexQuery, expected: IndexQuery) -> None:
     for name in ("image_vectors", "image_weights", "text_vectors", "text_weights"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    for name in ("top_k", "offset", "min_score", "filter"):
+    for name in ("top_k", "offset", "min_score", "filter", "raw", "work_share"):
         assert getattr(found, name) == getattr(expected, name)
 
 
@@ -81,7 +81,7 @@ def test_query_tensors_are_the_inputs_of_the_spec_in_dtype_and_rank() -> None:
 
 REFUSED = IndexAnswer(refusal=FilterError("filter", "too much", "less", "Ask for less."))
 MATCHES = [
-    IndexMatch("mug-1", 2**62, 0.5, 0.5, 0.25),
+    IndexMatch("mug-1", 2**62, 0.5, 0.5, 0.25, view=3),
     IndexMatch("Tässchen", 7, -0.25, -0.25, 0.75),
     IndexMatch("杯子", 8, 1.0, 1.0, 0.125),
 ]
