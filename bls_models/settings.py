@@ -41,6 +41,7 @@ PROFILE = "PRODUCT_MATCH_PROFILE"
 CPU_PRECISION = "PRODUCT_MATCH_CPU_PRECISION"
 INDEX_PROCESS = "PRODUCT_MATCH_INDEX_PROCESS"
 METRIC = "PRODUCT_MATCH_METRIC"
+PICTURE_SECRET = "PRODUCT_MATCH_PICTURE_SECRET"
 
 
 def setting(default: Any, env: str, doc: str, secret: bool = False) -> Any:
@@ -69,6 +70,14 @@ def matching(pattern: str, expected: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+# A secret that also stands in configurations, where a quote would be syntax.
+Secret = Annotated[str, matching(r"([A-Za-z0-9_-]{32,})?", "at least 32 letters, digits, - and _")]
+PictureUrl = Annotated[
+    str, matching(r"(https?://[^\s\"'<>?#\\]+)?", "an address as https://gateway.example/pictures")
+]
+LinkSeconds = Annotated[int, Field(ge=60, le=31_536_000)]
 
 
 class EnvironmentSettings(BaseSettings):
@@ -159,9 +168,9 @@ class Settings(EnvironmentSettings):
     queue_size: Count = setting(
         64,
         "PRODUCT_MATCH_QUEUE_SIZE",
-        "Most requests that wait, for each of `product_match`, `product_ingest` and "
-        "`product_feedback`, beside those that are worked on; further ones are refused at once "
-        "(503).",
+        "Most requests that wait, for each of `product_match`, `product_ingest`, "
+        "`product_feedback` and `product_picture`, beside those that are worked on; further ones "
+        "are refused at once (503).",
     )
     queue_timeout_ms: Count = setting(
         5000,
@@ -188,12 +197,15 @@ class Settings(EnvironmentSettings):
         512 * 2**20,
         "PRODUCT_MATCH_DECODE_BYTES",
         "Most memory that pictures take together while they are decoded, in each process of "
-        "`product_match` and `product_ingest` (two); further ones wait. One that would take more "
-        "alone is refused: a pixel takes 9 bytes, 12 in HEIC and AVIF, 17 in a WebP, and up to 8 "
-        "more in a progressive JPEG.",
+        "`product_match`, `product_ingest` (two) and `product_picture` (two); further ones wait. "
+        "One that would take more alone is refused: a pixel takes 9 bytes, 12 in HEIC and AVIF, "
+        "17 in a WebP, and up to 8 more in a progressive JPEG.",
     )
     max_images: Count = setting(8, "PRODUCT_MATCH_MAX_IMAGES", "Most images in one match request.")
     max_texts: Count = setting(8, "PRODUCT_MATCH_MAX_TEXTS", "Most texts in one match request.")
+    max_like: Count = setting(
+        8, "PRODUCT_MATCH_MAX_LIKE", "Most products that one match request may ask for more of."
+    )
     max_objects: Count = setting(
         20,
         "PRODUCT_MATCH_MAX_OBJECTS",
@@ -323,6 +335,30 @@ class Settings(EnvironmentSettings):
         "PRODUCT_MATCH_DOCUMENT_CACHE_BYTES",
         "Bytes of product documents (JSON) that each instance of product_match keeps; the index "
         "tells when one has changed.",
+    )
+    picture_cache_bytes: Count = setting(
+        32 * 2**20,
+        "PRODUCT_MATCH_PICTURE_CACHE_BYTES",
+        "Bytes of scaled pictures that each of the two processes of `product_picture` keeps.",
+    )
+    picture_url: PictureUrl = setting(
+        "",
+        "PRODUCT_MATCH_PICTURE_URL",
+        "Where pictures are had, as `https://gateway.example/pictures`: with it the products of a "
+        "match have a `picture_url` of their first picture. Empty: they have none.",
+    )
+    picture_secret: Secret = setting(
+        "",
+        PICTURE_SECRET,
+        "Signs these links, so that browsers need no key; the gateway needs the same. Empty: links "
+        "are not signed, and whoever follows one sends a key.",
+        secret=True,
+    )
+    picture_link_seconds: LinkSeconds = setting(
+        86_400,
+        "PRODUCT_MATCH_PICTURE_LINK_SECONDS",
+        "A signed link is good for so long at least, and twice as long at most; for so long a "
+        "picture's link stays the same, which lets browsers keep what is behind it.",
     )
     vector_cache: Count = setting(
         2_000,

@@ -21,6 +21,9 @@ DUPLICATE_MODES = ("report", "never")
 OBJECT_MODES = ("never", "auto", "always")
 # What may be said of a match.
 FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
+# How product_picture hands out a picture: its format, and whether as text that JSON can hold.
+PICTURE_FORMATS = ("webp", "jpeg")
+PICTURE_ENCODINGS = ("base64", "raw")
 # What product_index does beside searching: compare itself with the database, and mend itself.
 CHECK, REPAIR = INDEX_OPERATIONS = ("check", "repair")
 
@@ -169,6 +172,9 @@ PRODUCT_INDEX = ModelSpec(
         TensorSpec("text_vector", "FP32", (-1, "text_dim"), optional=True),
         TensorSpec("text_vector_weight", "FP32", (-1,), optional=True),
         TensorSpec("text_vector_owner", "INT32", (-1,), optional=True),
+        TensorSpec("like", "BYTES", (-1,), optional=True),
+        TensorSpec("like_weight", "FP32", (-1,), optional=True),
+        TensorSpec("like_owner", "INT32", (-1,), optional=True),
         TensorSpec("top_k", "INT32", (-1,), optional=True),
         TensorSpec("offset", "INT32", (-1,), optional=True),
         TensorSpec("min_score", "FP32", (-1,), optional=True),
@@ -201,6 +207,8 @@ PRODUCT_MATCH = ModelSpec(
         TensorSpec("text", "BYTES", (-1,), optional=True),
         TensorSpec("image_weight", "FP32", (-1,), optional=True),
         TensorSpec("text_weight", "FP32", (-1,), optional=True),
+        TensorSpec("like", "BYTES", (-1,), optional=True),
+        TensorSpec("like_weight", "FP32", (-1,), optional=True),
         TensorSpec("crop", "FP32", (-1, 4), optional=True),
         TensorSpec("top_k", "INT32", (1,), optional=True),
         TensorSpec("offset", "INT32", (1,), optional=True),
@@ -254,11 +262,39 @@ PRODUCT_FEEDBACK = ModelSpec(
     outputs=(TensorSpec("status", "BYTES", (1,)),),
 )
 
+# The picture is named by product_id, with a number, or by sha256.
+PRODUCT_PICTURE = ModelSpec(
+    name="product_picture",
+    max_batch_size=32,
+    inputs=(
+        TensorSpec("product_id", "BYTES", (1,), optional=True),
+        TensorSpec("number", "INT32", (1,), optional=True),
+        TensorSpec("sha256", "BYTES", (1,), optional=True),
+        TensorSpec("size", "INT32", (1,), optional=True),
+        TensorSpec("format", "BYTES", (1,), optional=True),
+        TensorSpec("encoding", "BYTES", (1,), optional=True),
+    ),
+    outputs=(
+        TensorSpec("picture", "BYTES", (1,)),
+        TensorSpec("content_type", "BYTES", (1,)),
+        TensorSpec("width", "INT32", (1,)),
+        TensorSpec("height", "INT32", (1,)),
+        TensorSpec("sha256", "BYTES", (1,)),
+    ),
+)
+
 ENCODER_SPECS = (IMAGE_ENCODER, TEXT_ENCODER)
 CAPTION_ENGINE_SPECS = (CAPTION_VISION, CAPTION_DECODER)
 ENGINE_SPECS = (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS, OBJECT_DETECTOR)
 # What every bundle serves, and what one with a captioner serves beside it. One with a detector
 # serves OBJECT_DETECTOR too.
-BASE_SPECS = (*ENCODER_SPECS, PRODUCT_INDEX, PRODUCT_MATCH, PRODUCT_INGEST, PRODUCT_FEEDBACK)
+BASE_SPECS = (
+    *ENCODER_SPECS,
+    PRODUCT_INDEX,
+    PRODUCT_MATCH,
+    PRODUCT_INGEST,
+    PRODUCT_FEEDBACK,
+    PRODUCT_PICTURE,
+)
 CAPTION_SPECS = (*CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER)
 MODEL_SPECS = {spec.name: spec for spec in (*BASE_SPECS, *CAPTION_SPECS, OBJECT_DETECTOR)}

@@ -25,6 +25,13 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 HEADER_BYTES = 2
 
 
+def unit(vectors: FloatArray) -> FloatArray:
+    """Vectors (n, D) brought to length 1; one of length 0 stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    normalised: FloatArray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return normalised
+
+
 def binary_from_vector(vector: FloatArray) -> Binary:
     """A float32 vector (D,) as a BSON binary vector."""
     return Binary.from_vector(vector.astype("<f4", copy=False), BinaryVectorDtype.FLOAT32)

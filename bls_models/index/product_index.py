@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,7 +217,10 @@ class ProductIndex:
         fields = frozenset().union(*map(fields_of, filters))
         ids = frozenset().union(*map(ids_in, filters))
 
+        liked: list[list[int]] = []
+
         def take() -> tuple[FrozenIndex, FrozenColumns]:
+            liked.extend(self._slots_of(dict(query.like)) for query in queries)
             columns = self._columns.frozen(fields)
             if ids:
                 known = ids & self._slots.keys()
@@ -233,6 +236,8 @@ class ProductIndex:
                     item.evaluate(columns, frozen.slot_count, most)
                 else:
                     item.eligible, item.refusal = same.eligible, same.refusal
+            for item, slots in zip(asked, liked, strict=True):
+                item.leave_out(slots, frozen.slot_count)
             good = [item for item in asked if item.refusal is None]
             found = iter(
                 (frozen.exact() if exact else frozen).search(
@@ -246,6 +251,29 @@ class ProductIndex:
                 for item in asked
             ]
 
+    def mean_vectors(
+        self, product_ids: Sequence[str]
+    ) -> list[tuple[FloatArray, FloatArray] | None]:
+        """What stands for each of these products in a query.
+
+        Returns:
+            The mean of its views (0 or 1, image_dim) and of its texts (0 or 1, text_dim); None for
+            a product that is not there.
+        """
+        slots: dict[str, int] = {}
+
+        def take() -> FrozenIndex:
+            slots.update((name, self._slots[name]) for name in product_ids if name in self._slots)
+            return self._frozen()
+
+        with self._readers.reading(self._lock, take) as frozen:
+            return [
+                (frozen.images.mean_of(slots[name]), frozen.texts.mean_of(slots[name]))
+                if name in slots
+                else None
+                for name in product_ids
+            ]
+
     def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
         """Whether others should not wait for these: under a filter, or a look at many vectors."""
         if any(query.filter for query in queries):
@@ -256,6 +284,9 @@ class ProductIndex:
         return rows >= LONG_ROWS and any(
             not lists or query.offset + query.top_k > MAX_WANTED for query in queries
         )
+
+    def _slots_of(self, product_ids: Iterable[str]) -> list[int]:
+        return [self._slots[name] for name in product_ids if name in self._slots]
 
     def _frozen(self) -> FrozenIndex:
         """What is there now; nothing of it is given to others while the caller reads."""
@@ -429,6 +460,14 @@ class _Asked:
             except RequestError as error:
                 asked.refusal = error
         return asked
+
+    def leave_out(self, slots: list[int], slot_count: int) -> None:
+        """Let these slots not match."""
+        if slots and self.refusal is None:
+            # Others may have the same mask.
+            known = np.ones(slot_count, np.bool_) if self.eligible is None else self.eligible.copy()
+            known[slots] = False
+            self.eligible = known
 
     def evaluate(self, columns: FrozenColumns, slot_count: int, most: int | None) -> None:
         """Find out which slots may match."""

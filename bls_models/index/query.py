@@ -27,6 +27,7 @@ class IndexQuery:
         view_power: of the mean of a product's views, or the best alone
             (``bls_models.index.view_scores``).
         raw: compare image vectors as they are, whatever metric is served.
+        like: products whose own vectors join the query, with weights; the answer has others.
         work_share: how much of the work that one query may take, 0 to 1: the queries of one request
             share it.
     """
@@ -41,6 +42,7 @@ class IndexQuery:
     filter: bytes = b""
     view_power: float = POWER
     raw: bool = False
+    like: tuple[tuple[str, float], ...] = ()
     work_share: float = 1.0
 
 

@@ -32,6 +32,12 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> dict[str, npt.NDArray
         tensors[f"{kind}_vector"] = np.concatenate(vectors)
         tensors[f"{kind}_vector_weight"] = np.concatenate(weights).astype(np.float32)
         tensors[f"{kind}_vector_owner"] = np.repeat(np.arange(len(queries), dtype=np.int32), counts)
+    liked = [item for query in queries for item in query.like]
+    tensors["like"] = np.array([product_id.encode() for product_id, _ in liked], np.object_)
+    tensors["like_weight"] = np.array([weight for _, weight in liked], np.float32)
+    tensors["like_owner"] = np.repeat(
+        np.arange(len(queries), dtype=np.int32), [len(query.like) for query in queries]
+    )
     for name in ("top_k", "offset", "min_score", "view_power", "raw", "work_share", "filter"):
         dtype = PRODUCT_INDEX.input(name).numpy_dtype
         tensors[name] = np.array([getattr(query, name) for query in queries], dtype)
@@ -66,6 +72,7 @@ def queries_from_tensors(tensors: Arrays) -> list[IndexQuery]:
     for number, top_k in enumerate(tensors["top_k"]):
         images = tensors["image_vector_owner"] == number
         texts = tensors["text_vector_owner"] == number
+        liked = tensors["like_owner"] == number
         queries.append(
             IndexQuery(
                 image_vectors=tensors["image_vector"][images],
@@ -78,6 +85,12 @@ def queries_from_tensors(tensors: Arrays) -> list[IndexQuery]:
                 filter=bytes(tensors["filter"][number]),
                 view_power=float(tensors["view_power"][number]),
                 raw=bool(tensors["raw"][number]),
+                like=tuple(
+                    (product_id.decode(), float(weight))
+                    for product_id, weight in zip(
+                        tensors["like"][liked], tensors["like_weight"][liked], strict=True
+                    )
+                ),
                 work_share=float(tensors["work_share"][number]),
             )
         )

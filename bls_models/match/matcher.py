@@ -274,14 +274,15 @@ class ProductMatcher:
         """The query for the index; in a shared space its texts search the pictures too."""
         query, variant = request.query, request.variant
         assert query is not None
-        least = self._min_score(request)
+        least, like = self._min_score(request), query.like
         image_weights = query.image_weights * np.float32(variant.image_weight)
         # Only where text and image vectors can be compared.
         cross = np.float32(variant.cross_modal_weight if self._bundle.shared_space else 0.0)
         if cross and len(words):
             # Only the ratios of weights count, and shares of the smallest floats would be 0.
-            largest = np.abs(np.append(image_weights, text_weights)).max()
+            largest = np.abs([*image_weights, *text_weights, *(w for _, w in like)]).max()
             image_weights, text_weights = image_weights / largest, text_weights / largest
+            like = tuple((name, float(weight / largest)) for name, weight in like)
             images = np.concatenate([images, words])
             image_weights = np.append(image_weights, text_weights * cross)
             text_weights = text_weights * (1 - cross)
@@ -296,15 +297,18 @@ class ProductMatcher:
             filter=query.filter,
             view_power=variant.view_power,
             raw=variant.raw,
+            like=like,
         )
 
     def _likely_score(self, query: MatchQuery) -> float | None:
         """The bundle's least score of a match of such a query; None: it has none.
 
-        It was measured without vectors that push away: those lower all scores.
+        It was measured without vectors that push away, which lower all scores, and without those of
+        products.
         """
         pushes = (query.image_weights < 0).any() or (query.text_weights < 0).any()
-        return None if pushes else self._bundle.min_scores.get(query.kind)
+        unknown = pushes or query.like
+        return None if unknown else self._bundle.min_scores.get(query.kind)
 
     def _min_score(self, request: MatchRequest) -> float | None:
         """What weaker matches are left out for: the request's, its variant's, or the default."""

@@ -59,5 +59,6 @@ def is_probe(parameters: Mapping[str, Any], query: MatchQuery) -> bool:
         and query.min_score == MIN_SCORE
         and not query.filter
         and not query.offset
+        and not query.like
         and not query.wants_objects
     )

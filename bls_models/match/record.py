@@ -277,6 +277,8 @@ def match_log_entry(request: MatchRequest, now: datetime) -> Document:
             "offset": query.offset,
             "filter": query.filter.decode(),
         }
+        if query.like:
+            entry["inputs"]["like"] = [product_id for product_id, _ in query.like]
         if query.objects != NEVER:
             entry["inputs"]["objects"] = query.objects
     if error is None:

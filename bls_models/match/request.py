@@ -14,7 +14,7 @@ from bls_models.objects.detector import NEVER
 from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.settings import Settings
 from bls_models.specs import CAPTION_MODES, OBJECT_MODES, PRODUCT_MATCH
-from bls_models.text import one_line
+from bls_models.text import normalised, one_line
 from bls_models.vectors import Arrays, FloatArray
 
 DEFAULT_TOP_K = 5
@@ -32,6 +32,7 @@ class MatchQuery:
         texts: query texts.
         image_weights: (len(images),) FP32.
         text_weights: (len(texts),) FP32.
+        like: ids of products that are asked for more of, with weights.
         crops: a crop or None for each image.
         top_k: matches wanted.
         offset: matches to skip.
@@ -52,6 +53,7 @@ class MatchQuery:
     filter: bytes
     min_score: float | None
     caption: str
+    like: tuple[tuple[str, float], ...] = ()
     objects: str = NEVER
     max_objects: int = DEFAULT_MAX_OBJECTS
 
@@ -91,20 +93,29 @@ def match_query_from_tensors(tensors: Arrays, settings: Settings) -> MatchQuery:
         _text(value, f"text[{number}]", settings.max_text_bytes)
         for number, value in enumerate(inputs.get("text", ()))
     )
-    if not images and not texts:
+    like = tuple(
+        _product_id(value, f"like[{number}]") for number, value in enumerate(inputs.get("like", ()))
+    )
+    if not images and not texts and not like:
         raise RequestError(
-            "image, text", "neither was sent", "at least one image or one text to search for"
+            "image, text, like",
+            "none was sent",
+            "at least one image, one text or one product to search for",
         )
     for name, values, most in (
         ("image", images, settings.max_images),
         ("text", texts, settings.max_texts),
+        ("like", like, settings.max_like),
     ):
         if len(values) > most:
             raise RequestError(name, f"{len(values)} values", f"at most {most}")
     image_weights = _weights("image_weight", inputs, "image", len(images))
     text_weights = _weights("text_weight", inputs, "text", len(texts))
-    if not image_weights.any() and not text_weights.any():
-        raise RequestError("image_weight, text_weight", "all are 0", "at least one other than 0")
+    like_weights = _weights("like_weight", inputs, "product", len(like))
+    if not any(weights.any() for weights in (image_weights, text_weights, like_weights)):
+        raise RequestError(
+            "image_weight, text_weight, like_weight", "all are 0", "at least one other than 0"
+        )
     filter_text = bytes(inputs["filter"][0]) if "filter" in inputs else b""
     if filter_text:
         parse_filter(filter_text, settings.max_filter_bytes)
@@ -119,6 +130,7 @@ def match_query_from_tensors(tensors: Arrays, settings: Settings) -> MatchQuery:
         filter=filter_text,
         min_score=_min_score(inputs),
         caption=choice(inputs, "caption", AUTO, CAPTION_MODES),
+        like=tuple(zip(like, like_weights.tolist(), strict=True)),
         objects=_objects(inputs, len(images)),
         max_objects=_integer(
             inputs,
@@ -140,6 +152,13 @@ def _objects(inputs: Arrays, images: int) -> str:
             "Send a request for each photo.",
         )
     return mode
+
+
+def _product_id(value: bytes, tensor: str) -> str:
+    try:
+        return normalised(value.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise RequestError(tensor, f"not UTF-8 ({error.reason})", "a product id") from error
 
 
 def _text(value: bytes, tensor: str, max_bytes: int) -> str:

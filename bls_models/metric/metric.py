@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bls_models.vectors import FloatArray
+from bls_models.vectors import FloatArray, unit
 
 # Beside whitened vectors of a length of about 1.
 CONSTANT = 1.5
@@ -57,12 +57,17 @@ class Metric:
 
     def queries(self, vectors: FloatArray) -> FloatArray:
         """Vectors (n, D) of queries, to be multiplied with ``rows``; (n, dim) FP32."""
-        return self._with(self._unit(vectors) * np.float32(self.spread), 1 - self.spread)
+        return self._spread(self._unit(vectors))
+
+    def queries_of_rows(self, rows: FloatArray) -> FloatArray:
+        """Rows, or means of some, (n, dim), as queries; (n, dim) FP32."""
+        return self._spread(unit(rows[:, :-1]))
+
+    def _spread(self, vectors: FloatArray) -> FloatArray:
+        return self._with(vectors * np.float32(self.spread), 1 - self.spread)
 
     def _unit(self, vectors: FloatArray) -> FloatArray:
-        whole = self._with((vectors - self.centre) @ self.matrix, CONSTANT)
-        lengths: FloatArray = np.linalg.norm(whole, axis=1, keepdims=True)
-        return whole / lengths
+        return unit(self._with((vectors - self.centre) @ self.matrix, CONSTANT))
 
     @staticmethod
     def _with(vectors: FloatArray, value: float) -> FloatArray:

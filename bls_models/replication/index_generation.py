@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from bls_models.bundle import Bundle
 from bls_models.database.store import Store
-from bls_models.errors import IndexUnavailableError
+from bls_models.errors import IndexUnavailableError, RequestError
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexAnswer, IndexQuery
@@ -20,6 +20,7 @@ from bls_models.replication.follower import IndexFollower
 from bls_models.replication.sync_check import SyncCheck
 from bls_models.settings import Settings
 from bls_models.telemetry.metrics import NO_METRICS, Metrics
+from bls_models.vectors import FloatArray, unit
 
 
 class IndexGeneration:
@@ -64,7 +65,12 @@ class IndexGeneration:
         self.require_loaded()
         # Before the search: that the index follows must hold for the versions it gives.
         about = self.follower.info()
-        return self.index.answers(self._projected(queries)), about
+        asked = self._with_liked(self._projected(queries))
+        answers = iter(self.index.answers([item for item in asked if isinstance(item, IndexQuery)]))
+        return [
+            IndexAnswer(refusal=item) if isinstance(item, RequestError) else next(answers)
+            for item in asked
+        ], about
 
     def require_loaded(self) -> None:
         """Refuse what needs the index, where it is not loaded yet.
@@ -82,6 +88,37 @@ class IndexGeneration:
         self.check.close()
         self.follower.stop(last_snapshot)
         self.index.close()
+
+    def _with_liked(self, queries: Sequence[IndexQuery]) -> list[IndexQuery | RequestError]:
+        """Queries with the vectors of the products that they name, or why one has none."""
+        wanted = list({name for query in queries for name, _ in query.like})
+        found = dict(zip(wanted, self.index.mean_vectors(wanted), strict=True)) if wanted else {}
+        return [self._joined(query, found) if query.like else query for query in queries]
+
+    def _joined(
+        self, query: IndexQuery, found: Mapping[str, tuple[FloatArray, FloatArray] | None]
+    ) -> IndexQuery | RequestError:
+        images, texts = [query.image_vectors], [query.text_vectors]
+        image_weights, text_weights = [query.image_weights], [query.text_weights]
+        for number, (name, weight) in enumerate(query.like):
+            means = found[name]
+            if means is None:
+                return RequestError(
+                    f"like[{number}]", f"no product {name!r}", "the id of a product that is there"
+                )
+            views, words = means
+            metric = self._metric
+            images.append(unit(views) if metric is None else metric.queries_of_rows(views))
+            texts.append(unit(words))
+            image_weights.append(np.full(len(views), weight, np.float32))
+            text_weights.append(np.full(len(words), weight, np.float32))
+        return replace(
+            query,
+            image_vectors=np.concatenate(images),
+            image_weights=np.concatenate(image_weights),
+            text_vectors=np.concatenate(texts),
+            text_weights=np.concatenate(text_weights),
+        )
 
     def _projected(self, queries: Sequence[IndexQuery]) -> Sequence[IndexQuery]:
         """The queries with their image vectors as the index takes them, all in one go."""

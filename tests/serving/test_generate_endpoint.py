@@ -107,7 +107,7 @@ def test_no_match_is_an_empty_answer(server: Serving, catalogue: Catalogue) -> N
     [
         ({"image": "no picture"}, "image[0]"),
         ({"text": ""}, "text[0]: empty"),
-        ({"top_k": 3}, "image, text: neither was sent"),
+        ({"top_k": 3}, "image, text, like: none was sent"),
         ({"text": "mug", "top_k": 0}, "top_k: 0"),
         ({"text": "mug", "crop": [0, 0, 1, 1]}, "crop"),
         ({"image": "x", "crop": [0, 0, 1]}, "crop"),

@@ -57,7 +57,7 @@ def png_header(width: int, height: int) -> bytes:
 
 # What is sent, how the message begins, and the error's type in the log.
 BAD: dict[str, tuple[Tensors, str, str]] = {
-    "only top_k": ({"top_k": int_tensor(3)}, "image, text: neither was sent", "RequestError"),
+    "only top_k": ({"top_k": int_tensor(3)}, "image, text, like: none was sent", "RequestError"),
     "no image": ({"image": bytes_tensor(b"hello")}, "image[0]: ", "ImageError"),
     "empty image": ({"image": bytes_tensor(b"")}, "image[0]: empty", "ImageError"),
     "base64 of no image": (

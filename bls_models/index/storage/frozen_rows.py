@@ -111,6 +111,11 @@ class FrozenRows:
             taken[places] = self.blocks[number][rows[places] & (BLOCK_ROWS - 1)]
         return taken
 
+    def mean_of(self, slot: int) -> FloatArray:
+        """The mean (1, dim) of a slot's vectors; (0, dim) where it has none."""
+        vectors = self.take(self.rows_of(np.array([slot], np.int32))[0])
+        return vectors.mean(axis=0, keepdims=True) if len(vectors) else vectors
+
     def rows_of(self, slots: IntArray) -> tuple[IntArray, IntArray]:
         """All rows (r,) of these slots (m,), with the places (r,) of their owners in ``slots``."""
         places = np.arange(len(slots), dtype=np.int32)

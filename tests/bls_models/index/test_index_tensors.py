@@ -35,7 +35,7 @@ def query(images: int, texts: int, **options: Any) -> IndexQuery:
 def assert_equal(found: IndexQuery, expected: IndexQuery) -> None:
     for name in ("image_vectors", "image_weights", "text_vectors", "text_weights"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    for name in ("top_k", "offset", "min_score", "filter", "raw", "work_share"):
+    for name in ("top_k", "offset", "min_score", "filter", "raw", "work_share", "like"):
         assert getattr(found, name) == getattr(expected, name)
 
 
@@ -62,6 +62,7 @@ def test_a_batch_of_queries_comes_back_with_each_vector_at_its_own_query(
             offset=10 * number,
             min_score=0.5 if number % 2 else float("-inf"),
             filter=b'{"price": {"$lt": 9}}' if number % 2 else b"",
+            like=(("Tässchen", -0.5), ("p", 1.0))[:number],
         )
         for number, (images, texts) in enumerate(batch)
     ]

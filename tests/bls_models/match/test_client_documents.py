@@ -14,6 +14,7 @@ from bls_models.errors import DatabaseError
 from bls_models.index.query import IndexMatch
 from bls_models.match import documents as documents_module
 from bls_models.match.documents import ClientDocuments
+from bls_models.picture_links import PictureLinks
 
 
 class Database:
@@ -134,3 +135,30 @@ def test_what_json_has_no_form_for_fails_no_answer() -> None:
     database.names["a"] = datetime(2026, 1, 2)  # type: ignore[assignment]
     found = kept_documents(database).find([match("a")], following=True)
     assert names(found.json) == {"a": "2026-01-02 00:00:00"}
+
+
+def test_links_to_pictures_are_of_the_moment_and_not_kept() -> None:
+    now = [0.0]
+    links = PictureLinks("https://shop.example", "s" * 32, 60, lambda: now[0])
+
+    class WithPictures(Database):
+        def find_products(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+            found = super().find_products(ids)
+            for document in found.values():
+                document["images"] = [{"sha256": "ab" * 32, "width": 1, "height": 1}]
+            return found
+
+    database = WithPictures(a="A")
+    kept = ClientDocuments(database, 1000, links=links)  # type: ignore[arg-type]
+
+    def link(following: bool = True) -> str:
+        found = json.loads(kept.find([match("a")], following).json["a"])
+        return str(found["picture_url"])
+
+    first = link()
+    assert first == links.link("ab" * 32) == link()
+    now[0] = 60.0
+    assert link() == links.link("ab" * 32) != first
+    assert database.reads == [["a"]]
+    database.away = True
+    assert link(following=False) == links.link("ab" * 32)

@@ -92,9 +92,9 @@ def test_a_text_is_measured_in_bytes_and_may_be_as_long_as_allowed() -> None:
 
 
 BAD: dict[str, tuple[Tensors, str]] = {
-    "nothing": ({}, r"image, text: neither was sent"),
-    "only top_k": ({"top_k": int_tensor(3)}, r"image, text: neither was sent"),
-    "no image in the image tensor": ({"image": bytes_tensor()}, r"image, text: neither was sent"),
+    "nothing": ({}, r"image, text, like: none was sent"),
+    "only top_k": ({"top_k": int_tensor(3)}, r"image, text, like: none was sent"),
+    "no image in the image tensor": ({"image": bytes_tensor()}, r"image, text, like: none was sent"),
     "two queries": (
         {"image": np.array([[b"a"], [b"b"]], np.object_)},
         r"image: shape \[2, 1\]; expected shape \[1, n\]\. Send one query a request",
@@ -127,6 +127,15 @@ BAD: dict[str, tuple[Tensors, str]] = {
         {"image": IMAGE, "text_weight": float_tensor(1)},
         r"text_weight: 1 weights; expected 0, one for each text",
     ),
+    "too many products": (
+        {"like": bytes_tensor(*"abcdefghi")},
+        r"like: 9 values; expected at most 8",
+    ),
+    "a product id that is not UTF-8": ({"like": bytes_tensor(b"\xff")}, r"like\[0\]: not UTF-8"),
+    "a weight for no product": (
+        {"text": TEXT, "like_weight": float_tensor(1)},
+        r"like_weight: 1 weights; expected 0, one for each product",
+    ),
     "weight NaN": (
         {"image": IMAGE, "image_weight": float_tensor(NAN)},
         r"image_weight: NaN or infinity",
@@ -137,7 +146,7 @@ BAD: dict[str, tuple[Tensors, str]] = {
     ),
     "all weights 0": (
         {"image": IMAGE, "image_weight": float_tensor(0)},
-        r"image_weight, text_weight: all are 0",
+        r"image_weight, text_weight, like_weight: all are 0",
     ),
     "a crop missing": (
         {"image": TWO_IMAGES, "crop": float_tensor((0, 0, 1, 1))},
