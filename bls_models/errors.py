@@ -43,6 +43,10 @@ class ProductError(RequestError):
     """A product document that does not fit the schema."""
 
 
+class NotFoundError(RequestError):
+    """What the request names is not stored (HTTP 404, gRPC NOT_FOUND)."""
+
+
 class ServiceError(ProductMatchError):
     """A part of the service cannot answer now (HTTP 503, gRPC UNAVAILABLE)."""
 

@@ -29,7 +29,9 @@ MAX_INTEGER = 2**53
 
 # Written by the server: accepted and ignored on input, so that a document that was read can be
 # edited and sent back.
-SERVER_FIELDS = frozenset({"description_generated", "images", "created", "updated", "revision"})
+SERVER_FIELDS = frozenset(
+    {"description_generated", "images", "picture_url", "created", "updated", "revision"}
+)
 CLIENT_VIEW = (
     "name",
     "description",

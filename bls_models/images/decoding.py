@@ -108,6 +108,7 @@ class OpenImage:
 
     Attributes:
         memory: bytes that it takes at most, from ``decode`` to an engine's pixels.
+        pixels: how many it will have.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class OpenImage:
         lacked_end: bool,
     ) -> None:
         self.memory = memory
+        self.pixels = image.width * image.height
         self._lacked_end = lacked_end
         self._kind = kind
         self._data = data

@@ -55,14 +55,20 @@ DEGRADED = MetricSpec(
 CACHE_HITS = MetricSpec(
     "product_match_cache_hits_total",
     "counter",
-    "Documents and image vectors that were known.",
+    "Documents, image vectors and scaled pictures that were known.",
     ("cache",),
 )
 CACHE_MISSES = MetricSpec(
     "product_match_cache_misses_total",
     "counter",
-    "Documents that were read and image vectors that were computed.",
+    "Documents that were read, image vectors that were computed and pictures that were scaled.",
     ("cache",),
+)
+PICTURES = MetricSpec(
+    "product_match_pictures_total",
+    "counter",
+    "Requests for products' pictures by outcome: ok, not_found, client_error, error.",
+    ("outcome",),
 )
 CAPTIONS = MetricSpec(
     "product_match_captions_total",
@@ -151,6 +157,7 @@ METRICS = (
     DEGRADED,
     CACHE_HITS,
     CACHE_MISSES,
+    PICTURES,
     CAPTIONS,
     OBJECT_SEARCHES,
     LOG_QUEUE_ENTRIES,

@@ -21,6 +21,7 @@ from bls_models.errors import (
     DetectorError,
     EncoderError,
     IndexUnavailableError,
+    NotFoundError,
     ProductMatchError,
     RefusedError,
     RequestError,
@@ -111,7 +112,7 @@ def response(model: ModelSpec, outputs: Arrays) -> Any:
 
 
 def error_response(error: Exception, request_id: str = "") -> Any:
-    """An error for one request: the client's faults as 400, an absent part as 503, else 500.
+    """An error for one request: the client's faults as 400 or 404, an absent part as 503, else 500.
 
     What is not the client's fault is logged.
 
@@ -121,7 +122,9 @@ def error_response(error: Exception, request_id: str = "") -> Any:
     """
     about = {"request_id": request_id}
     message = str(error)
-    if isinstance(error, RequestError):
+    if isinstance(error, NotFoundError):
+        code = pb_utils.TritonError.NOT_FOUND
+    elif isinstance(error, RequestError):
         code = pb_utils.TritonError.INVALID_ARG
     elif isinstance(error, ServiceError):
         code = pb_utils.TritonError.UNAVAILABLE

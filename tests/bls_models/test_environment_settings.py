@@ -13,6 +13,12 @@ from bls_models.errors import SetupError
 from bls_models.settings import Settings
 
 FLAGS = ("PRODUCT_MATCH_DEFAULT_MIN_SCORES", "PRODUCT_MATCH_CAPTION_PAST_ON_GPU")
+# Settings that not every text or number will do for.
+OWN_FORMS = {
+    "picture_url": "https://gateway.example/pictures",
+    "picture_secret": "s" * 32,
+    "picture_link_seconds": "3600",
+}
 
 
 def flags(text: str) -> set[bool]:
@@ -52,6 +58,9 @@ def test_every_setting_is_read_from_its_variable(name: str, field: FieldInfo) ->
     # One that has a list of words takes one of those.
     words = get_args(field.annotation)
     text, value = (words[-1],) * 2 if words else values[type(field.default)]
+    if name in OWN_FORMS:
+        text = OWN_FORMS[name]
+        value = type(field.default)(text)
     settings = Settings.from_environment({Settings.variables()[name]: text})
     assert getattr(settings, name) == value != field.default
     assert type(getattr(settings, name)) is type(field.default)

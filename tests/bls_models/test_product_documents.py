@@ -117,7 +117,7 @@ def test_a_document_that_was_read_can_be_sent_back() -> None:
 
 def test_clients_see_server_fields_but_nothing_internal() -> None:
     document = client_document(stored_form(FULL))
-    assert set(document) == set(FULL) | SERVER_FIELDS - {"description_generated"}
+    assert set(document) == set(FULL) | SERVER_FIELDS - {"description_generated", "picture_url"}
     assert document["created"] == "2030-01-02T03:04:05+00:00"
     assert document["revision"] == 7
     assert document["images"] == [{"sha256": "00ff", "width": 3, "height": 4}]
