@@ -15,10 +15,15 @@ from bls_models.specs import (
     CAPTION_VISION,
     ENGINE_SPECS,
     IMAGE_ENCODER,
+    OBJECT_DETECTOR,
     TEXT_ENCODER,
     ModelSpec,
 )
-from builders.bundle.fingerprints import caption_fingerprint_of, fingerprint_of
+from builders.bundle.fingerprints import (
+    caption_fingerprint_of,
+    detector_fingerprint_of,
+    fingerprint_of,
+)
 from builders.bundle.graphs import BundleGraphs, GraphInputs
 from builders.config import BundleConfig, check_shared_space
 from builders.graphs.calibration import (
@@ -58,13 +63,7 @@ def is_built(config: BundleConfig, repository: Path) -> bool:
         bundle.check_files(repository)
     except BundleError:
         return False
-    found = None
-    if bundle.captioner is not None:
-        found = bundle.captioner.fingerprint, bundle.captioner.min_confidence
-    wanted = None
-    if config.captioner is not None:
-        wanted = caption_fingerprint_of(config.captioner), config.captioner.min_confidence
-    return found == wanted and (
+    return _built_parts(bundle) == _wanted_parts(config) and (
         bundle.name,
         bundle.shared_space,
         bundle.fingerprint,
@@ -81,6 +80,26 @@ def is_built(config: BundleConfig, repository: Path) -> bool:
     )
 
 
+def _built_parts(bundle: Bundle) -> list[tuple[str, float] | None]:
+    """Fingerprint and least score of the captioner and the detector that are built."""
+    captioner, detector = bundle.captioner, bundle.detector
+    return [
+        None if captioner is None else (captioner.fingerprint, captioner.min_confidence),
+        None if detector is None else (detector.fingerprint, detector.min_score),
+    ]
+
+
+def _wanted_parts(config: BundleConfig) -> list[tuple[str, float] | None]:
+    """Likewise, as they should be."""
+    captioner, detector = config.captioner, config.object_detector
+    return [
+        None
+        if captioner is None
+        else (caption_fingerprint_of(captioner), captioner.min_confidence),
+        None if detector is None else (detector_fingerprint_of(detector), detector.min_score),
+    ]
+
+
 def precisions_of(config: BundleConfig) -> dict[str, list[str]]:
     """The precisions of the graphs to serve, by model; see ``Bundle.precisions``."""
     image, text, captioner = config.image_encoder, config.text_encoder, config.captioner
@@ -91,6 +110,9 @@ def precisions_of(config: BundleConfig) -> dict[str, list[str]]:
     if captioner is not None:
         asked[CAPTION_VISION.name] = (captioner.vision_precision, recipe_of(captioner.family))
         asked[CAPTION_DECODER.name] = (captioner.decoder_precision, DECODER_RECIPE)
+    if config.object_detector is not None:
+        detector = config.object_detector
+        asked[OBJECT_DETECTOR.name] = (detector.precision, recipe_of(detector.family))
     return {model: precisions_to_serve(*choice) for model, choice in asked.items()}
 
 
@@ -114,6 +136,7 @@ def build_bundle(
     """
     # torch takes seconds to import, and a start that finds everything built does without it.
     from builders.bundle.captioner import CaptionerBuild
+    from builders.bundle.detector import DetectorBuild
     from builders.encoders.image import image_encoder_from_config
     from builders.encoders.text import text_encoder_from_config, tokenizer_from_config
 
@@ -128,6 +151,10 @@ def build_bundle(
     if config.captioner is not None:
         report(f"captioner: loading {config.captioner.checkpoint}")
         captioner = CaptionerBuild(config.captioner)
+    detector = None
+    if config.object_detector is not None:
+        report(f"object_detector: loading {config.object_detector.checkpoint}")
+        detector = DetectorBuild(config.object_detector)
 
     folder = graphs_folder(repository)
     sources = {
@@ -154,12 +181,21 @@ def build_bundle(
 
     if captioner is not None:
         captioner.export(sources, report)
+    if detector is not None:
+        detector.export(sources[OBJECT_DETECTOR.name], report)
     inputs = GraphInputs(
         image_module.pixels.preprocess,
         tokenizer_json,
         None if captioner is None else captioner.preprocess,
+        None if detector is None else detector.preprocess,
     )
     graphs = BundleGraphs(folder, config, inputs, report, calibration_data)
+    if detector is not None:
+        # The first loses most.
+        precision = precisions_of(config)[OBJECT_DETECTOR.name][0]
+        detector.check_served(
+            graphs.path(OBJECT_DETECTOR.name, precision), calibration_data, report
+        )
     files = [tokenizer, *_publish(config, graphs, captioner, repository, report)]
     bundle = Bundle(
         name=config.name,
@@ -173,6 +209,7 @@ def build_bundle(
         files={str(path.relative_to(repository)): file_sha256(path) for path in files},
         precisions=precisions_of(config),
         captioner=None if captioner is None else captioner.manifest(),
+        detector=None if detector is None else detector.manifest(),
         keep=image_module.pixels.keep,
         min_scores=config.min_scores,
         languages=config.text_encoder.languages,
@@ -210,6 +247,7 @@ def _publish(
 ) -> list[Path]:
     """Put graphs and the captioner's files where they are served from; returns their paths."""
     from builders.bundle.captioner import remove_captioner
+    from builders.bundle.detector import remove_detector
 
     precisions_by_model = precisions_of(config)
     served = {
@@ -223,6 +261,8 @@ def _publish(
         # The first of each loses most.
         captioner.check_served({model: paths[0] for model, paths in served.items()}, report)
         files += captioner.write_files(repository)
+    if config.object_detector is None:
+        remove_detector(repository)
     for model, precisions in precisions_by_model.items():
         for precision, graph in zip(precisions, served[model], strict=True):
             files.append(repository / graph_file(model, precision))

@@ -1,4 +1,4 @@
-"""What decides a bundle's vectors and captions, each in 16 hex digits."""
+"""What decides a bundle's vectors, captions and boxes, each in 16 hex digits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from builders.checkpoints.references import (
     checkpoint_sha256,
     find_checkpoint,
 )
-from builders.config import BundleConfig, CaptionerConfig
+from builders.config import BundleConfig, CaptionerConfig, DetectorConfig
 
 # Raise when an encoder's mathematics changes: old vectors then no longer compare with new ones.
 GRAPH_REVISION = 1
 # Likewise for captions.
 CAPTION_REVISION = 1
+# And for boxes.
+DETECTOR_REVISION = 1
 # Image encoder settings that came later; where they change nothing, fingerprints stay as they were.
 NEUTRAL = {"keep": 1.0, "pooling_sigma": None}
 
@@ -29,7 +31,7 @@ def fingerprint_of(config: BundleConfig) -> str:
 
     The precision is left out: its rounding changes no more than near-ties, so vectors of two
     precisions may be compared (docs/quality.md), and a change of it needs no re-embedding. So is
-    the captioner, which makes no vector of a product.
+    the captioner, which makes no vector of a product, and the detector.
     """
     content: dict[str, Any] = {"graph_revision": GRAPH_REVISION}
     for name, encoder in (
@@ -61,8 +63,24 @@ def caption_fingerprint_of(config: CaptionerConfig) -> str:
     return _digest(content | {"caption_revision": CAPTION_REVISION})
 
 
+def detector_fingerprint_of(config: DetectorConfig) -> str:
+    """16 hex digits over all that decides a box; the precision is left out here too.
+
+    So is ``min_score``, which decides not what is found but whether it is used.
+    """
+    content: dict[str, Any] = asdict(config)
+    for name in ("precision", "min_score"):
+        del content[name]
+    folder = find_checkpoint(config.checkpoint)
+    content["checkpoint"] = checkpoint_sha256(folder)
+    trunk = _trunk_of(folder)
+    if trunk is not None:
+        content["trunk"] = checkpoint_sha256(find_checkpoint(trunk))
+    return _digest(content | {"detector_revision": DETECTOR_REVISION})
+
+
 def _trunk_of(folder: Path) -> str | None:
-    """The checkpoint that a captioner's own one builds upon, where its config names one."""
+    """The checkpoint that one of another kind builds upon, where its config names one."""
     trunk = read_settings(folder, "config.json").get("trunk")
     return trunk if isinstance(trunk, str) else None
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from bls_models.errors import BundleError
 from bls_models.images.preprocessing import Preprocess
-from bls_models.specs import CAPTION_DECODER, CAPTION_VISION, IMAGE_ENCODER, TEXT_ENCODER
+from bls_models.specs import (
+    CAPTION_DECODER,
+    CAPTION_VISION,
+    IMAGE_ENCODER,
+    OBJECT_DETECTOR,
+    TEXT_ENCODER,
+)
 from builders.config import BundleConfig
 from builders.graphs.calibration import (
     Calibration,
@@ -35,11 +41,13 @@ class GraphInputs:
         pictures: how the image encoder's pictures become pixels.
         tokenizer_json: the text encoder's tokenizer.
         caption_pictures: how the captioner's pictures become pixels; None: there is none.
+        detector_pictures: likewise of the object detector.
     """
 
     pictures: Preprocess
     tokenizer_json: str
     caption_pictures: Preprocess | None = None
+    detector_pictures: Preprocess | None = None
 
 
 class BundleGraphs:
@@ -84,6 +92,11 @@ class BundleGraphs:
                 pictures(inputs.caption_pictures),
             )
             self._models[CAPTION_DECODER.name] = (DECODER_RECIPE, _no_calibration)
+        if config.object_detector is not None and inputs.detector_pictures is not None:
+            self._models[OBJECT_DETECTOR.name] = (
+                recipe_of(config.object_detector.family),
+                pictures(inputs.detector_pictures),
+            )
 
     def path(self, model: str, precision: str) -> Path:
         """A model's graph, made now if it is not there.

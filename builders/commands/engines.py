@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bls_models.bundle import TOKENIZER_FILE, Bundle
 from bls_models.errors import BundleError, ProductMatchError, SetupError
-from bls_models.specs import ENCODER_SPECS, ENGINE_SPECS, ModelSpec
+from bls_models.specs import ENGINE_SPECS, ModelSpec
 from builders.bundle.graphs import BundleGraphs, GraphInputs
 from builders.config import BundleConfig, read_bundle_config
 from builders.engines.building import BuiltEngine, engine_from_onnx
@@ -106,7 +106,7 @@ def build_engines(
 
 def engine_specs_of(bundle: Bundle) -> tuple[ModelSpec, ...]:
     """The engine models of a bundle."""
-    return ENCODER_SPECS if bundle.captioner is None else ENGINE_SPECS
+    return tuple(spec for spec in ENGINE_SPECS if spec.name in bundle.models)
 
 
 def _chosen_graphs(
@@ -192,11 +192,12 @@ def _make_graphs(
 ) -> None:
     """Make the graphs that are to be compiled, where they are not there yet."""
     bundle = Bundle.read(repository)
-    captioner = bundle.captioner
+    captioner, detector = bundle.captioner, bundle.detector
     inputs = GraphInputs(
         bundle.preprocess,
         (repository / TOKENIZER_FILE).read_text(encoding="utf-8"),
         None if captioner is None else captioner.preprocess,
+        None if detector is None else detector.preprocess,
     )
     graphs = BundleGraphs(graphs_folder(repository), config, inputs, report)
     for spec in engine_specs_of(bundle):

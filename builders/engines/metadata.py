@@ -11,7 +11,7 @@ from typing import Any
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError
 from bls_models.files import atomic_write
-from bls_models.specs import CAPTION_ENGINE_SPECS, ModelSpec, TensorSpec
+from bls_models.specs import CAPTION_ENGINE_SPECS, OBJECT_DETECTOR, ModelSpec, TensorSpec
 from builders.engines.profiles import bundle_dims
 
 
@@ -112,13 +112,17 @@ class EngineMetadata:
 
 
 def fingerprint_of_model(spec: ModelSpec, bundle: Bundle) -> str:
-    """The fingerprint that a model's engine belongs to: the bundle's or its captioner's.
+    """The fingerprint that a model's engine belongs to: the bundle's or that of its part.
 
     Raises:
-        BundleError: a model of the captioner, and the bundle has none.
+        BundleError: a model of the captioner or the detector, and the bundle has none.
     """
     if spec in CAPTION_ENGINE_SPECS:
         return bundle.require_captioner().fingerprint
+    if spec == OBJECT_DETECTOR:
+        if bundle.detector is None:
+            raise BundleError(f"bundle {bundle.name!r} has no detector; build one that has")
+        return bundle.detector.fingerprint
     return bundle.fingerprint
 
 

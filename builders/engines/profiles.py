@@ -17,6 +17,7 @@ from bls_models.specs import (
     CAPTION_DECODER,
     CAPTION_VISION,
     IMAGE_ENCODER,
+    OBJECT_DETECTOR,
     TEXT_ENCODER,
     Dim,
     ModelSpec,
@@ -176,6 +177,7 @@ _PROFILES: dict[str, Callable[[ModelSpec, Bundle], tuple[OptimizationProfile, ..
     TEXT_ENCODER.name: _text_encoder_profiles,
     CAPTION_VISION.name: _image_profiles,
     CAPTION_DECODER.name: _caption_decoder_profiles,
+    OBJECT_DETECTOR.name: _image_profiles,
 }
 
 
@@ -183,7 +185,7 @@ def profiles_for(spec: ModelSpec, bundle: Bundle) -> tuple[OptimizationProfile, 
     """The profiles of an engine model, with the largest batch of its spec.
 
     Raises:
-        BundleError: the model has none, or it is the captioner's and the bundle has none.
+        BundleError: the model has none, or it is of a part that the bundle does not have.
     """
     if spec.name not in _PROFILES:
         raise BundleError(

@@ -16,7 +16,7 @@ from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
-from bls_models.specs import ENGINE_SPECS
+from bls_models.specs import CAPTION_ENGINE_SPECS, ENCODER_SPECS
 from bls_models.vectors import FloatArray
 from builders.catalogue import CatalogueProduct
 from builders.graphs.calibration import image_feeds
@@ -71,7 +71,7 @@ class CaptionedSearch:
     ) -> None:
         bundle = Bundle.read(repository)
         captioner = bundle.require_captioner()
-        engines = CpuEngines.from_repository(repository, ENGINE_SPECS)
+        engines = CpuEngines.from_repository(repository, (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS))
         self._report = report
         self._preprocess = bundle.preprocess
         self._caption_preprocess = captioner.preprocess

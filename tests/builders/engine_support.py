@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bls_models.bundle import Bundle, CaptionerBundle
+from bls_models.bundle import Bundle, CaptionerBundle, DetectorBundle
 from bls_models.specs import ModelSpec, TensorSpec
 from builders.checkpoints.references import find_checkpoint
 from builders.config import read_bundle_config
@@ -55,6 +55,9 @@ BUNDLE = Bundle(
     files={},
     precisions={"small_encoder": ["fp32"]},
     captioner=demo_captioner(),
+    detector=DetectorBundle(
+        fingerprint="0011223344556677", image_size=256, resize="pad", boxes=128, min_score=0.3
+    ),
 )
 PIXELS, LENGTH = 6, 4
 SPEC = ModelSpec(
