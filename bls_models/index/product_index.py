@@ -12,17 +12,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bls_models.errors import RequestError, SnapshotError
+from bls_models.errors import SnapshotError
+from bls_models.index.answering import Answering
+from bls_models.index.asked_query import AskedQuery
 from bls_models.index.filters.columns import Columns, save_columns
-from bls_models.index.filters.evaluation import FrozenColumns, fields_of, ids_in
-from bls_models.index.filters.language import Node, Scalar, parse_filter
+from bls_models.index.filters.evaluation import FrozenColumns
+from bls_models.index.filters.language import Scalar
 from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.device import device_named
 from bls_models.index.options import IndexOptions
@@ -36,7 +38,7 @@ from bls_models.index.storage.pages import FrozenPages, PagedArray
 from bls_models.index.storage.readers import Readers
 from bls_models.index.storage.rows import VectorRows
 from bls_models.index.upkeep import IndexUpkeep
-from bls_models.vectors import BoolArray, FloatArray
+from bls_models.vectors import FloatArray
 
 # Write of a product that is being put into place.
 UNKNOWN_WRITE = ""
@@ -212,16 +214,13 @@ class ProductIndex:
             queries: see ``search``.
             exact: see ``search``; there is no limit then.
         """
-        asked = [_Asked.of(query, self._max_filter_bytes) for query in queries]
-        filters = [item.filter for item in asked if item.filter]
-        fields = frozenset().union(*map(fields_of, filters))
-        ids = frozenset().union(*map(ids_in, filters))
-
+        asked = [AskedQuery.of(query, self._max_filter_bytes) for query in queries]
+        ids = frozenset().union(*(item.ids for item in asked))
         liked: list[list[int]] = []
 
         def take() -> tuple[FrozenIndex, FrozenColumns]:
             liked.extend(self._slots_of(dict(query.like)) for query in queries)
-            columns = self._columns.frozen(fields)
+            columns = self._columns.frozen(frozenset().union(*(item.fields for item in asked)))
             if ids:
                 known = ids & self._slots.keys()
                 columns = columns.with_ids({name: self._slots[name] for name in known})
@@ -229,27 +228,15 @@ class ProductIndex:
 
         with self._readers.reading(self._lock, take) as (frozen, columns):
             most = None if exact else self._options.max_filter_work
-            first: dict[bytes, _Asked] = {}
-            for item in asked:
+            first: dict[bytes, AskedQuery] = {}
+            for item, slots in zip(asked, liked, strict=True):
                 same = first.setdefault(item.query.filter, item)
                 if same is item:
                     item.evaluate(columns, frozen.slot_count, most)
                 else:
-                    item.eligible, item.refusal = same.eligible, same.refusal
-            for item, slots in zip(asked, liked, strict=True):
+                    item.evaluate_as(same)
                 item.leave_out(slots, frozen.slot_count)
-            good = [item for item in asked if item.refusal is None]
-            found = iter(
-                (frozen.exact() if exact else frozen).search(
-                    [item.query for item in good], [item.eligible for item in good]
-                )
-            )
-            return [
-                IndexAnswer(refusal=item.refusal)
-                if item.refusal is not None
-                else (replace(next(found), filtered=item.filtered) if item.filter else next(found))
-                for item in asked
-            ]
+            return Answering(frozen.exact() if exact else frozen, columns, most).answers(asked)
 
     def mean_vectors(
         self, product_ids: Sequence[str]
@@ -439,41 +426,3 @@ class ProductIndex:
         self._version += count
         self._time = datetime.now(UTC)
         self._upkeep.changed()
-
-
-@dataclass
-class _Asked:
-    """A query on its way: its filter, and what became of it."""
-
-    query: IndexQuery
-    filter: Node | None = None
-    eligible: BoolArray | None = None
-    filtered: int = 0
-    refusal: RequestError | None = None
-
-    @classmethod
-    def of(cls, query: IndexQuery, max_filter_bytes: int) -> _Asked:
-        asked = cls(query)
-        if query.filter:
-            try:
-                asked.filter = parse_filter(query.filter, max_filter_bytes)
-            except RequestError as error:
-                asked.refusal = error
-        return asked
-
-    def leave_out(self, slots: list[int], slot_count: int) -> None:
-        """Let these slots not match."""
-        if slots and self.refusal is None:
-            # Others may have the same mask.
-            known = np.ones(slot_count, np.bool_) if self.eligible is None else self.eligible.copy()
-            known[slots] = False
-            self.eligible = known
-
-    def evaluate(self, columns: FrozenColumns, slot_count: int, most: int | None) -> None:
-        """Find out which slots may match."""
-        if self.filter is None:
-            return
-        try:
-            self.eligible, self.filtered = columns.evaluate(self.filter, slot_count, most)
-        except RequestError as error:
-            self.refusal = error

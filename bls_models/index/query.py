@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +28,8 @@ class IndexQuery:
             (``bls_models.index.view_scores``).
         raw: compare image vectors as they are, whatever metric is served.
         like: products whose own vectors join the query, with weights; the answer has others.
+        sort: one of ``bls_models.index.ordering.SORTS``: the order of the matches.
+        facets: JSON of what is to be counted (``bls_models.index.facets``); empty for nothing.
         work_share: how much of the work that one query may take, 0 to 1: the queries of one request
             share it.
     """
@@ -43,6 +45,8 @@ class IndexQuery:
     view_power: float = POWER
     raw: bool = False
     like: tuple[tuple[str, float], ...] = ()
+    sort: str = "score"
+    facets: bytes = b""
     work_share: float = 1.0
 
 
@@ -73,15 +77,17 @@ class IndexAnswer:
     """What a query found, or why it was refused.
 
     Attributes:
-        matches: best first.
+        matches: best first, or in the order that was asked for.
         scored: how often a vector of the query was compared with a stored one, exactly.
         filtered: values of the catalogue that its filter looked at.
+        facets: what was to be counted, JSON-compatible; empty where nothing was.
         refusal: what is wrong with the query; None: it was answered.
     """
 
     matches: list[IndexMatch] = field(default_factory=list)
     scored: int = 0
     filtered: int = 0
+    facets: Mapping[str, Any] = field(default_factory=dict)
     refusal: RequestError | None = None
 
 

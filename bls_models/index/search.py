@@ -24,6 +24,8 @@ from bls_models.vectors import BoolArray, FloatArray, IntArray, LongArray
 WHOLE_SHARE = 3
 # Products scored exactly at a time, best first by what the lists say.
 SCORED_AT_ONCE = 64
+# No product scores less.
+LEAST_SCORE = -1.0
 # Codes of 8 bits tell products with a vector of length 1 to about this.
 CODE_ERROR = 0.01
 
@@ -69,7 +71,7 @@ class FrozenIndex:
             queries: what is wanted.
             eligible: for each query which slots (slot_count,) may match; None: all.
         """
-        asked = [ScoredQuery.of(query, self.images, self.texts) for query in queries]
+        asked = [self._scored(query) for query in queries]
         answers: list[IndexAnswer | None] = [None] * len(queries)
         whole: list[int] = []
         for number, (query, slots) in enumerate(zip(asked, eligible, strict=True)):
@@ -92,6 +94,46 @@ class FrozenIndex:
                 best = [part[:, some] for part in best]
             answers[number] = IndexAnswer(self._ranked(query, some, best), query.whole_work)
         return [answer for answer in answers if answer is not None]
+
+    def passing(self, query: IndexQuery, eligible: BoolArray | None) -> tuple[BoolArray, int]:
+        """Which products a query finds, however many they are.
+
+        Args:
+            query: what is wanted.
+            eligible: which slots (slot_count,) may match; None: all.
+
+        Returns:
+            (slot_count,) bool: those that compare with it, and that reach its least score; and how
+            often a vector of it was compared with a stored one.
+
+        Raises:
+            RequestError: scoring them would take more than a query may.
+        """
+        scored, every = self._scored(query), np.arange(self.slot_count, dtype=np.int32)
+        there = np.zeros(self.slot_count, np.bool_)
+        for part in scored.parts:
+            there |= part.rows.have(every)
+        if eligible is not None:
+            there &= eligible
+        if query.min_score <= LEAST_SCORE:
+            return there, 0
+        if self._few(scored, there):
+            slots = np.flatnonzero(there).astype(np.int32)
+            self._check_work(scored, scored.work_of(slots))
+            there[slots] = scored.scores(scored.best_of(slots))[0] >= query.min_score
+            return there, scored.scored
+        self._check_work(scored, scored.whole_work)
+        (best,) = best_of_all([scored], self.slot_count)
+        there &= scored.scores(best)[0] >= query.min_score
+        return there, scored.whole_work
+
+    def scored_matches(self, query: IndexQuery, slots: Sequence[int]) -> list[IndexMatch]:
+        """These products in this order, with their scores."""
+        scored, some = self._scored(query), np.array(slots, np.int32)
+        return self._matches(scored, some, scored.scores(scored.best_of(some)))
+
+    def _scored(self, query: IndexQuery) -> ScoredQuery:
+        return ScoredQuery.of(query, self.images, self.texts)
 
     def _some_scored(self, query: ScoredQuery, slots: BoolArray | None) -> list[IndexMatch] | None:
         """The page that is wanted, where that takes only some of the products.
@@ -190,7 +232,7 @@ class FrozenIndex:
         self, query: ScoredQuery, slots: IntArray, best: Sequence[FloatArray]
     ) -> list[IndexMatch]:
         """The page that is wanted of these slots (m,), whose views are scored."""
-        scores, image_scores, text_scores = query.scores(best)
+        scores, *single = query.scores(best)
         rounded = scores.round(SCORE_DECIMALS)
         places = np.flatnonzero(~np.isnan(scores) & (scores >= query.asked.min_score))
         first, end = query.asked.offset, min(query.wanted, len(places))
@@ -210,14 +252,22 @@ class FrozenIndex:
             key=lambda at: (-rounded[at], self.ids[int(slots[at])]),
         )
         page = order[first - begin : end - begin]
+        return self._matches(query, slots[page], [part[page] for part in (scores, *single)])
+
+    def _matches(
+        self, query: ScoredQuery, slots: IntArray, scores: Sequence[FloatArray]
+    ) -> list[IndexMatch]:
+        """Matches of slots (m,) with their score, image score and text score (m,)."""
         return [
             IndexMatch(
-                self.ids[slots[at]],
-                int(self.versions[slots[at]]),
-                float(scores[at]),
-                float(image_scores[at]),
-                float(text_scores[at]),
+                self.ids[slot],
+                int(self.versions[slot]),
+                float(fused),
+                float(image),
+                float(text),
                 view,
             )
-            for at, view in zip(page, query.nearest_views(slots[page]), strict=True)
+            for slot, fused, image, text, view in zip(
+                slots, *scores, query.nearest_views(slots), strict=True
+            )
         ]

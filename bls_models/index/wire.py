@@ -38,9 +38,19 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> dict[str, npt.NDArray
     tensors["like_owner"] = np.repeat(
         np.arange(len(queries), dtype=np.int32), [len(query.like) for query in queries]
     )
-    for name in ("top_k", "offset", "min_score", "view_power", "raw", "work_share", "filter"):
+    for name in (
+        "top_k",
+        "offset",
+        "min_score",
+        "view_power",
+        "raw",
+        "work_share",
+        "filter",
+        "facets",
+    ):
         dtype = PRODUCT_INDEX.input(name).numpy_dtype
         tensors[name] = np.array([getattr(query, name) for query in queries], dtype)
+    tensors["sort"] = np.array([query.sort.encode() for query in queries], np.object_)
     return tensors
 
 
@@ -83,6 +93,8 @@ def queries_from_tensors(tensors: Arrays) -> list[IndexQuery]:
                 offset=int(tensors["offset"][number]),
                 min_score=float(tensors["min_score"][number]),
                 filter=bytes(tensors["filter"][number]),
+                sort=bytes(tensors["sort"][number]).decode(),
+                facets=bytes(tensors["facets"][number]),
                 view_power=float(tensors["view_power"][number]),
                 raw=bool(tensors["raw"][number]),
                 like=tuple(
@@ -104,6 +116,7 @@ def tensors_from_answers(answers: Sequence[IndexAnswer]) -> dict[str, npt.NDArra
         "match_count": np.array([len(answer.matches) for answer in answers], np.int32),
         "scored": np.array([answer.scored for answer in answers], np.int64),
         "filtered": np.array([answer.filtered for answer in answers], np.int64),
+        "facets": np.array([json_bytes(answer.facets) for answer in answers], np.object_),
         "refusal": np.array([_bytes_from_refusal(item.refusal) for item in answers], np.object_),
         "product_id": np.array([match.product_id.encode() for match in flat], np.object_),
         "product_version": np.array([match.product_version for match in flat], np.int64),
@@ -138,12 +151,19 @@ def answers_from_tensors(tensors: Arrays) -> list[IndexAnswer]:
     ends = np.cumsum(tensors["match_count"])
     starts = ends - tensors["match_count"]
     return [
-        IndexAnswer(flat[start:end], int(scored), int(filtered), _refusal_from_bytes(refusal))
-        for start, end, scored, filtered, refusal in zip(
+        IndexAnswer(
+            flat[start:end],
+            int(scored),
+            int(filtered),
+            json.loads(facets),
+            _refusal_from_bytes(refusal),
+        )
+        for start, end, scored, filtered, facets, refusal in zip(
             starts,
             ends,
             tensors["scored"],
             tensors["filtered"],
+            tensors["facets"],
             tensors["refusal"],
             strict=True,
         )

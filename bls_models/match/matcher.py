@@ -24,6 +24,7 @@ from bls_models.errors import CaptionerError, RefusedError, RequestError
 from bls_models.images.decoding import ImageLimits, encoded_bytes, open_image
 from bls_models.images.memory import MemoryBudget
 from bls_models.images.preprocessing import finest_preprocess, prepare_pixels
+from bls_models.index.ordering import BY_SCORE
 from bls_models.index.query import IndexQuery
 from bls_models.match.documents import ClientDocuments
 from bls_models.match.photo_objects import PhotoObjects, best_object
@@ -237,6 +238,8 @@ class ProductMatcher:
             for row in range(count, len(images))
         ]
         share = 1 / (1 + len(objects))
+        # What is counted are the products that fit the whole photo.
+        objects = [replace(query, facets=b"") for query in objects]
         return [replace(query, work_share=share) for query in (whole, *objects)]
 
     def _vectors_of(
@@ -298,6 +301,8 @@ class ProductMatcher:
             view_power=variant.view_power,
             raw=variant.raw,
             like=like,
+            facets=query.facets,
+            sort=query.sort,
         )
 
     def _likely_score(self, query: MatchQuery) -> float | None:
@@ -324,7 +329,7 @@ class ProductMatcher:
         """Whether the best match is likely one; None: nothing is known about it."""
         query = request.query
         assert query is not None
-        least = None if query.offset else self._likely_score(query)
+        least = None if query.offset or query.sort != BY_SCORE else self._likely_score(query)
         if least is None:
             return None
         best = request.found[0]
@@ -376,6 +381,7 @@ class ProductMatcher:
                         "scored": sum(answer.scored for answer in request.answers),
                         "filtered": sum(answer.filtered for answer in request.answers),
                     },
+                    "facets": request.answers[0].facets,
                     "min_score": self._min_score(request),
                     "likely": self._likely(request),
                     "caption": request.caption.details(request.caption_used),

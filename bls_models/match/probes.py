@@ -60,5 +60,6 @@ def is_probe(parameters: Mapping[str, Any], query: MatchQuery) -> bool:
         and not query.filter
         and not query.offset
         and not query.like
+        and not query.facets
         and not query.wants_objects
     )

@@ -15,6 +15,7 @@ from bls_models.captions.waiting import NOT_ASKED, CaptionOutcome, PendingCaptio
 from bls_models.database.store import Document
 from bls_models.errors import RefusedError, RequestError
 from bls_models.images.preprocessing import Crop
+from bls_models.index.ordering import BY_SCORE
 from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.match.request import MatchQuery
 from bls_models.match.variants import DEFAULT, Variant
@@ -277,6 +278,10 @@ def match_log_entry(request: MatchRequest, now: datetime) -> Document:
             "offset": query.offset,
             "filter": query.filter.decode(),
         }
+        if query.sort != BY_SCORE:
+            entry["inputs"]["sort"] = query.sort
+        if query.facets:
+            entry["inputs"]["facets"] = query.facets.decode()
         if query.like:
             entry["inputs"]["like"] = [product_id for product_id, _ in query.like]
         if query.objects != NEVER:

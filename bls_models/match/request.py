@@ -9,7 +9,9 @@ import numpy as np
 from bls_models.captions.waiting import ALWAYS, AUTO
 from bls_models.errors import RequestError
 from bls_models.images.preprocessing import Crop, check_crop
+from bls_models.index.facets import parse_facets
 from bls_models.index.filters.language import parse_filter
+from bls_models.index.ordering import BY_SCORE, SORTS
 from bls_models.objects.detector import NEVER
 from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.settings import Settings
@@ -37,6 +39,8 @@ class MatchQuery:
         top_k: matches wanted.
         offset: matches to skip.
         filter: filter JSON, checked; empty for none.
+        facets: JSON of what is to be counted, checked; empty for nothing.
+        sort: one of ``bls_models.index.ordering.SORTS``.
         min_score: least score; None: the request names none.
         caption: one of ``CAPTION_MODES``.
         objects: one of ``OBJECT_MODES``.
@@ -54,6 +58,8 @@ class MatchQuery:
     min_score: float | None
     caption: str
     like: tuple[tuple[str, float], ...] = ()
+    facets: bytes = b""
+    sort: str = BY_SCORE
     objects: str = NEVER
     max_objects: int = DEFAULT_MAX_OBJECTS
 
@@ -119,6 +125,8 @@ def match_query_from_tensors(tensors: Arrays, settings: Settings) -> MatchQuery:
     filter_text = bytes(inputs["filter"][0]) if "filter" in inputs else b""
     if filter_text:
         parse_filter(filter_text, settings.max_filter_bytes)
+    facets = bytes(inputs["facets"][0]) if "facets" in inputs else b""
+    parse_facets(facets)
     return MatchQuery(
         images=images,
         texts=texts,
@@ -131,6 +139,8 @@ def match_query_from_tensors(tensors: Arrays, settings: Settings) -> MatchQuery:
         min_score=_min_score(inputs),
         caption=choice(inputs, "caption", AUTO, CAPTION_MODES),
         like=tuple(zip(like, like_weights.tolist(), strict=True)),
+        facets=facets,
+        sort=choice(inputs, "sort", BY_SCORE, SORTS),
         objects=_objects(inputs, len(images)),
         max_objects=_integer(
             inputs,

@@ -36,7 +36,7 @@ from bls_models.vectors import BoolArray
 FrozenColumn: TypeAlias = Mapping[str, FrozenEntries]
 # Making and joining a mask costs about as much as marking one of so many of its slots.
 SLOTS_PER_STEP = 32
-STRING, _, BOOLEAN = ATTRIBUTE_KINDS
+STRING, NUMBER, BOOLEAN = ATTRIBUTE_KINDS
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,11 @@ class Ranks:
     def __len__(self) -> int:
         return self._begins[-1]
 
+    def value(self, rank: int) -> Any:
+        """The value of a rank."""
+        at = bisect_right(self._begins, rank) - 1
+        return self._buckets[at].values[rank - self._begins[at]]
+
     def below(self, value: Any) -> int:
         """How many entries have less than this value."""
         at = bisect_left(self._buckets, value, key=_last_value)
