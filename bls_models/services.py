@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.engines.encoders import Encoders
-from bls_models.index.query import IndexQuery, Search, any_filter
+from bls_models.index.query import IndexQuery, Search, any_reads_fields
 from bls_models.objects.detector import ObjectDetector
 from bls_models.settings import Settings
 from bls_models.telemetry.metrics import NO_METRICS, Metrics
@@ -38,5 +38,5 @@ class Services:
     search: Search
     log: LogWriter
     metrics: Metrics = NO_METRICS
-    takes_long: Callable[[Sequence[IndexQuery]], bool] = any_filter
+    takes_long: Callable[[Sequence[IndexQuery]], bool] = any_reads_fields
     detector: ObjectDetector | None = None

@@ -28,7 +28,7 @@ from bls_models.index.filters.language import Scalar
 from bls_models.index.growing_arrays import grown
 from bls_models.index.lists.device import device_named
 from bls_models.index.options import IndexOptions
-from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
+from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery, any_reads_fields
 from bls_models.index.scored_query import MAX_WANTED
 from bls_models.index.search import FrozenIndex
 from bls_models.index.snapshot.files import SnapshotReader, SnapshotWriter
@@ -262,8 +262,8 @@ class ProductIndex:
             ]
 
     def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
-        """Whether others should not wait for these: under a filter, or a look at many vectors."""
-        if any(query.filter for query in queries):
+        """Whether others should not wait for these: a look at fields, or at many vectors."""
+        if any_reads_fields(queries):
             return True
         with self._lock:
             rows = max(len(self._images), len(self._texts))

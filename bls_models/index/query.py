@@ -49,6 +49,11 @@ class IndexQuery:
     facets: bytes = b""
     work_share: float = 1.0
 
+    @property
+    def reads_fields(self) -> bool:
+        """Whether it looks at the values of fields, which may take long."""
+        return bool(self.filter or self.facets) or self.sort != "score"
+
 
 @dataclass(frozen=True)
 class IndexMatch:
@@ -103,6 +108,6 @@ class Search(Protocol):
         ...
 
 
-def any_filter(queries: Sequence[IndexQuery]) -> bool:
-    """Whether any of the queries has a filter, which may take long to evaluate."""
-    return any(query.filter for query in queries)
+def any_reads_fields(queries: Sequence[IndexQuery]) -> bool:
+    """Whether any of the queries may take long to answer, wherever the index is."""
+    return any(query.reads_fields for query in queries)
