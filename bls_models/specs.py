@@ -14,11 +14,12 @@ import numpy as np
 Dim = int | str
 
 # The words that the `caption` tensors of product_match and product_ingest take, then those of
-# `duplicates` and of `objects`.
+# `duplicates`, of `objects` and of `sort`.
 CAPTION_MODES = ("never", "auto", "always")
 DESCRIPTION_MODES = ("never", "missing")
 DUPLICATE_MODES = ("report", "never")
 OBJECT_MODES = ("never", "auto", "always")
+SORTS = ("score", "price", "-price", "name", "-name")
 # What may be said of a match.
 FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
 # How product_picture hands out a picture: its format, and whether as text that JSON can hold.

@@ -11,14 +11,12 @@ import numpy as np
 from bls_models.errors import RequestError
 from bls_models.index.filters.language import ATTRIBUTE_KINDS, FIELDS
 from bls_models.index.filters.sorted_entries import FrozenEntries
+from bls_models.specs import SORTS
 from bls_models.vectors import BoolArray
 
 TENSOR = "sort"
-BY_SCORE = "score"
+BY_SCORE = SORTS[0]
 DESCENDING = "-"
-# What products may be sorted by, each also the other way round.
-SORT_FIELDS = ("price", "name")
-SORTS = (BY_SCORE, *(way + field for field in SORT_FIELDS for way in ("", DESCENDING)))
 
 
 def field_of(sort: str) -> str:

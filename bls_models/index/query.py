@@ -28,7 +28,7 @@ class IndexQuery:
             (``bls_models.index.view_scores``).
         raw: compare image vectors as they are, whatever metric is served.
         like: products whose own vectors join the query, with weights; the answer has others.
-        sort: one of ``bls_models.index.ordering.SORTS``: the order of the matches.
+        sort: one of ``bls_models.specs.SORTS``: the order of the matches.
         facets: JSON of what is to be counted (``bls_models.index.facets``); empty for nothing.
         work_share: how much of the work that one query may take, 0 to 1: the queries of one request
             share it.

@@ -11,11 +11,11 @@ from bls_models.errors import RequestError
 from bls_models.images.preprocessing import Crop, check_crop
 from bls_models.index.facets import parse_facets
 from bls_models.index.filters.language import parse_filter
-from bls_models.index.ordering import BY_SCORE, SORTS
+from bls_models.index.ordering import BY_SCORE
 from bls_models.objects.detector import NEVER
 from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.settings import Settings
-from bls_models.specs import CAPTION_MODES, OBJECT_MODES, PRODUCT_MATCH
+from bls_models.specs import CAPTION_MODES, OBJECT_MODES, PRODUCT_MATCH, SORTS
 from bls_models.text import normalised, one_line
 from bls_models.vectors import Arrays, FloatArray
 
@@ -40,7 +40,7 @@ class MatchQuery:
         offset: matches to skip.
         filter: filter JSON, checked; empty for none.
         facets: JSON of what is to be counted, checked; empty for nothing.
-        sort: one of ``bls_models.index.ordering.SORTS``.
+        sort: one of ``SORTS``.
         min_score: least score; None: the request names none.
         caption: one of ``CAPTION_MODES``.
         objects: one of ``OBJECT_MODES``.

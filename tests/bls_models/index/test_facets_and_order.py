@@ -18,9 +18,9 @@ from bls_models.errors import RequestError
 from bls_models.index.facets import MAX_FIELDS, parse_facets
 from bls_models.index.filters import sorted_entries
 from bls_models.index.options import IndexOptions
-from bls_models.index.ordering import SORTS
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexAnswer, IndexQuery
+from bls_models.specs import SORTS
 
 DIM = 6
 NO_VECTOR = np.zeros((0, DIM), np.float32)
