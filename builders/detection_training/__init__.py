@@ -1,0 +1,1 @@
+"""How the demo detector was trained; serving and building need none of it."""
