@@ -37,6 +37,9 @@ Crop = Sequence[float]
 
 WHOLE_PICTURE = (0.0, 0.0, 1.0, 1.0)
 
+Facets = Mapping[str, int | Sequence[float]]
+"""By field how many of its values, or the bounds of ranges, e.g. ``{"price": [10, 50]}``."""
+
 Result = TypeVar("Result")
 
 
@@ -47,12 +50,24 @@ class MatchOptions(TypedDict, total=False):
         image_weights: one for each image, any sign; negative pushes away. The server's default
             is 1.
         text_weights: one for each text, likewise.
+        like: the ids of one product or several that are asked for more of, up to 8: their own
+            pictures and texts join the query, and they are left out of the answer. A product that
+            is not there is a BadRequestError.
+        like_weights: one for each of these products, likewise.
         crops: one for each image: (x0, y0, x1, y1), relative to the upright picture, or None for
             the whole picture.
         top_k: how many products, 1 to 100; the server's default is 5.
         offset: how many of the best to skip, for paging.
         filter: conditions on the products, in the part of MongoDB's query language that the
             server knows, e.g. ``{"price": {"$lt": 50}}``.
+        facets: what to count among all products that pass the filter and the least score, on
+            whatever page: by field the number of values that are wanted, the most frequent ones,
+            1 to 100, or up to 100 growing bounds of ranges, as in
+            ``{"category": 10, "price": [10, 50]}``. Up to 16 of the fields that filters know, but
+            ``product_id``. See `MatchResult.facets`.
+        sort: the order of all these products: ``score`` (the server's default), ``price``,
+            ``-price`` (the dearest first), ``name`` or ``-name``. Those without the value come
+            last.
         min_score: leave out products whose score is lower. The server has a default for each kind
             of query; -1 leaves out nothing.
         caption: whether the server describes the first photo in words: ``never``, ``auto``
@@ -67,10 +82,14 @@ class MatchOptions(TypedDict, total=False):
 
     image_weights: Sequence[float] | None
     text_weights: Sequence[float] | None
+    like: str | Iterable[str]
+    like_weights: Sequence[float] | None
     crops: Sequence[Crop | None] | None
     top_k: int | None
     offset: int | None
     filter: Mapping[str, Any] | None
+    facets: Facets | None
+    sort: str | None
     min_score: float | None
     caption: str | None
     objects: str | None
@@ -103,10 +122,14 @@ def match_call(
     *,
     image_weights: Sequence[float] | None = None,
     text_weights: Sequence[float] | None = None,
+    like: str | Iterable[str] = (),
+    like_weights: Sequence[float] | None = None,
     crops: Sequence[Crop | None] | None = None,
     top_k: int | None = None,
     offset: int | None = None,
     filter: Mapping[str, Any] | None = None,
+    facets: Facets | None = None,
+    sort: str | None = None,
     min_score: float | None = None,
     caption: str | None = None,
     objects: str | None = None,
@@ -121,13 +144,14 @@ def match_call(
     what cannot be put on the wire is refused here.
 
     Raises:
-        BadRequestError: no image and no text, an unreadable picture, or a value of a wrong type
-            or that does not fit its tensor.
+        BadRequestError: no image, no text and no product, an unreadable picture, or a value of a
+            wrong type or that does not fit its tensor.
     """
     pictures = encoded_images(images, allow_private_links)
     sentences = text_arguments("texts", texts)
-    if not pictures and not sentences:
-        raise BadRequestError("match needs at least one image or text")
+    liked = text_arguments("like", like)
+    if not pictures and not sentences and not liked:
+        raise BadRequestError("match needs at least one image, text or product to search for")
     if crops is not None:
         given_crops = list_argument("crops", crops)
         crops = [WHOLE_PICTURE if crop is None else crop for crop in given_crops]
@@ -136,10 +160,14 @@ def match_call(
         "text": sentences,
         "image_weight": list_argument("image_weights", image_weights),
         "text_weight": list_argument("text_weights", text_weights),
+        "like": liked,
+        "like_weight": list_argument("like_weights", like_weights),
         "crop": crops,
         "top_k": None if top_k is None else [top_k],
         "offset": None if offset is None else [offset],
         "filter": None if filter is None else [json_text(filter, "filter")],
+        "facets": None if facets is None else [json_text(facets, "facets")],
+        "sort": None if sort is None else [sort],
         "min_score": None if min_score is None else [min_score],
         "caption": None if caption is None else [caption],
         "objects": None if objects is None else [objects],

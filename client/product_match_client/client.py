@@ -79,15 +79,17 @@ class ProductMatchClient:
     ) -> MatchResult:
         """Find the products that look and read like what is given.
 
+        At least one image, text or product (``like``) is needed.
+
         Args:
             images: photos of the thing, one or several; see `ImageSource`. Those by link are
                 fetched from here, a few at once, of at most 10 MiB and 30 s each, and kept in
                 ``~/.cache/product-match`` until they change.
-            texts: descriptions of it, one or several. At least one image or text is needed.
+            texts: descriptions of it, one or several.
             options: see `MatchOptions`.
 
         Returns:
-            The matches, best first; there may be none.
+            The matches, best first or as ``sort`` says; there may be none.
 
         Raises:
             BadRequestError: the request cannot be answered as it is.

@@ -69,14 +69,14 @@ class MatchedObject:
 
 @dataclass(frozen=True)
 class MatchResult:
-    """The matches, best first, and how they came about.
+    """The matches, best first or in the order that was asked for, and how they came about.
 
     Attributes:
         matches: of the whole query; may be empty, which is an answer and not a failure.
         details: request_id; variant, of an A/B test; bundle (name, fingerprint); index; min_score,
             what weaker matches were left out for; likely, whether the best one is one; caption,
-            what became of it; objects, likewise; degraded, the parts that could not do their
-            share; milliseconds, by stage and in total.
+            what became of it; objects, likewise; facets; degraded, the parts that could not do
+            their share; milliseconds, by stage and in total.
         caption: the first photo in words; empty where there is no caption.
         objects: the products in the photo, each with its own matches; empty where they were not
             asked for, or where the whole photo was matched alone.
@@ -95,6 +95,19 @@ class MatchResult:
         """
         number: int | None = self.details.get("best_object")
         return number
+
+    @property
+    def facets(self) -> dict[str, dict[str, Any]]:
+        """By field what was counted among all products that were found, also beyond this page.
+
+        Where values were asked for: ``values``, the most frequent first, each with ``value`` and
+        ``count``, and ``others``, the products with further values. Where ranges were: ``ranges``,
+        each with ``from``, ``to`` (None: no bound; a value that equals ``to`` is in the next) and
+        ``count``, and ``least`` and ``most``, the extreme values (None: there is none). For both
+        ``missing``, the products without such a value. Empty where no facets were asked for.
+        """
+        facets: dict[str, dict[str, Any]] = self.details.get("facets", {})
+        return facets
 
 
 @dataclass(frozen=True)

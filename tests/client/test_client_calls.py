@@ -26,10 +26,14 @@ def every_call() -> list[Call[Any]]:
             ["x"],
             image_weights=[1, -0.5],
             text_weights=[2],
+            like=["p 1", "p2"],
+            like_weights=[1, -0.25],
             crops=[(0, 0, 0.5, 0.5), None],
             top_k=3,
             offset=1,
             filter={"price": {"$lt": 50}},
+            facets={"category": 10, "price": (10, 20.5)},
+            sort="-price",
             min_score=0.25,
             caption="always",
             objects="auto",
@@ -66,22 +70,27 @@ def test_match_sends_all_that_is_given_and_names_the_request() -> None:
     assert set(sent) == {spec.name for spec in PRODUCT_MATCH.inputs}
     assert sent["image"].tolist() == [[b"a", b"b"]]
     assert sent["image_weight"].tolist() == [[1.0, -0.5]]
+    assert sent["like"].tolist() == [[b"p 1", b"p2"]]
+    assert sent["like_weight"].tolist() == [[1.0, -0.25]]
     assert sent["crop"].tolist() == [[[0, 0, 0.5, 0.5], [0, 0, 1, 1]]]
     assert sent["top_k"].tolist() == [[3]]
     assert sent["objects"].tolist() == [[b"auto"]]
     assert sent["max_objects"].tolist() == [[4]]
     assert json.loads(sent["filter"][0, 0]) == {"price": {"$lt": 50}}
+    assert json.loads(sent["facets"][0, 0]) == {"category": 10, "price": [10, 20.5]}
+    assert sent["sort"].tolist() == [[b"-price"]]
     assert call.request_id == "r1"
 
 
 def test_match_leaves_out_what_is_not_given() -> None:
     assert list(arrays(match_call(texts=["red shoe"]))) == ["text"]
     assert list(arrays(match_call([b"a"]))) == ["image"]
+    assert list(arrays(match_call(like="p"))) == ["like"]
 
 
 def test_zero_is_given() -> None:
-    sent = arrays(match_call(texts="x", offset=0, min_score=0.0, filter={}))
-    assert set(sent) == {"text", "offset", "min_score", "filter"}
+    sent = arrays(match_call(texts="x", offset=0, min_score=0.0, filter={}, facets={}))
+    assert set(sent) == {"text", "offset", "min_score", "filter", "facets"}
 
 
 def test_a_single_image_or_text_is_one(tmp_path: Path) -> None:
@@ -92,18 +101,27 @@ def test_a_single_image_or_text_is_one(tmp_path: Path) -> None:
     with picture.open("rb") as file:
         assert arrays(match_call([file]))["image"].tolist() == [[b"jpeg\0\0"]]
     assert arrays(match_call(texts="schöne Tasse"))["text"].tolist() == [["schöne Tasse".encode()]]
+    assert arrays(match_call(like="Täßchen"))["like"].tolist() == [["Täßchen".encode()]]
 
 
 def test_iterators_are_several() -> None:
-    sent = arrays(match_call(iter([b"a", b"b"]), iter("xy")))
-    assert sent["image"].shape == (1, 2)
-    assert sent["text"].shape == (1, 2)
+    sent = arrays(match_call(iter([b"a", b"b"]), iter("xy"), like=iter("pq")))
+    assert [sent[name].shape for name in ("image", "text", "like")] == [(1, 2)] * 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "at least one image or text"),
+        ({}, "at least one image, text or product"),
+        ({"like": []}, "at least one image, text or product"),
+        ({"like": 7}, "like: got int; expected text"),
+        ({"like": {"p": 1.0}}, "like: got dict; expected text"),
+        ({"like": ["p", None]}, r"like\[1\]: got NoneType; expected text"),
+        ({"like": "p", "like_weights": 1.0}, "like_weights: got float; expected a list"),
+        ({"like": "p", "like_weights": ["a"]}, "like_weight: got"),
+        ({"like": "p", "facets": "category"}, "facets: got str; expected a mapping"),
+        ({"like": "p", "facets": {"price": [float("inf")]}}, "facets: cannot be written as JSON"),
+        ({"like": "p", "sort": 1}, r"sort\[0\]: got int; expected text"),
         ({"images": "no/such.jpg"}, r"image\[0\]: cannot read no/such.jpg: No such file"),
         ({"images": [b"a", 3]}, r"image\[1\]: got int; expected bytes"),
         ({"images": io.StringIO("a")}, "open it with 'rb'"),

@@ -113,6 +113,14 @@ def test_without_objects_all_matches_are_of_the_whole_photo() -> None:
         assert result.best_object is None
 
 
+def test_facets_are_those_of_the_details() -> None:
+    facets = '{"category": {"values": [{"value": "mug", "count": 3}], "others": 0, "missing": 1}}'
+    result = match_result_from_outputs(match_outputs(details=texts(f'{{"facets": {facets}}}')))
+    assert result.facets["category"]["values"] == [{"value": "mug", "count": 3}]
+    # A server that has none.
+    assert match_result_from_outputs(match_outputs()).facets == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -107,8 +107,7 @@ def counted_by_hand(products: list[IndexedProduct]) -> dict[str, Any]:
             cuts = [float("-inf"), *wanted, float("inf")]
             expected[field] = {
                 "ranges": [
-                    sum(low <= value < high for value in there)
-                    for low, high in pairwise(cuts)
+                    sum(low <= value < high for value in there) for low, high in pairwise(cuts)
                 ],
                 "least": min(there, default=None),
                 "most": max(there, default=None),
