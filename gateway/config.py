@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bls_models.cpus import cpu_count
 from bls_models.errors import SetupError
-from gateway.keys import ApiKey, key_maps, read_keys
+from gateway.keys import ApiKey, key_maps, picture_secret_map, read_keys
 from gateway.options import GatewayOptions
 
 HERE = Path(__file__).resolve().parent
@@ -89,7 +89,7 @@ def write_configuration(options: GatewayOptions) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     # Started as root, nginx has workers of another user, who go through here to their bodies.
     folder.chmod(0o711)
-    _write(folder / "keys.conf", key_maps(keys))
+    _write(folder / "keys.conf", key_maps(keys) + picture_secret_map(options.picture_secret))
     path = folder / "nginx.conf"
     _write(path, configuration_text(options, script_module(), keys))
     return path
@@ -122,6 +122,8 @@ def configuration_text(options: GatewayOptions, module: Path, keys: Sequence[Api
         "MATCH_BURST": str(options.match_burst),
         "INGEST_RATE": f"{options.ingest_rate}r/s",
         "INGEST_BURST": str(options.ingest_burst),
+        "PICTURE_RATE": f"{options.picture_rate}r/s",
+        "PICTURE_BURST": str(options.picture_burst),
         "REQUESTS": str(options.requests),
         "CLIENT_REQUESTS": str(options.client_requests),
         "ADDRESS_CONNECTIONS": str(options.address_connections),

@@ -96,6 +96,11 @@ def new_key_line(client: str, key_class: str) -> str:
     return line
 
 
+def picture_secret_map(secret: str) -> str:
+    """Nginx's ``$picture_secret``, as a map, which is the same for every request."""
+    return f'map "" $picture_secret {{\n    default "{secret}";\n}}\n'
+
+
 def key_maps(keys: Sequence[ApiKey]) -> str:
     """Nginx's maps from ``$api_key`` to ``$client`` and ``$key_class``."""
     parts = []

@@ -10,7 +10,14 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bls_models.errors import SetupError
-from bls_models.settings import EnvironmentSettings, LogFormat, matching, setting
+from bls_models.settings import (
+    PICTURE_SECRET,
+    EnvironmentSettings,
+    LogFormat,
+    Secret,
+    matching,
+    setting,
+)
 
 # Each of these ends up in nginx's configuration, where a stray quote or brace would be syntax.
 _PATH = r"/[A-Za-z0-9._/-]*"
@@ -62,8 +69,9 @@ class GatewayOptions(EnvironmentSettings):
     match_rate: Number = setting(
         20,
         "GATEWAY_MATCH_RATE",
-        "Matches, feedback and metadata requests a second for each client, at each gateway: with "
-        "several, a client that uses all of them gets so many times as much.",
+        "Matches, feedback, calls of `product_picture` and metadata requests a second for each "
+        "client, at each gateway: with several, a client that uses all of them gets so many times "
+        "as much.",
     )
     match_burst: Number = setting(
         40,
@@ -75,6 +83,23 @@ class GatewayOptions(EnvironmentSettings):
     )
     ingest_burst: Number = setting(
         40, "GATEWAY_INGEST_BURST", "Writes that a client may send at once on top of its rate."
+    )
+    picture_rate: Number = setting(
+        100,
+        "GATEWAY_PICTURE_RATE",
+        "Pictures a second (`/pictures/`) for each client, and for each address without a key.",
+    )
+    picture_burst: Number = setting(
+        200,
+        "GATEWAY_PICTURE_BURST",
+        "Pictures that it may ask for at once on top of its rate: those of a page.",
+    )
+    picture_secret: Secret = setting(
+        "",
+        PICTURE_SECRET,
+        "Checks signed links to pictures; the server, which signs them, needs the same. Empty: "
+        "pictures take a key.",
+        secret=True,
     )
     requests: Number = setting(
         128,

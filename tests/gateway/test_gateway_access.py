@@ -84,6 +84,7 @@ def test_health_needs_no_key(gateway: Gateway, path: str) -> None:
         "/v2/models/product_match/versions/1/ready",
         "/v2/models/product_ingest/ready",
         "/v2/models/product_feedback",
+        "/v2/models/product_picture",
     ],
 )
 def test_metadata_and_readiness_of_public_models_pass(gateway: Gateway, path: str) -> None:
@@ -115,6 +116,7 @@ def test_metadata_and_readiness_of_public_models_pass(gateway: Gateway, path: st
         ("/v2/trace/setting", "GET"),
         ("/v2/logging", "POST"),
         ("/metrics", "GET"),
+        ("/picture", "GET"),
         ("/refused", "GET"),
         # Ways around.
         ("/v2/models/product_match/../image_encoder/infer", "POST"),

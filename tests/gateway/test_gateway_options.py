@@ -90,6 +90,8 @@ def test_a_new_key_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("GATEWAY_CORS_ORIGINS", "shop.example", "https://shop.example"),
         ("GATEWAY_CORS_ORIGINS", 'https://a"b', "https://shop.example"),
         ("GATEWAY_LOG_FORMAT", "xml", "json"),
+        ("PRODUCT_MATCH_PICTURE_SECRET", "short", "at least 32"),
+        ("PRODUCT_MATCH_PICTURE_SECRET", "s" * 32 + '";', "at least 32"),
         ("GATEWAY_TRUSTED_PROXIES", "10.0.0.1/8", "networks"),
     ],
 )
@@ -120,11 +122,15 @@ def test_the_configuration_holds_no_key_and_passes_nginx(
 ) -> None:
     monkeypatch.setenv("GATEWAY_KEYS_FILE", str(write_keys(tmp_path, KEYS)))
     monkeypatch.setenv("GATEWAY_FOLDER", str(tmp_path / "nginx"))
+    secret = "picture-secret-" + "0123456789abcdef" * 2
+    monkeypatch.setenv("PRODUCT_MATCH_PICTURE_SECRET", secret)
     monkeypatch.setenv("GATEWAY_UPSTREAM_HTTP", "127.0.0.1:8000")
     monkeypatch.setenv("GATEWAY_UPSTREAM_GRPC", "127.0.0.1:8001")
     assert main(["show"]) == 0
     text = capsys.readouterr().out
     assert SHOP_KEY not in text
+    assert secret not in text
+    assert secret in (tmp_path / "nginx" / "keys.conf").read_text(encoding="utf-8")
     assert "@" not in "".join(
         line.partition("#")[0] for line in text.replace("@grpc", "").splitlines()
     )
