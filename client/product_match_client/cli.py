@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES, OBJECT_MODES
+from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES, OBJECT_MODES, SORTS
 from product_match_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, ProductMatchClient
 from product_match_client.credentials import API_KEY_VARIABLE, headers_from_environment
 from product_match_client.documents import (
@@ -106,10 +106,19 @@ def _add_match_flags(parser: argparse.ArgumentParser) -> None:
         "order; negative pushes away (default: 1)")  # fmt: skip
     add("--text-weight", action="append", type=float, metavar="W", help="one for each text, in "
         "order; negative pushes away (default: 1)")  # fmt: skip
+    add("--like", action="append", default=[], metavar="ID", help="a product to find more like; "
+        "repeatable")  # fmt: skip
+    add("--like-weight", action="append", type=float, metavar="W", help="one for each --like, in "
+        "order; negative pushes away (default: 1)")  # fmt: skip
     add("--crop", action="append", type=crop_from_text, metavar="X0,Y0,X1,Y1", help="one for each "
         "photo, in order, from 0 to 1; 0,0,1,1 is the whole photo")  # fmt: skip
     add("--filter", type=object_from_text, metavar="JSON",
         help="""conditions, e.g. '{"price": {"$lt": 50}}'""")  # fmt: skip
+    add("--facet", action="append", default=[], type=facet_argument, metavar="FIELD=N",
+        help="count the N most frequent values of a field among all that is found, or with "
+        "FIELD=A,B,... how many are in ranges with these bounds; repeatable")  # fmt: skip
+    add("--sort", choices=SORTS, help="the order of all that is found (default: score); written "
+        "--sort=-price for the dearest first")  # fmt: skip
     add("--top-k", type=int, metavar="N", help="how many products (default: 5)")
     add("--offset", type=int, metavar="N", help="how many of the best to skip")
     add("--min-score", type=float, metavar="S", help="leave out lower scores (default: the "
@@ -160,10 +169,14 @@ def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console
         arguments.text,
         image_weights=arguments.image_weight,
         text_weights=arguments.text_weight,
+        like=arguments.like,
+        like_weights=arguments.like_weight,
         crops=arguments.crop,
         top_k=arguments.top_k,
         offset=arguments.offset,
         filter=arguments.filter,
+        facets=facets_from_arguments(arguments.facet),
+        sort=arguments.sort,
         min_score=arguments.min_score,
         caption=arguments.caption,
         objects=objects,
@@ -235,6 +248,18 @@ def hints_for_no_match(arguments: argparse.Namespace, result: MatchResult) -> li
     return hints or ["adding products: product-match add, or python -m seed import"]
 
 
+def facets_from_arguments(given: Sequence[tuple[str, Any]]) -> dict[str, Any] | None:
+    """What ``match`` was told to count; None for nothing.
+
+    Raises:
+        BadRequestError: a field twice.
+    """
+    facets = dict(given)
+    if len(facets) < len(given):
+        raise BadRequestError("give each field in one --facet; a field is counted in one way")
+    return facets or None
+
+
 def product_from_arguments(
     arguments: argparse.Namespace,
 ) -> tuple[dict[str, Any], list[str] | None]:
@@ -280,6 +305,23 @@ def crop_from_text(text: str) -> tuple[float, ...]:
     if len(crop) != 4:
         raise argparse.ArgumentTypeError(f"{text!r} is not X0,Y0,X1,Y1, e.g. 0.1,0,0.9,1")
     return crop
+
+
+def facet_argument(text: str) -> tuple[str, int | list[float]]:
+    """A field with the number of values that are wanted, or with the bounds of ranges.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    field, _, wanted = text.partition("=")
+    try:
+        if "," in wanted:
+            return field.strip(), [float(part) for part in wanted.split(",") if part.strip()]
+        return field.strip(), int(wanted)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not FIELD=N or FIELD=A,B,..., e.g. category=10 or price=10,50"
+        ) from None
 
 
 def picture_path(text: str) -> Path:

@@ -15,7 +15,7 @@ from product_match_client.terminal import plain
 def print_matches(
     result: MatchResult, console: Console, first_rank: int = 1, hints: Sequence[str] = ()
 ) -> None:
-    """Print the matches as a table, those of each object in one of its own.
+    """Print the matches as a table, those of each object in one of its own, then the facets.
 
     Args:
         result: the answer.
@@ -32,6 +32,11 @@ def print_matches(
             console.print()
     else:
         _print_table(result.matches, console, first_rank)
+        if result.facets:
+            console.print()
+    for field, counted in result.facets.items():
+        console.print(facet_table(field, counted))
+        console.print()
     if hints and not _all_matches(result):
         console.print(plain(f"What could be tried: {'; '.join(hints)}.", style="dim"))
     alone = alone_text(result)
@@ -69,6 +74,37 @@ def _print_table(matches: Iterable[Match], console: Console, first_rank: int) ->
         console.print(table)
     else:
         console.print("no product matches", style="bold")
+
+
+def facet_table(field: str, counted: Mapping[str, Any]) -> Table:
+    """One line a value or range of a field, with the number of products."""
+    least, most = (counted.get(name) for name in ("least", "most"))
+    between = "" if least is None else f" ({value_text(least)} to {value_text(most)})"
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(plain(f"{field}{between}"), overflow="fold")
+    table.add_column("products", justify="right", style="green", no_wrap=True)
+    for item in counted.get("values", ()):
+        table.add_row(plain(value_text(item["value"])), str(item["count"]))
+    for item in counted.get("ranges", ()):
+        table.add_row(range_text(item["from"], item["to"]), str(item["count"]))
+    for name, text in (("others", "other values"), ("missing", "no value")):
+        if counted.get(name):
+            table.add_row(text, str(counted[name]), style="dim")
+    return table
+
+
+def range_text(low: float | None, high: float | None) -> str:
+    """A range, of which ``high`` is no part; None is no bound."""
+    if low is None:
+        return f"below {value_text(high)}"
+    return f"{value_text(low)} " + ("and above" if high is None else f"to below {value_text(high)}")
+
+
+def value_text(value: Any) -> str:
+    """A value of a field: text as it is, a number without zeros at its end, yes or no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
 
 
 def object_text(item: MatchedObject, is_best: bool) -> str:

@@ -89,8 +89,10 @@ def test_match_hands_over_its_arguments(fake: type[FakeClient]) -> None:
     fake.answer = MatchResult((), {})
     argv = ["match", "a.jpg", "b.jpg", "--text", "red mug", "--text", "chipped"]
     argv += ["--text-weight", "1", "--text-weight", "-0.5", "--image-weight", "2"]
+    argv += ["--like", "p1", "--like", "p=2", "--like-weight", "1", "--like-weight", "-0.5"]
     argv += ["--crop", "0,0.1,0.5,1", "--filter", '{"price": {"$lt": 50}}']
-    argv += ["--top-k", "3", "--offset", "6", "--min-score", "0.2"]
+    argv += ["--facet", "attributes.colour=5", "--facet", "price=10, 20.5", "--facet", "name=3,"]
+    argv += ["--sort=-price", "--top-k", "3", "--offset", "6", "--min-score", "0.2"]
     argv += ["--caption", "always", "--objects", "auto", "--max-objects", "4"]
     assert cli.main(argv) == 0
     ((images, texts, options),) = fake.asked
@@ -99,10 +101,14 @@ def test_match_hands_over_its_arguments(fake: type[FakeClient]) -> None:
     assert options == {
         "image_weights": [2.0],
         "text_weights": [1.0, -0.5],
+        "like": ["p1", "p=2"],
+        "like_weights": [1.0, -0.5],
         "crops": [(0.0, 0.1, 0.5, 1.0)],
         "top_k": 3,
         "offset": 6,
         "filter": {"price": {"$lt": 50}},
+        "facets": {"attributes.colour": 5, "price": [10.0, 20.5], "name": [3.0]},
+        "sort": "-price",
         "min_score": 0.2,
         "caption": "always",
         "objects": "auto",
@@ -190,6 +196,76 @@ def test_match_says_why_there_are_no_objects(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[0] == "#"
     assert [item for item in lines if item.startswith("objects:")] == ([line] if line else [])
+
+
+FACETS = {
+    "category": {
+        "values": [{"value": "mug [blue]", "count": 12}, {"value": True, "count": 3}],
+        "others": 2,
+        "missing": 0,
+    },
+    "price": {
+        "ranges": [
+            {"from": None, "to": 10.0, "count": 0},
+            {"from": 10.0, "to": 1249.5, "count": 16},
+            {"from": 1249.5, "to": None, "count": 1},
+        ],
+        "least": 12,
+        "most": 1250.25,
+        "missing": 4,
+    },
+}
+
+
+def test_match_prints_facets_below_the_matches(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = MatchResult(MATCHES[:1], {**DETAILS, "facets": FACETS})
+    assert cli.main(["match", "--like", "A-2", "--facet", "category=2"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[2:15] == [
+        "",
+        "category      products",
+        "mug [blue]          12",
+        "yes                  3",
+        "other values         2",
+        "",
+        "price (12 to 1250.25)  products",
+        "below 10                      0",
+        "10 to below 1249.5           16",
+        "1249.5 and above              1",
+        "no value                      4",
+        "",
+        "1 match, 38 ms, bundle mini, request r1",
+    ]
+
+
+def test_match_prints_facets_of_nothing_and_those_of_the_whole_photo(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = {"ranges": [], "least": None, "most": None, "missing": 0}
+    fake.answer = MatchResult((), {**DETAILS, "facets": {"price": none}}, "", OBJECTS)
+    assert cli.main(["match", "a.jpg", "--facet", "price=10,"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[-5:-1] == ["no product matches", "", "price  products", ""]
+
+
+def test_match_prints_facets_as_json(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = MatchResult((Match("a", 1, 1, None, {}, view=2),), {"facets": FACETS})
+    assert cli.main(["match", "--like", "A-2", "--facet", "category=2", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["details"]["facets"] == FACETS
+    assert answer["matches"][0]["view"] == 2
+
+
+def test_a_field_is_counted_in_one_way(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["match", "--like", "a", "--facet", "price=3", "--facet", "price=1,2"]) == 2
+    assert "each field in one --facet" in capsys.readouterr().err
+    assert fake.asked == []
 
 
 @pytest.mark.parametrize(
@@ -318,6 +394,10 @@ def test_a_connection_that_cannot_be_is_one_line(
         ["match", "--filter", "{"],
         ["match", "--filter", "[]"],
         ["match", "a.jpg", "--objects", "some"],
+        ["match", "a.jpg", "--facet", "price"],
+        ["match", "a.jpg", "--facet", "price=few"],
+        ["match", "a.jpg", "--facet", "price=1,two"],
+        ["match", "a.jpg", "--sort", "colour"],
         ["match", "a.jpg", "--picture", "out"],
         ["match", "a.jpg", "--picture", "out.heic"],
         ["add", "--attribute", "colour"],
@@ -601,6 +681,10 @@ def test_stored_text_does_not_steer_the_terminal(
         (
             ["match", "--text", "x"],
             MatchResult((), {**DETAILS, "objects": {"status": "unavailable", "reason": STEERING}}),
+        ),
+        (
+            ["match", "--text", "x"],
+            MatchResult((), {"facets": {STEERING: {"values": [{"value": STEERING, "count": 1}]}}}),
         ),
         (["add", "--id", "a", "--name", "b"], IngestResult(STEERING, "created", 1, {})),
         (["remove", STEERING], IngestResult("a", "deleted", 1, {})),

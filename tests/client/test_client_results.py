@@ -113,6 +113,19 @@ def test_without_objects_all_matches_are_of_the_whole_photo() -> None:
         assert result.best_object is None
 
 
+def test_a_match_says_which_picture_is_nearest() -> None:
+    images = '{"images": [{"sha256": "f00"}, {"sha256": "f01"}]}'
+    views = np.array([[1, -1]], np.int32)
+    nearest, by_text = match_result_from_outputs(
+        match_outputs(product=texts(images, images), view=views)
+    ).matches
+    assert (nearest.view, nearest.picture) == (1, "f01")
+    assert (by_text.view, by_text.picture) == (None, "f00")
+    # One picture has been taken away since, and a product whose document did not come.
+    assert Match("a", 1, 1, None, {"images": [{"sha256": "f00"}]}, view=1).picture == "f00"
+    assert Match("a", 1, 1, None, {"product_id": "a"}, view=0).picture is None
+
+
 def test_facets_are_those_of_the_details() -> None:
     facets = '{"category": {"values": [{"value": "mug", "count": 3}], "others": 0, "missing": 1}}'
     result = match_result_from_outputs(match_outputs(details=texts(f'{{"facets": {facets}}}')))
