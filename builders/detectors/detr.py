@@ -50,7 +50,8 @@ class DetrDetector(DetectorModule):
     def candidates(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """All boxes there are, (B, A, 4), and their logits (B, A)."""
         logits, boxes = self.predict(pixels)
-        centre, half = boxes[..., :2], boxes[..., 2:] / 2
+        # D-FINE places the sides one by one, and may put the right one left of the left one.
+        centre, half = boxes[..., :2], boxes[..., 2:].clamp(min=0) / 2
         corners = torch.cat([centre - half, centre + half], dim=-1)
         return corners, logits.index_select(-1, self.classes).amax(dim=-1)
 

@@ -14,6 +14,12 @@ from builders.detectors.modules import DetectorModule
 
 
 # Each family brings its own libraries, so a family is imported when a bundle has it.
+def _efficientnet(config: DetectorConfig, path: Path) -> DetectorModule:
+    from builders.detectors.efficientnet import efficientnet_detector_from_checkpoint
+
+    return efficientnet_detector_from_checkpoint(config, path)
+
+
 def _rt_detr_v2(config: DetectorConfig, path: Path) -> DetectorModule:
     from builders.detectors.detr import rt_detr_v2_from_checkpoint
 
@@ -33,6 +39,7 @@ def _rf_detr(config: DetectorConfig, path: Path) -> DetectorModule:
 
 
 FAMILIES: dict[str, Callable[[DetectorConfig, Path], DetectorModule]] = {
+    "efficientnet_detector": _efficientnet,
     "rt_detr_v2": _rt_detr_v2,
     "d_fine": _d_fine,
     "rf_detr": _rf_detr,

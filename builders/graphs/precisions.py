@@ -55,17 +55,26 @@ EFFICIENTNET_FLOAT_LAYERS = (
     r"(.*\.)?trunk\._blocks\.[0-8]\..*",
     r".*_depthwise_conv.*",
 )
+# What chooses and places the boxes works on coordinates, of which INT8 knows steps of two pixels
+# and more; most of the arithmetic is in what comes before.
+DETR_FLOAT_LAYERS = (r"predict\..*(decoder|enc_\w+|class_embed|bbox_embed)\..*",)
 RECIPES = {
     "efficientnet_lite0": PrecisionRecipe(float_layers=EFFICIENTNET_FLOAT_LAYERS),
     # Its projector reads a histogram beside features of quite another range.
     "efficientnet_llama": PrecisionRecipe(float_layers=(*EFFICIENTNET_FLOAT_LAYERS, "projector")),
+    "efficientnet_detector": PrecisionRecipe(
+        float_layers=(*EFFICIENTNET_FLOAT_LAYERS, r"head\.(box|score)\.\d\.out.*")
+    ),
+    "rt_detr_v2": PrecisionRecipe(float_layers=DETR_FLOAT_LAYERS),
+    "d_fine": PrecisionRecipe(float_layers=DETR_FLOAT_LAYERS),
+    "rf_detr": PrecisionRecipe(float_layers=DETR_FLOAT_LAYERS),
 }
 # A few channels of a language model's states are so large that their squares exceed FP16.
 DECODER_RECIPE = PrecisionRecipe(weights_only=True, fp32_layers=(r".*norm",))
 
 
 def recipe_of(family: str) -> PrecisionRecipe:
-    """The recipe of an encoder or captioner family; INT8 is for every layer of one without."""
+    """The recipe of a family of models; INT8 is for every layer of one without."""
     return RECIPES.get(family, PrecisionRecipe())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from google.protobuf import text_format  # type: ignore[import-untyped]
 from serving_support import REPOSITORY, SMALL_BUNDLE, picture
 from tritonclient.grpc import model_config_pb2
 
+from bls_models.bundle import DetectorBundle
 from bls_models.specs import (
     CAPTION_ENGINE_SPECS,
     ENGINE_SPECS,
     IMAGE_CAPTIONER,
     MODEL_SPECS,
     NUMPY_DTYPES,
+    OBJECT_DETECTOR,
     PRODUCT_FEEDBACK,
     PRODUCT_INGEST,
     PRODUCT_MATCH,
@@ -65,10 +68,13 @@ def test_every_model_folder_holds_a_model_with_a_spec() -> None:
     assert folders == set(MODEL_SPECS)
 
 
-def test_a_bundle_serves_every_model_but_without_a_captioner_none_for_captions() -> None:
-    assert set(CAPTIONED_BUNDLE.models) == set(MODEL_SPECS)
-    captions = {*CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER}
-    assert set(SMALL_BUNDLE.models) == set(MODEL_SPECS) - {spec.name for spec in captions}
+def test_a_bundle_serves_every_model_but_those_of_parts_that_it_does_not_have() -> None:
+    detector = DetectorBundle("0" * 16, 64, "pad", 4, 0.5)
+    captions = {spec.name for spec in (*CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER)}
+    for bundle, lacking in ((CAPTIONED_BUNDLE, set()), (SMALL_BUNDLE, captions)):
+        served = set(MODEL_SPECS) - lacking
+        assert set(replace(bundle, detector=detector).models) == served
+        assert set(bundle.models) == served - {OBJECT_DETECTOR.name}
 
 
 def test_every_engine_has_a_cpu_profile_and_no_other_model_has_profiles() -> None:

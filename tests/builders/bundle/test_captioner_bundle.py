@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from bls_models.bundle import CAPTION_TOKENIZER_FILE, TOKEN_EMBEDDINGS_FILE, Bundle, graph_file
 from bls_models.captions.captioner import Captioner
 from bls_models.engines.cpu import CpuEngines
-from bls_models.specs import CAPTION_ENGINE_SPECS, ENGINE_SPECS
+from bls_models.specs import CAPTION_ENGINE_SPECS, ENCODER_SPECS
 from builders.bundle.building import build_bundle, is_built, precisions_of
 from builders.bundle.fingerprints import caption_fingerprint_of, fingerprint_of
 from builders.config import BundleConfig
@@ -71,7 +71,8 @@ def test_the_manifest_has_the_captioners_sizes_and_files(built: Built) -> None:
     assert (captioner.max_new_tokens, captioner.min_confidence) == (12, 0.25)
     assert {CAPTION_TOKENIZER_FILE, TOKEN_EMBEDDINGS_FILE} <= set(bundle.files)
     assert bundle.precisions == precisions_of(built.config)
-    assert set(bundle.precisions) == {spec.name for spec in ENGINE_SPECS}
+    engines = (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS)
+    assert set(bundle.precisions) == {spec.name for spec in engines}
 
 
 def test_the_vectors_fingerprint_is_that_of_the_bundle_without_a_captioner(built: Built) -> None:

@@ -12,6 +12,7 @@ from bls_models.specs import (
     CAPTION_DECODER,
     ENGINE_SPECS,
     IMAGE_ENCODER,
+    OBJECT_DETECTOR,
     PRODUCT_INDEX,
     TEXT_ENCODER,
 )
@@ -31,6 +32,13 @@ def test_the_image_encoder_has_the_pixels_of_its_bundle() -> None:
     (profile,) = profiles_for(IMAGE_ENCODER, BUNDLE)
     assert profile.shapes() == {
         "image": ShapeRange((1, 224, 224, 3), (8, 224, 224, 3), (64, 224, 224, 3))
+    }
+
+
+def test_the_detector_has_pixels_of_its_own_size() -> None:
+    (profile,) = profiles_for(OBJECT_DETECTOR, BUNDLE)
+    assert profile.shapes() == {
+        "image": ShapeRange((1, 256, 256, 3), (8, 256, 256, 3), (32, 256, 256, 3))
     }
 
 
@@ -63,6 +71,11 @@ def sizes(shape: ShapeRange) -> list[tuple[int, ...]]:
 def test_a_bundle_without_a_captioner_has_no_profiles_of_one() -> None:
     with pytest.raises(CaptionerError, match="has no captioner"):
         profiles_for(CAPTION_DECODER, replace(BUNDLE, captioner=None))
+
+
+def test_a_bundle_without_a_detector_has_no_profiles_of_one() -> None:
+    with pytest.raises(BundleError, match="'mini' has no detector"):
+        profiles_for(OBJECT_DETECTOR, replace(BUNDLE, detector=None))
 
 
 def test_a_sum_of_axes_adds_their_ranges() -> None:

@@ -12,8 +12,8 @@ from serving_support import REPOSITORY, ROOT
 
 from bls_models.bundle import Bundle
 from bls_models.errors import BundleError, SetupError
-from bls_models.specs import CAPTION_DECODER, ENGINE_SPECS, TEXT_ENCODER, ModelSpec
-from builders.commands.engines import build_engines, main
+from bls_models.specs import CAPTION_DECODER, TEXT_ENCODER, ModelSpec
+from builders.commands.engines import build_engines, engine_specs_of, main
 from builders.engines.building import BuiltEngine
 from builders.engines.metadata import check_tensors
 from builders.engines.profiles import bundle_dims, profiles_for
@@ -43,7 +43,7 @@ def build(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build")
     graphs = folder / "graphs" / bundle.name
     graphs.mkdir(parents=True)
-    for spec in ENGINE_SPECS:
+    for spec in engine_specs_of(bundle):
         found = graphs_by_precision(spec, bundle, REPOSITORY, ROOT / "build")
         if "fp32" not in found:
             pytest.fail(f"there is no FP32 graph of {spec.name}: build it with `make models`")
@@ -71,16 +71,19 @@ def engines(build: Path) -> list[BuiltEngine]:
     )
 
 
-def test_every_engine_compiles_in_every_precision(engines: list[BuiltEngine]) -> None:
+def test_every_engine_compiles_in_every_precision(
+    engines: list[BuiltEngine], bundle: Bundle
+) -> None:
     built = {(item.metadata.recipe.model, item.metadata.recipe.precision) for item in engines}
-    assert built == {(spec.name, precision) for spec in ENGINE_SPECS for precision in PRECISIONS}
+    specs = engine_specs_of(bundle)
+    assert built == {(spec.name, precision) for spec in specs for precision in PRECISIONS}
     assert not any(engine.reused for engine in engines)
 
 
 def test_engines_read_back_have_the_tensors_and_profiles_of_their_spec(
     engines: list[BuiltEngine], bundle: Bundle
 ) -> None:
-    specs = {spec.name: spec for spec in ENGINE_SPECS}
+    specs = {spec.name: spec for spec in engine_specs_of(bundle)}
     compiler = compiler_for_target("rtx")
     for engine in engines:
         found = describe_engine(engine.path, compiler)
@@ -91,12 +94,14 @@ def test_engines_read_back_have_the_tensors_and_profiles_of_their_spec(
         )
 
 
-def test_an_engine_of_a_smaller_precision_is_smaller(engines: list[BuiltEngine]) -> None:
+def test_an_engine_of_a_smaller_precision_is_smaller(
+    engines: list[BuiltEngine], bundle: Bundle
+) -> None:
     sizes = {
         (item.metadata.recipe.model, item.metadata.recipe.precision): item.path.stat().st_size
         for item in engines
     }
-    for spec in ENGINE_SPECS:
+    for spec in engine_specs_of(bundle):
         for precision in ("fp16", "int8"):
             # The rest is code, and embedding tables that stay FP32 in INT8.
             assert sizes[spec.name, precision] < 0.8 * sizes[spec.name, "fp32"]
