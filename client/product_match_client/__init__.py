@@ -7,11 +7,18 @@ from product_match_client.client import AsyncProductMatchClient, ProductMatchCli
 from product_match_client.errors import (
     BadRequestError,
     ClientError,
+    NotFoundError,
     ServerError,
     ServiceUnavailableError,
 )
 from product_match_client.images import ImageSource
-from product_match_client.results import IngestResult, Match, MatchedObject, MatchResult
+from product_match_client.results import (
+    IngestResult,
+    Match,
+    MatchedObject,
+    MatchResult,
+    ProductPicture,
+)
 
 __all__ = [
     "AsyncProductMatchClient",
@@ -23,7 +30,9 @@ __all__ = [
     "MatchOptions",
     "MatchResult",
     "MatchedObject",
+    "NotFoundError",
     "ProductMatchClient",
+    "ProductPicture",
     "ServerError",
     "ServiceUnavailableError",
 ]

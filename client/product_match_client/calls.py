@@ -13,7 +13,13 @@ from typing import Any, Generic, TypedDict, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bls_models.specs import PRODUCT_FEEDBACK, PRODUCT_INGEST, PRODUCT_MATCH, ModelSpec
+from bls_models.specs import (
+    PRODUCT_FEEDBACK,
+    PRODUCT_INGEST,
+    PRODUCT_MATCH,
+    PRODUCT_PICTURE,
+    ModelSpec,
+)
 from product_match_client.arguments import (
     list_argument,
     object_argument,
@@ -26,8 +32,10 @@ from product_match_client.results import (
     IngestResult,
     MatchResult,
     Outputs,
+    ProductPicture,
     ingest_result_from_outputs,
     match_result_from_outputs,
+    picture_from_outputs,
     product_from_outputs,
     status_from_outputs,
 )
@@ -224,6 +232,32 @@ def feedback_call(request_id: str, product_id: str, event: str) -> Call[str]:
     """The call behind `ProductMatchClient.feedback`."""
     given = {"request_id": [request_id], "product_id": [product_id], "event": [event]}
     return Call(PRODUCT_FEEDBACK, _tensors(PRODUCT_FEEDBACK, given), status_from_outputs)
+
+
+def picture_call(
+    product_id: str | None = None,
+    number: int | None = None,
+    sha256: str | None = None,
+    size: int | None = None,
+    format: str | None = None,
+) -> Call[ProductPicture]:
+    """The call behind `ProductMatchClient.picture`.
+
+    Raises:
+        BadRequestError: neither a product nor a picture is named.
+    """
+    if product_id is None and sha256 is None:
+        raise BadRequestError("picture needs a product_id or a sha256")
+    optional = {
+        "product_id": product_id,
+        "number": number,
+        "sha256": sha256,
+        "size": size,
+        "format": format,
+    }
+    given = {name: None if value is None else [value] for name, value in optional.items()}
+    tensors = _tensors(PRODUCT_PICTURE, {**given, "encoding": ["raw"]})
+    return Call(PRODUCT_PICTURE, tensors, picture_from_outputs)
 
 
 def json_text(value: Mapping[str, Any], name: str) -> str:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,10 @@ PRODUCT_FLAGS = ("id", "name", "description", "category", "price", "currency", "
 
 # Formats that a picture can be drawn in.
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+# Formats that a product's picture comes in.
+SHOWN_SUFFIXES = {".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 Command = Callable[[argparse.Namespace, ProductMatchClient, Console], int]
 
@@ -94,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     get = command("get", run_get, "show a product")
     get.add_argument("id", help="the product's id")
     get.add_argument("--json", action="store_true", help="print the document as JSON")
+    _add_picture_flags(command("picture", run_picture, "fetch a product's picture"))
     return parser
 
 
@@ -152,6 +158,16 @@ def _add_product_flags(parser: argparse.ArgumentParser) -> None:
         "true and false are read as such (a file can keep them text); repeatable")  # fmt: skip
     add("--caption", choices=DESCRIPTION_MODES, help="missing: describe the first picture where "
         "there is no description (default: never)")  # fmt: skip
+
+
+def _add_picture_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("id", metavar="ID|SHA256", help="a product's id, or the 64 hexadecimal digits of a picture")
+    add("--number", type=int, metavar="N", help="which of the product's pictures (default: 1)")
+    add("--size", type=int, metavar="PIXELS", help="longest side, 16 to 2048 (default: the stored "
+        "picture's own)")  # fmt: skip
+    add("--out", type=shown_picture_path, metavar="FILE", help="where to write it, as .webp, .jpg "
+        "or .jpeg (default: stdout, as WebP)")  # fmt: skip
 
 
 def run_match(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
@@ -231,6 +247,30 @@ def run_get(arguments: argparse.Namespace, client: ProductMatchClient, console: 
         sys.stdout.write(printable_json(product) + "\n")
     else:
         print_product(product, console)
+    return EXIT_OK
+
+
+def run_picture(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
+    """``picture``: fetch a product's picture, into a file or to stdout."""
+    out: Path | None = arguments.out
+    if out is None and sys.stdout.isatty():
+        raise BadRequestError("a terminal shows no pictures; name a file with --out")
+    by_hash = SHA256.fullmatch(arguments.id) is not None
+    found = client.picture(
+        None if by_hash else arguments.id,
+        arguments.number,
+        sha256=arguments.id if by_hash else None,
+        size=arguments.size,
+        format=None if out is None else SHOWN_SUFFIXES[out.suffix.lower()],
+    )
+    if out is None:
+        sys.stdout.buffer.write(found.data)
+        return EXIT_OK
+    try:
+        out.write_bytes(found.data)
+    except OSError as error:
+        raise BadRequestError(f"cannot write {out}: {error.strerror or error}") from error
+    console.print(plain(f"{out}: {found.width} x {found.height} pixels"))
     return EXIT_OK
 
 
@@ -334,6 +374,20 @@ def picture_path(text: str) -> Path:
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise argparse.ArgumentTypeError(
             f"{text!r} does not end in one of {', '.join(PICTURE_SUFFIXES)}"
+        )
+    return path
+
+
+def shown_picture_path(text: str) -> Path:
+    """Where a product's picture is written.
+
+    Raises:
+        argparse.ArgumentTypeError: its ending names no format that it can have.
+    """
+    path = Path(text)
+    if path.suffix.lower() not in SHOWN_SUFFIXES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not end in one of {', '.join(SHOWN_SUFFIXES)}"
         )
     return path
 

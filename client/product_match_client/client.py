@@ -16,13 +16,14 @@ from product_match_client.calls import (
     feedback_call,
     get_call,
     match_call,
+    picture_call,
     reembed_call,
     upsert_call,
 )
 from product_match_client.endpoint import endpoint_from_url
 from product_match_client.errors import BadRequestError, ClientError
 from product_match_client.images import ImageSource
-from product_match_client.results import IngestResult, MatchResult
+from product_match_client.results import IngestResult, MatchResult, ProductPicture
 from product_match_client.transports import AsyncTransport, blocking_transport, open_async
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -174,6 +175,33 @@ class ProductMatchClient:
         """
         return self._transport.send(feedback_call(request_id, product_id, event))
 
+    def picture(
+        self,
+        product_id: str | None = None,
+        number: int | None = None,
+        *,
+        sha256: str | None = None,
+        size: int | None = None,
+        format: str | None = None,
+    ) -> ProductPicture:
+        """A stored picture, scaled, to be shown.
+
+        Args:
+            product_id: whose picture.
+            number: which of the product's, from 1, which is the server's default.
+            sha256: the picture itself, in place of a product; documents have it in ``images``.
+            size: longest side in pixels, 16 to 2048; a picture is never enlarged. The server's
+                default is the stored picture's own size.
+            format: ``webp`` (the server's default) or ``jpeg``.
+
+        Raises:
+            NotFoundError: there is no such product or picture.
+            BadRequestError: a value cannot be used.
+            ServiceUnavailableError: the service is away or too slow.
+            ServerError: the server failed.
+        """
+        return self._transport.send(picture_call(product_id, number, sha256, size, format))
+
     def is_ready(self) -> bool:
         """Whether the server says that it answers; False also where it cannot be asked."""
         try:
@@ -294,6 +322,18 @@ class AsyncProductMatchClient:
     async def feedback(self, request_id: str, product_id: str, event: str) -> str:
         """Tell what became of a match, as `ProductMatchClient.feedback` does."""
         return await self._send(lambda: feedback_call(request_id, product_id, event))
+
+    async def picture(
+        self,
+        product_id: str | None = None,
+        number: int | None = None,
+        *,
+        sha256: str | None = None,
+        size: int | None = None,
+        format: str | None = None,
+    ) -> ProductPicture:
+        """A stored picture, as of `ProductMatchClient.picture`."""
+        return await self._send(lambda: picture_call(product_id, number, sha256, size, format))
 
     async def is_ready(self) -> bool:
         """Whether the server says that it answers; False also where it cannot be asked."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from tritonclient.utils import InferenceServerException
 
 BAD_REQUEST_STATUSES = frozenset({"400", "413", "StatusCode.INVALID_ARGUMENT"})
+NOT_FOUND_STATUSES = frozenset({"404", "StatusCode.NOT_FOUND"})
+# How product_picture begins to say so; a server or gateway without that model says it otherwise.
+NOT_FOUND_INPUTS = ("product_id: ", "number: ", "sha256: ")
 UNAVAILABLE_STATUSES = frozenset(
     {
         "429",  # what a gateway answers to more than its rate; over gRPC that is UNAVAILABLE
@@ -40,6 +43,10 @@ class BadRequestError(ClientError):
     """What was asked cannot be answered: the caller has to change it."""
 
 
+class NotFoundError(BadRequestError):
+    """The product or picture that was asked for is not stored."""
+
+
 class ServiceUnavailableError(ClientError):
     """The service is away, starting, too slow, or asked too fast: the request may work later."""
 
@@ -61,6 +68,8 @@ def error_from_triton(error: InferenceServerException, url: str, model: str) -> 
     message = error.message() or "the server gave no reason"
     if status in BAD_REQUEST_STATUSES:
         return BadRequestError(message, url=url, model=model, status=status)
+    if status in NOT_FOUND_STATUSES and message.startswith(NOT_FOUND_INPUTS):
+        return NotFoundError(message, url=url, model=model, status=status)
     if status == "StatusCode.DEADLINE_EXCEEDED":
         message = f"no answer from {model} at {url} in time: {message}"
         return ServiceUnavailableError(message, url=url, model=model, status=status)

@@ -127,6 +127,25 @@ class IngestResult:
     details: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class ProductPicture:
+    """A picture of a product.
+
+    Attributes:
+        data: the file.
+        content_type: ``image/webp`` or ``image/jpeg``.
+        width: in pixels.
+        height: in pixels.
+        sha256: of the stored file that it was made from, in hex.
+    """
+
+    data: bytes
+    content_type: str
+    width: int
+    height: int
+    sha256: str
+
+
 def match_result_from_outputs(outputs: Outputs) -> MatchResult:
     """The answer of ``product_match``.
 
@@ -208,6 +227,24 @@ def status_from_outputs(outputs: Outputs) -> str:
         ServerError: the tensor is empty.
     """
     return _text(_single(outputs, "status"))
+
+
+def picture_from_outputs(outputs: Outputs) -> ProductPicture:
+    """The answer of ``product_picture``.
+
+    Args:
+        outputs: picture (raw), content_type, sha256 BYTES [1,1]; width, height INT32 [1,1].
+
+    Raises:
+        ServerError: a tensor is empty.
+    """
+    return ProductPicture(
+        data=bytes(_single(outputs, "picture")),
+        content_type=_text(_single(outputs, "content_type")),
+        width=int(_single(outputs, "width")),
+        height=int(_single(outputs, "height")),
+        sha256=_text(_single(outputs, "sha256")),
+    )
 
 
 def product_from_outputs(outputs: Outputs) -> dict[str, Any] | None:

@@ -18,6 +18,8 @@ from product_match_client import (
     Match,
     MatchedObject,
     MatchResult,
+    NotFoundError,
+    ProductPicture,
     ServerError,
     cli,
 )
@@ -74,6 +76,9 @@ class FakeClient:
 
     def get(self, product_id: str) -> Any:
         return self._reply(product_id)
+
+    def picture(self, product_id: Any, number: Any, **options: Any) -> Any:
+        return self._reply(product_id, number, options)
 
 
 @pytest.fixture
@@ -717,3 +722,60 @@ def test_output_goes_to_a_terminal_of_any_encoding(
     assert json.loads(output("--json")) == fake.answer
     shown = "日本-7" if encoding.startswith("utf") else r"\u65e5\u672c-7"
     assert shown in output()
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+PICTURE = ProductPicture(b"a picture", "image/webp", 320, 200, "ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.webp", "webp"), ("a.JPG", "jpeg"), ("a.jpeg", "jpeg")]
+)
+def test_a_picture_goes_to_a_file_in_the_format_of_its_name(
+    fake: type[FakeClient],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    kind: str,
+) -> None:
+    fake.answer = PICTURE
+    out = tmp_path / name
+    argv = ["picture", "mug", "--number", "2", "--size", "320", "--out", str(out)]
+    assert cli.main(argv) == 0
+    assert fake.asked == [("mug", 2, {"sha256": None, "size": 320, "format": kind})]
+    assert out.read_bytes() == b"a picture"
+    assert "320 x 200 pixels" in capsys.readouterr().out
+
+
+def test_a_picture_by_its_hash_goes_to_stdout(
+    fake: type[FakeClient], capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    fake.answer = PICTURE
+    assert cli.main(["picture", "ab" * 32]) == 0
+    assert fake.asked == [(None, None, {"sha256": "ab" * 32, "size": None, "format": None})]
+    assert capsysbinary.readouterr().out == b"a picture"
+
+
+def test_a_terminal_gets_no_picture(
+    fake: type[FakeClient],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.main(["picture", "mug"]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert not fake.asked
+
+
+def test_a_picture_that_is_not_there_or_cannot_be_written_is_the_callers_fault(
+    fake: type[FakeClient], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = PICTURE
+    assert cli.main(["picture", "mug", "--out", str(tmp_path / "none" / "a.webp")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    fake.answer = NotFoundError("product_id: 'mug' is not stored")
+    assert cli.main(["picture", "mug", "--out", str(tmp_path / "a.webp")]) == 2
+    with pytest.raises(SystemExit) as refusal:
+        cli.main(["picture", "mug", "--out", "a.png"])
+    assert refusal.value.code == 2

@@ -14,6 +14,7 @@ from product_match_client import (
     AsyncProductMatchClient,
     BadRequestError,
     ClientError,
+    NotFoundError,
     ProductMatchClient,
     ServerError,
     ServiceUnavailableError,
@@ -73,6 +74,18 @@ def test_a_bad_request_says_what_the_server_said_and_no_more() -> None:
     message = "image[1]: not a picture; expected JPEG, PNG or WebP."
     error = error_from_triton(InferenceServerException(message, "400"), URL, "product_match")
     assert str(error) == message
+
+
+@pytest.mark.parametrize("status", ["404", "StatusCode.NOT_FOUND"])
+def test_a_product_that_is_not_there_is_told_from_a_model_that_is_not(status: str) -> None:
+    for message, kind in (
+        ("product_id: 'mug' is not stored; expected a stored product's id.", NotFoundError),
+        ("sha256: picture 00 is not stored; expected a picture.", NotFoundError),
+        ("Request for unknown model: 'product_picture' is not found", ServerError),
+    ):
+        error = error_from_triton(InferenceServerException(message, status), URL, "product_picture")
+        assert type(error) is kind
+    assert issubclass(NotFoundError, BadRequestError)
 
 
 @pytest.mark.parametrize("status", ["503", "500", "StatusCode.DEADLINE_EXCEEDED"])
