@@ -84,6 +84,9 @@ def precision_and_recall(
         taken = matched(item.boxes, boxes)
         scores += item.scores.tolist()
         right += (taken >= 0).tolist()
+    # One that is wrong and never counted, so that there is one.
+    scores.append(0.0)
+    right.append(False)
     order = np.argsort(-np.array(scores), kind="stable")
     hits = np.cumsum(np.array(right)[order])
     recall = hits / max(1, sum(map(len, truth)))

@@ -6,6 +6,7 @@ The trunk is not trained, so a picture goes through it once, and training is a m
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +135,11 @@ def _compiled(settings: DetectorSettings) -> Any:
 
     side = settings.image_size
     example = torch.zeros(1, side, side, 3, dtype=torch.uint8)
-    model = openvino.convert_model(
-        _Trunk(settings).eval(), example_input=example, input=[-1, side, side, 3]
-    )
+    # OpenVINO reads torch modules by way of what torch warns of.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = openvino.convert_model(
+            _Trunk(settings).eval(), example_input=example, input=[-1, side, side, 3]
+        )
     options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
     return openvino.Core().compile_model(model, "CPU", options)
