@@ -76,12 +76,15 @@ def _facet(field: str, wanted: object) -> Facet:
         raise RequestError(TENSOR, f"the field {field!r:.80}", f"fields of {names}")
     if isinstance(wanted, int) and not isinstance(wanted, bool):
         if not 1 <= wanted <= MAX_VALUES:
-            raise RequestError(TENSOR, f"{field}: {wanted} values", f"1 to {MAX_VALUES}")
+            raise RequestError(TENSOR, f"{field}: {wanted!s:.20} values", f"1 to {MAX_VALUES}")
         return Facet(values=wanted)
     if not isinstance(wanted, list) or not 1 <= len(wanted) <= MAX_VALUES:
         raise RequestError(TENSOR, f"{field}: {wanted!r}"[:100], EXPECTED)
     numbers = [item for item in wanted if isinstance(item, int | float)]
-    bounds = tuple(map(float, filter(lambda item: not isinstance(item, bool), numbers)))
+    try:
+        bounds = tuple(map(float, filter(lambda item: not isinstance(item, bool), numbers)))
+    except OverflowError:  # a whole number of hundreds of digits
+        bounds = ()
     growing = all(low < high for low, high in pairwise(bounds))
     if len(bounds) < len(wanted) or not (growing and all(map(math.isfinite, bounds))):
         raise RequestError(TENSOR, f"{field}: {wanted}"[:100], "bounds that grow")

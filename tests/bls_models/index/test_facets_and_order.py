@@ -264,6 +264,9 @@ def test_a_field_that_is_not_kept_is_not_counted_as_missing() -> None:
         (b'{"price": [1, "2"]}', "bounds that grow"),
         (b'{"price": [NaN]}', "bounds that grow"),
         (b'{"price": [1e999]}', "bounds that grow"),
+        (b'{"price": [1%s]}' % (b"0" * 400), "bounds that grow"),
+        (b'{"category": 1%s}' % (b"0" * 400), "0000 values; expected 1 to 100"),
+        (b'{"price": %s%s}' % (b"[" * 300, b"]" * 300), "price: [[["),
         (json.dumps({f"attributes.k{n}": 1 for n in range(MAX_FIELDS + 1)}).encode(), "17 fields"),
     ],
 )
@@ -272,3 +275,4 @@ def test_bad_facets_are_refused(text: bytes, words: str) -> None:
         parse_facets(text)
     assert refusal.value.tensor == "facets"
     assert words in str(refusal.value)
+    assert len(str(refusal.value)) < 400
