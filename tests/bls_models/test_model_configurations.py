@@ -24,10 +24,18 @@ from bls_models.specs import (
     PRODUCT_FEEDBACK,
     PRODUCT_INGEST,
     PRODUCT_MATCH,
+    PRODUCT_PICTURE,
     ModelSpec,
     TensorSpec,
 )
-from product_match_client.calls import delete_call, feedback_call, get_call, match_call, upsert_call
+from product_match_client.calls import (
+    delete_call,
+    feedback_call,
+    get_call,
+    match_call,
+    picture_call,
+    upsert_call,
+)
 
 CONFIGURATIONS = sorted([*REPOSITORY.glob("*/config.pbtxt"), *REPOSITORY.glob("*/configs/*.pbtxt")])
 TRITON_TYPES = {dtype: f"TYPE_{dtype}" for dtype in NUMPY_DTYPES} | {"BYTES": "TYPE_STRING"}
@@ -119,7 +127,7 @@ def test_requests_of_different_shapes_can_share_a_batch_of_the_models_that_clien
 
 
 def test_models_whose_queues_triton_keeps_leave_these_to_the_settings() -> None:
-    for spec in (PRODUCT_INGEST, PRODUCT_FEEDBACK):
+    for spec in (PRODUCT_INGEST, PRODUCT_FEEDBACK, PRODUCT_PICTURE):
         configured = parsed(REPOSITORY / spec.name / "config.pbtxt")
         # What a configuration says, Triton does not take from the model (public_model.py).
         assert configured.WhichOneof("scheduling_choice") is None
@@ -169,6 +177,17 @@ def test_the_feedback_call_of_the_client_has_the_inputs_of_the_spec() -> None:
     assert [(item.name, item.dtype) for item in call.tensors] == [
         (item.name, item.dtype) for item in PRODUCT_FEEDBACK.inputs
     ]
+
+
+def test_the_picture_calls_of_the_client_have_the_inputs_of_the_spec() -> None:
+    by_product = picture_call("p", 1, size=100, format="webp")
+    by_hash = picture_call(sha256="0" * 64)
+    assert by_product.spec is PRODUCT_PICTURE
+    names = [item.name for item in PRODUCT_PICTURE.inputs]
+    assert [item.name for item in by_product.tensors] == [n for n in names if n != "sha256"]
+    assert [item.name for item in by_hash.tensors] == ["sha256", "encoding"]
+    for tensor in (*by_product.tensors, *by_hash.tensors):
+        assert tensor.dtype == PRODUCT_PICTURE.input(tensor.name).dtype
 
 
 def test_asking_a_spec_for_an_input_it_lacks_names_the_model_and_the_input() -> None:
