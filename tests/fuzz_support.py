@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pillow_heif import register_heif_opener
 from serving_support import blocks, encoded
 
 from bls_models.index.filters.language import FIELD_OPERATORS, LOGICAL_OPERATORS
-from bls_models.specs import ModelSpec, TensorSpec
+from bls_models.specs import SORTS, ModelSpec, TensorSpec
 
 # --- picture files ----------------------------------------------------------------------------
 
@@ -213,6 +214,30 @@ def _deep_texts() -> st.SearchStrategy[bytes]:
     return st.tuples(opening, st.integers(1, 3000)).map(lambda item: item[0] * item[1])
 
 
+# --- facets -----------------------------------------------------------------------------------
+
+BOUNDS = st.lists(
+    st.one_of(st.integers(-5, 100), st.floats(0, 100)), min_size=1, max_size=4, unique=True
+).map(sorted)
+FACET_OBJECTS = st.dictionaries(FIELD_NAMES, st.one_of(st.integers(1, 100), BOUNDS), max_size=3)
+
+
+def facet_texts() -> st.SearchStrategy[bytes]:
+    """Anything that may come as facets."""
+    wanted = st.one_of(st.integers(), BOUNDS, st.lists(SCALARS, max_size=3), JSON_VALUES)
+    near = st.dictionaries(st.one_of(FIELD_NAMES, FIELD_NAMES, WORDS), wanted, max_size=20)
+    documents = st.one_of(FACET_OBJECTS, near, JSON_VALUES).map(
+        lambda value: json.dumps(value).encode()
+    )
+    return st.one_of(documents, documents, st.binary(max_size=60), _deep_texts())
+
+
+def products_in(counted: Mapping[str, Any]) -> int:
+    """How many products a facet has counted."""
+    named = (*counted.get("values", ()), *counted.get("ranges", ()))
+    return int(sum(item["count"] for item in named) + counted.get("others", 0) + counted["missing"])
+
+
 # --- products ---------------------------------------------------------------------------------
 
 
@@ -235,6 +260,8 @@ def product_texts() -> st.SearchStrategy[bytes]:
 # --- requests ---------------------------------------------------------------------------------
 
 CROPS = st.sampled_from([(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.3, 0.9), (0.5, 0.0, 0.500001, 1.0)])
+# Products that the samples have; those of another catalogue are not there.
+LIKED = ("mug-classic-red", "mug-classic-blue", "mug-dots-red")
 # By input: values that are right, and any others.
 VALUES: dict[str, tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
     "image": (st.sampled_from(list(FILES.values())), picture_files()),
@@ -245,6 +272,15 @@ VALUES: dict[str, tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
     "filter": (
         st.sampled_from([b"{}", b'{"category": "mug"}', b'{"price": {"$not": {"$gt": 5}}}']),
         filter_texts(),
+    ),
+    "like": (
+        st.sampled_from([name.encode() for name in LIKED]),
+        st.one_of(st.binary(max_size=140), st.text(max_size=20).map(str.encode)),
+    ),
+    "facets": (FACET_OBJECTS.map(lambda value: json.dumps(value).encode()), facet_texts()),
+    "sort": (
+        st.sampled_from([name.encode() for name in SORTS]),
+        st.sampled_from([b"--price", b"PRICE", b"category", b"-score", b"", b"\xff"]),
     ),
     "product": (
         st.sampled_from(["a", "b", "c"]).map(
@@ -260,6 +296,13 @@ VALUES: dict[str, tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
         st.sampled_from([b"ALWAYS", b"some", b"", b"\xff"]),
     ),
     "max_objects": (st.integers(1, 20), st.integers(-(2**31), 2**31 - 1)),
+    # What names a picture: of a product that there is, now and then, or by a hash that nobody has.
+    "product_id": (st.sampled_from([b"a", b"b", b"c"]), st.binary(max_size=20)),
+    "sha256": (st.just(b"0" * 64), st.one_of(st.binary(max_size=70), st.just(b"F" * 64))),
+    "number": (st.integers(1, 3), st.integers(-(2**31), 2**31 - 1)),
+    "size": (st.integers(16, 2048), st.integers(-(2**31), 2**31 - 1)),
+    "format": (st.sampled_from([b"webp", b"jpeg"]), st.sampled_from([b"png", b"WEBP", b"\xff"])),
+    "encoding": (st.sampled_from([b"base64", b"raw"]), st.sampled_from([b"hex", b""])),
     "duplicates": (st.sampled_from([b"never", b"report"]), st.sampled_from([b"REPORT", b""])),
     "top_k": (st.integers(1, 100), st.integers(-(2**31), 2**31 - 1)),
     "offset": (st.integers(0, 10), st.integers(-(2**31), 2**31 - 1)),
@@ -267,9 +310,15 @@ VALUES: dict[str, tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
     "min_score": (st.floats(-1, 1, width=32), st.floats(width=32)),
     "image_weight": (st.floats(-2, 2, width=32), st.floats(width=32)),
     "text_weight": (st.floats(-2, 2, width=32), st.floats(width=32)),
+    "like_weight": (st.floats(-2, 2, width=32), st.floats(width=32)),
 }
-# Inputs that have one value for each image or text.
-COUNTED_BY = {"image_weight": "image", "crop": "image", "text_weight": "text"}
+# Inputs that have one value for each image, text or product.
+COUNTED_BY = {
+    "image_weight": "image",
+    "crop": "image",
+    "text_weight": "text",
+    "like_weight": "like",
+}
 
 
 @st.composite
@@ -298,7 +347,7 @@ def requests(draw: st.DrawFn, model: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     """A request's tensors by name: the required ones, some others, and one or two that are odd."""
     names = [spec.name for spec in model.inputs]
     odd = draw(st.sets(st.sampled_from(names), max_size=2))
-    counts = {"image": draw(st.integers(1, 3)), "text": draw(st.integers(1, 3))}
+    counts = {name: draw(st.integers(1, 3)) for name in ("image", "text", "like")}
     sent: dict[str, npt.NDArray[Any]] = {}
     for spec in model.inputs:
         base = COUNTED_BY.get(spec.name, spec.name)

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import simplejpeg
-from fuzz_support import filter_texts, picture_files, requests
+from fuzz_support import facet_texts, filter_texts, picture_files, products_in, requests
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ingest_support import Ingest, assert_nothing_left_over
 from PIL import ImageFile
 from pymongo.database import Database
@@ -21,6 +22,7 @@ from bls_models.database.store import INGEST_LOG, Document, Store
 from bls_models.errors import FilterError, ImageError, RequestError
 from bls_models.images.decoding import MAX_SIDE, ImageLimits, decode_pixels
 from bls_models.images.preprocessing import Preprocess
+from bls_models.index.facets import count_facets, parse_facets
 from bls_models.index.filters.columns import Columns
 from bls_models.index.filters.language import (
     FIELD_OPERATORS,
@@ -30,8 +32,9 @@ from bls_models.index.filters.language import (
 )
 from bls_models.ingest.ingester import IngestResult, ingest_request_from_tensors
 from bls_models.match.request import match_query_from_tensors
+from bls_models.picture.request import picture_query_from_tensors
 from bls_models.settings import Settings
-from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
+from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, SORTS
 from bls_models.telemetry.request_ids import RequestId
 from bls_models.telemetry.request_log import LogWriter
 
@@ -138,6 +141,24 @@ def test_any_filter_is_evaluated_or_refused(text: bytes) -> None:
     assert keys_in(json.loads(text)) <= allowed
 
 
+@given(
+    text=facet_texts(),
+    passing=st.lists(st.booleans(), min_size=len(PRODUCTS), max_size=len(PRODUCTS)),
+)
+def test_any_facets_are_counted_or_refused(text: bytes, passing: list[bool]) -> None:
+    columns = Columns()
+    for slot, product in enumerate(PRODUCTS):
+        columns.set(slot, product)
+    outcome = outcome_of(lambda: parse_facets(text))
+    if isinstance(outcome, RequestError):
+        assert_worded(outcome, RequestError, "facets")
+        return
+    counted = count_facets(outcome, columns.frozen(), np.array(passing))
+    assert counted.keys() == outcome.keys()
+    for facet in counted.values():
+        assert products_in(facet) == sum(passing)
+
+
 @given(tensors=requests(PRODUCT_MATCH))
 def test_any_match_request_is_read_or_refused(tensors: dict[str, npt.NDArray[Any]]) -> None:
     outcome = outcome_of(lambda: match_query_from_tensors(tensors, Settings()))
@@ -145,9 +166,22 @@ def test_any_match_request_is_read_or_refused(tensors: dict[str, npt.NDArray[Any
         names = {spec.name for spec in PRODUCT_MATCH.inputs}
         assert outcome.tensor.split("[")[0].split(",")[0] in names
     else:
-        assert outcome.images or outcome.texts
+        assert outcome.images or outcome.texts or outcome.like
+        assert outcome.sort in SORTS
         assert outcome.objects == "never" or len(outcome.images) <= 1
         assert 1 <= outcome.max_objects <= Settings().max_objects
+
+
+@given(tensors=requests(PRODUCT_PICTURE))
+def test_any_picture_request_is_read_or_refused(tensors: dict[str, npt.NDArray[Any]]) -> None:
+    outcome = outcome_of(lambda: picture_query_from_tensors(tensors))
+    if isinstance(outcome, RequestError):
+        names = {spec.name for spec in PRODUCT_PICTURE.inputs}
+        assert set(outcome.tensor.split(", ")) <= names
+    else:
+        assert bool(outcome.product_id) != bool(outcome.sha256)
+        assert outcome.size is None or 16 <= outcome.size <= 2048
+        assert outcome.number >= 1
 
 
 @pytest.fixture

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fuzz_support import FILES, requests
+from fuzz_support import FILES, products_in, requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving_support import SampleProduct, Serving, send
 
-from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH
+from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, PRODUCT_PICTURE
 from product_match_client import BadRequestError, ProductMatchClient
-from product_match_client.results import match_result_from_outputs
+from product_match_client.results import Match, match_result_from_outputs
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.server]
 
@@ -56,6 +58,7 @@ def test_any_match_request_is_answered_or_refused(
             answer = send(server.url(protocol), tensors)
             assert set(answer) == set(PRODUCT_MATCH.output_names)
             assert_objects_are_in_order(answer)
+            assert_what_a_shop_asks_holds(tensors, answer)
 
 
 def assert_objects_are_in_order(answer: dict[str, npt.NDArray[Any]]) -> None:
@@ -69,6 +72,39 @@ def assert_objects_are_in_order(answer: dict[str, npt.NDArray[Any]]) -> None:
         assert 0 <= item.score <= 1
 
 
+def assert_what_a_shop_asks_holds(
+    sent: dict[str, npt.NDArray[Any]], answer: dict[str, npt.NDArray[Any]]
+) -> None:
+    """Liked products are left out, facets agree on the products, orders and views are right."""
+    result = match_result_from_outputs(answer)
+    liked = {item.decode() for item in sent["like"].ravel()} if "like" in sent else set()
+    assert not liked & {item.decode() for item in answer["product_id"][0]}
+    wanted = json.loads(sent["facets"].item()) if "facets" in sent else {}
+    assert result.facets.keys() == wanted.keys()
+    counts = {products_in(counted) for counted in result.facets.values()}
+    assert len(counts) <= 1
+    assert all(count >= len(result.matches) for count in counts)
+    sort = sent["sort"].item().decode() if "sort" in sent else "score"
+    for matches in (result.matches, *(item.matches for item in result.objects)):
+        assert_sorted(matches, sort)
+        for match in matches:
+            assert match.view is None or 0 <= match.view < len(match.product["images"])
+
+
+def assert_sorted(matches: Sequence[Match], sort: str) -> None:
+    """Those that have the value first, in its order; equals by their ids."""
+    if sort == "score":
+        # Of equal scores the last bit may differ.
+        assert all(one.score >= other.score - 1e-6 for one, other in pairwise(matches))
+        return
+    field = sort.removeprefix("-")
+    ordered = sorted(matches, key=lambda match: match.product_id)
+    have = [match for match in ordered if match.product.get(field) is not None]
+    have.sort(key=lambda match: match.product[field], reverse=sort.startswith("-"))
+    last = [match for match in ordered if match.product.get(field) is None]
+    assert list(matches) == have + last
+
+
 @for_all_examples
 @pytest.mark.usefixtures("still_answers")
 @given(tensors=requests(PRODUCT_INGEST))
@@ -78,6 +114,18 @@ def test_any_ingest_request_is_answered_or_refused(
     with contextlib.suppress(BadRequestError):
         answer = send(server.url(protocol), tensors, model=PRODUCT_INGEST)
         assert set(answer) == set(PRODUCT_INGEST.output_names)
+
+
+@for_all_examples
+@pytest.mark.usefixtures("still_answers")
+@given(tensors=requests(PRODUCT_PICTURE))
+def test_any_picture_request_is_answered_or_refused(
+    tensors: dict[str, npt.NDArray[Any]], server: Serving, protocol: str
+) -> None:
+    if tensors:
+        with contextlib.suppress(BadRequestError):
+            answer = send(server.url(protocol), tensors, model=PRODUCT_PICTURE)
+            assert set(answer) == set(PRODUCT_PICTURE.output_names)
 
 
 # What may stand in a header, and what JSON may hold as it comes over the wire.
