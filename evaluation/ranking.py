@@ -21,9 +21,11 @@ from bls_models.errors import SetupError
 from bls_models.images.decoding import ImageLimits, decode_pixels
 from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.index.query import IndexQuery
+from bls_models.match.photo_objects import MARGIN
 from bls_models.metric.catalogue import CatalogueMetrics
 from bls_models.metric.fitting import Fit, Sample, Scatter, fit
 from bls_models.metric.metric import Metric
+from bls_models.objects.boxes import with_margin
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
 from bls_models.specs import ENCODER_SPECS
@@ -143,8 +145,14 @@ class ServedRanker:
         return result.objects
 
     def first_in_box(self, image: Path, box: tuple[float, float, float, float]) -> str | None:
-        """The first match of a part of a photo, (x0, y0, x1, y1) as fractions of it."""
-        result = self._client.match([image], crops=[box], top_k=1, caption="never")
+        """The first match of a part of a photo, with as much around it as an object gets.
+
+        Args:
+            image: the photo.
+            box: the part, (x0, y0, x1, y1) as fractions of the photo.
+        """
+        part = with_margin(box, MARGIN)
+        result = self._client.match([image], crops=[part], top_k=1, caption="never")
         return result.matches[0].product_id if result.matches else None
 
     def fit_metric(self) -> Fit:

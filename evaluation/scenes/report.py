@@ -67,7 +67,7 @@ def show_scenes(
     if by_metric:
         _add_row(table, "with the metric", figures_from_scenes(by_metric))
     for count, figures in figures_by_count(served).items():
-        _add_row(table, f"  {count} in a photo", figures)
+        _add_row(table, f"  {count} in a photo", figures, intervals=False)
     console.print(table)
     if not by_metric:
         console.print(f"\nno metric: {fit.reason}")
@@ -80,14 +80,17 @@ def show_scenes(
         console.print(table)
 
 
-def _add_row(table: Table, name: str, figures: SceneFigures) -> None:
+def _add_row(table: Table, name: str, figures: SceneFigures, intervals: bool = True) -> None:
+    shares = (
+        (figures.found, figures.found_interval),
+        (figures.right, figures.right_interval),
+        (figures.right_of_found, figures.right_of_found_interval),
+        (figures.right_in_true_boxes, figures.right_in_true_boxes_interval),
+    )
     table.add_row(
         name,
         str(figures.shown),
-        _share(figures.found, figures.found_interval),
-        _share(figures.right, figures.right_interval),
-        _share(figures.right_of_found, figures.right_of_found_interval),
-        _share(figures.right_in_true_boxes, figures.right_in_true_boxes_interval),
+        *(_share(share, interval if intervals else None) for share, interval in shares),
         str(figures.boxes),
         str(figures.boxes_on_nothing),
         str(figures.boxes_twice),
@@ -102,7 +105,9 @@ def _table(*columns: str, text_columns: int = 1) -> Table:
     return table
 
 
-def _share(share: float, interval: Interval) -> str:
+def _share(share: float, interval: Interval | None) -> str:
+    if interval is None:
+        return f"{share:.1%}"
     return f"{share:.1%} ({100 * interval[0]:.0f}-{100 * interval[1]:.0f})"
 
 
