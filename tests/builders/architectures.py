@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -246,16 +246,16 @@ def write_bert(folder: Path) -> Path:
 
 
 def bundle_config(architecture: Architecture, image: Path, text: Path) -> BundleConfig:
-    """The bundle's own file with folders in place of its hub references."""
+    """The bundle's own file with folders in place of its hub references, without a detector."""
     lines = (BUNDLES_FOLDER / f"{architecture.bundle}.toml").read_text().splitlines()
     folders = iter([image, text])
     lines = [
-        f'checkpoint = "{next(folders)}"' if line.startswith("checkpoint = ") else line
+        f'checkpoint = "{next(folders, "")}"' if line.startswith("checkpoint = ") else line
         for line in lines
     ]
     path = image.parent / f"{architecture.bundle}.toml"
     path.write_text("\n".join(lines))
-    return read_bundle_config(str(path))
+    return replace(read_bundle_config(str(path)), object_detector=None)
 
 
 def build_random(

@@ -43,6 +43,20 @@ def demo_captioner() -> CaptionerBundle:
     )
 
 
+def demo_detector() -> DetectorBundle:
+    """The sizes of mini's detector, from its checkpoint."""
+    config = read_bundle_config("mini").object_detector
+    assert config is not None
+    settings = json.loads((find_checkpoint(config.checkpoint) / "config.json").read_text())
+    return DetectorBundle(
+        fingerprint="0011223344556677",
+        image_size=config.image_size or settings["image_size"],
+        resize=config.resize or settings["resize"],
+        boxes=config.boxes,
+        min_score=config.min_score,
+    )
+
+
 BUNDLE = Bundle(
     name="mini",
     fingerprint="0123456789abcdef",
@@ -55,9 +69,7 @@ BUNDLE = Bundle(
     files={},
     precisions={"small_encoder": ["fp32"]},
     captioner=demo_captioner(),
-    detector=DetectorBundle(
-        fingerprint="0011223344556677", image_size=256, resize="pad", boxes=128, min_score=0.3
-    ),
+    detector=demo_detector(),
 )
 PIXELS, LENGTH = 6, 4
 SPEC = ModelSpec(
