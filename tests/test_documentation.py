@@ -102,7 +102,7 @@ def test_the_curl_commands_of_the_documents_get_answers(
 ) -> None:
     documents = [README, API]
     commands = [text for doc in documents for text in fenced("sh", doc) if "curl" in text]
-    assert len(commands) == 5
+    assert len(commands) == 7
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON, and strict parsers refuse it")
@@ -123,8 +123,10 @@ def test_the_curl_commands_of_the_documents_get_answers(
     ]
     assert answers[0]["product_id"][0] == "mug-classic-red"
     assert len(answers[1]["object_box"]) == 4 * len(answers[1]["object_score"]) > 4
-    assert answers[2]["status"] == "found"
-    assert answers[3]["status"] == "recorded"
+    assert answers[2]["product_id"][0] == "mug-classic-blue"
+    assert len(json.loads(answers[3]["details"])["facets"]["price"]["ranges"]) == 3
+    assert answers[4]["status"] == "found"
+    assert answers[5]["status"] == "recorded"
 
 
 def run_python(code: str, server: Serving, folder: Path) -> list[str]:
@@ -144,7 +146,7 @@ def run_python(code: str, server: Serving, folder: Path) -> list[str]:
 
 @pytest.mark.server
 def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> None:
-    lists, _, objects, nvidia_objects, project, nvidia = fenced("python", API)
+    lists, _, objects, nvidia_objects, like, facets, project, nvidia = fenced("python", API)
     for found, expected in (("mug", ["mug"]), (["mug", "cup"], ["mug", "cup"]), ([], [])):
         names: dict[str, Any] = {"answer": {"product_id": found}}
         exec(lists, names)
@@ -156,6 +158,9 @@ def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> 
         first, *others = run_python(code, server, photos)
         assert first == f"{len(others)} objects"
         assert len(others) > 1
+    assert run_python(like, server, photos)[0] == "mug-classic-blue blue"
+    # Three matches, three colours, three ranges.
+    assert len(run_python(facets, server, photos)) == 9
     assert server.log_entry("order-9")["status"] == "ok"
 
 
