@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -41,6 +41,8 @@ PROFILE = "PRODUCT_MATCH_PROFILE"
 CPU_PRECISION = "PRODUCT_MATCH_CPU_PRECISION"
 INDEX_PROCESS = "PRODUCT_MATCH_INDEX_PROCESS"
 METRIC = "PRODUCT_MATCH_METRIC"
+# A variable with it names a file with the value, which a secret should be in.
+FILE_SUFFIX = "_FILE"
 PICTURE_SECRET = "PRODUCT_MATCH_PICTURE_SECRET"
 
 
@@ -144,6 +146,31 @@ class EnvironmentSettings(BaseSettings):
                 f"{shown} is not a valid {kind}; set it to a {kind} or unset it to use the default"
             )
         return f"{cls.told_by} {variable}{problem}"
+
+
+def values_from_files(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """The values of variables that name a file instead, as ``MONGODB_URI_FILE``.
+
+    Args:
+        environ: the environment.
+        names: the variables, without the ending.
+
+    Raises:
+        SetupError: a file cannot be read, or a setting is given both ways.
+    """
+    values = {}
+    for name in sorted(names):
+        path = environ.get(name + FILE_SUFFIX, "")
+        if not path:
+            continue
+        if environ.get(name):
+            raise SetupError(f"{name} and {name}{FILE_SUFFIX} are both set; unset one")
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise SetupError(f"{name}{FILE_SUFFIX}={path} cannot be read: {reason}") from error
+    return values
 
 
 class Settings(EnvironmentSettings):

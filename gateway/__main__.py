@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Sequence
 
 from bls_models.errors import SetupError
+from bls_models.settings import PICTURE_SECRET, values_from_files
 from gateway.config import nginx_command, write_configuration
 from gateway.keys import KEY_CLASSES, new_key_line
 from gateway.options import GatewayOptions
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "new-key":
             print(new_key_line(arguments.client, arguments.key_class))
             return 0
-        options = GatewayOptions.from_environment()
+        from_files = values_from_files(os.environ, [PICTURE_SECRET])
+        options = GatewayOptions.from_environment(os.environ | from_files)
         if arguments.command == "check":
             return check(options)
         configuration = write_configuration(options)

@@ -21,8 +21,15 @@ from pydantic import Field
 
 from bls_models.bundle import Bundle
 from bls_models.engines.precisions import described_precisions
-from bls_models.errors import ProductMatchError, SetupError
-from bls_models.settings import GPU, SNAPSHOT_FOLDER, Settings, matching, setting
+from bls_models.errors import ProductMatchError
+from bls_models.settings import (
+    GPU,
+    SNAPSHOT_FOLDER,
+    Settings,
+    matching,
+    setting,
+)
+from bls_models.settings import values_from_files as settings_from_files
 from local_server.options import PROJECT
 from local_server.tracing import TraceOptions
 from local_server.triton import (
@@ -43,7 +50,6 @@ ADMIN_SECRET = "PRODUCT_MATCH_ADMIN_SECRET"
 AdminSecret = Annotated[
     str, matching(r"([A-Za-z0-9_-]{16,})?", "at least 16 letters, digits, - and _")
 ]
-FILE_SUFFIX = "_FILE"
 # Others connect to them, so "any free one" would be of no use.
 KnownPort = Annotated[int, Field(ge=1, le=65535)]
 
@@ -88,22 +94,11 @@ def values_from_files(environ: Mapping[str, str]) -> dict[str, str]:
     """The values of settings whose variable names a file instead, as ``MONGODB_URI_FILE``.
 
     Raises:
-        SetupError: a file cannot be read, or a setting is given both ways.
+        SetupError: see ``bls_models.settings.values_from_files``.
     """
-    names = {*Settings.variables().values(), *ContainerOptions.variables().values()}
-    values = {}
-    for name in sorted(names):
-        path = environ.get(name + FILE_SUFFIX, "")
-        if not path:
-            continue
-        if environ.get(name):
-            raise SetupError(f"{name} and {name}{FILE_SUFFIX} are both set; unset one")
-        try:
-            values[name] = Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8"
-            raise SetupError(f"{name}{FILE_SUFFIX}={path} cannot be read: {reason}") from error
-    return values
+    return settings_from_files(
+        environ, {*Settings.variables().values(), *ContainerOptions.variables().values()}
+    )
 
 
 def command_line(

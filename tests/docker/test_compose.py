@@ -14,7 +14,7 @@ import yaml
 from image_files import DOCKER, IMAGES
 from serving_support import ROOT
 
-from bls_models.settings import EnvironmentSettings, Settings
+from bls_models.settings import FILE_SUFFIX, PICTURE_SECRET, EnvironmentSettings, Settings
 from gateway.options import GatewayOptions
 from local_server.container import ContainerOptions, values_from_files
 
@@ -130,6 +130,11 @@ def test_the_settings_are_ones_that_the_programs_know(
     values = values_from_files(here)
     assert values["MONGODB_URI"].startswith("mongodb://product_match:")
     assert ContainerOptions.from_environment(here | values).admin_secret
+    # What the server signs, the gateway knows.
+    gateway = services["gateway"]["environment"]
+    name = PICTURE_SECRET + FILE_SUFFIX
+    assert gateway[name] == server[name]
+    assert len(Settings.from_environment(here | values).picture_secret) == 64
 
 
 def test_a_file_of_settings_reaches_server_and_gateway_and_stays_out_of_git(

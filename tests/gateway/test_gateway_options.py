@@ -263,3 +263,19 @@ def test_without_nginx_its_tests_are_skipped_with_what_installs_it(
     monkeypatch.setattr("gateway.config.SYSTEM_FOLDERS", str(tmp_path))
     with pytest.raises(pytest.skip.Exception, match="apt-get install nginx-light libnginx-mod"):
         need_nginx()
+
+
+def test_the_secret_for_pictures_may_be_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 40 + "\n", encoding="utf-8")
+    monkeypatch.setenv("PRODUCT_MATCH_PICTURE_SECRET_FILE", str(secret))
+    monkeypatch.setenv("GATEWAY_KEYS_FILE", str(write_keys(tmp_path, KEYS)))
+    monkeypatch.setenv("GATEWAY_FOLDER", str(tmp_path / "nginx"))
+    need_nginx()
+    assert main(["show"]) == 0
+    assert "s" * 40 in (tmp_path / "nginx" / "keys.conf").read_text(encoding="utf-8")
+    monkeypatch.setenv("PRODUCT_MATCH_PICTURE_SECRET", "s" * 40)
+    assert main(["show"]) == 1
+    assert "are both set" in capsys.readouterr().err

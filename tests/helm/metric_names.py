@@ -14,7 +14,7 @@ MODEL_METRICS = {spec.name: set(spec.labels) for spec in METRICS}
 HISTOGRAMS = {spec.name for spec in METRICS if spec.kind == "histogram"}
 # What the values of a label may be.
 LABEL_VALUES: dict[str, set[str]] = {
-    "outcome": {"ok", "empty", "client_error", "refused", "error"},
+    "outcome": {"ok", "empty", "not_found", "client_error", "refused", "error"},
     "stage": {"queue", "decode", "encode", "search", "documents", "caption", "total"},
 }
 # Prometheus' own.

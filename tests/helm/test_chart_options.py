@@ -27,9 +27,9 @@ from chart_support import (
     values_of,
 )
 
-from bls_models.settings import EnvironmentSettings, Settings
+from bls_models.settings import FILE_SUFFIX, PICTURE_SECRET, EnvironmentSettings, Settings
 from gateway.options import GatewayOptions
-from local_server.container import FILE_SUFFIX, ContainerOptions
+from local_server.container import ContainerOptions
 
 PEER = {"namespaceSelector": {"matchLabels": {"team": "shop"}}}
 
@@ -109,6 +109,11 @@ OTHER: dict[str, Any] = {
     "gateway.apiKeys.matchKey": "reader",
     "gateway.apiKeys.ingestKey": "writer",
     "gateway.tls.existingSecret": "certificate",
+    "gateway.pictures.existingSecret": "picture-links",
+    "gateway.pictures.key": (
+        merged(ALL_ON, {"gateway": {"pictures": {"existingSecret": "picture-links"}}}),
+        "other",
+    ),
     "gateway.settings": {"GATEWAY_MATCH_RATE": 7},
     "gateway.resources.requests": {"cpu": "7"},
     "gateway.resources.limits": {"memory": "7Gi"},
@@ -248,12 +253,18 @@ def test_containers_get_only_variables_that_their_programs_read() -> None:
 
     server = names(ContainerOptions) | names(Settings)
     server |= {f"{name}{FILE_SUFFIX}" for name in server}
-    tls = {"gateway": {"tls": {"existingSecret": "certificate"}}}
-    for values in (MINIMAL, merged(ALL_ON, tls)):
+    gateway = names(GatewayOptions) | {PICTURE_SECRET + FILE_SUFFIX}
+    all_secrets = {
+        "gateway": {
+            "tls": {"existingSecret": "certificate"},
+            "pictures": {"existingSecret": "picture-links"},
+        }
+    }
+    for values in (MINIMAL, merged(ALL_ON, all_secrets)):
         manifests = render(values)
         for name in ("triton", *(["engines"] if values is not MINIMAL else [])):
             assert environment(container(manifests, name)).keys() <= server
-        assert environment(container(manifests, "gateway")).keys() <= names(GatewayOptions)
+        assert environment(container(manifests, "gateway")).keys() <= gateway
 
 
 def test_a_setting_that_the_chart_has_a_value_for_is_set_once() -> None:
@@ -386,6 +397,21 @@ def test_behind_the_gateway_triton_is_not_reachable_from_outside_the_pod() -> No
         for port in rule["ports"]
     }
     assert allowed == {"gateway-http", "gateway-grpc", "metrics"}
+
+
+def test_server_and_gateway_read_the_same_secret_for_links_to_pictures() -> None:
+    secret = {"gateway": {"pictures": {"existingSecret": "picture-links", "key": "hmac"}}}
+    manifests = render(merged(MINIMAL, secret))
+    volumes = the(manifests, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    (volume,) = (item["secret"] for item in volumes if item["name"] == "pictures")
+    assert volume["secretName"] == "picture-links"
+    assert volume["items"] == [{"key": "hmac", "path": "secret"}]
+    for name in ("triton", "gateway"):
+        found = container(manifests, name)
+        mounts = {item["name"]: item["mountPath"] for item in found["volumeMounts"]}
+        assert environment(found)[PICTURE_SECRET + FILE_SUFFIX] == f"{mounts['pictures']}/secret"
+    for values in (MINIMAL, merged(MINIMAL, merged(secret, {"gateway": {"enabled": False}}))):
+        assert PICTURE_SECRET + FILE_SUFFIX not in environment(container(render(values), "triton"))
 
 
 def test_without_the_gateway_the_service_leads_to_triton() -> None:

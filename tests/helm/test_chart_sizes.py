@@ -73,7 +73,7 @@ def test_enough_memory_is_enough_in_every_unit(limit: str | int) -> None:
 
 MILLION = {
     "catalogue": {"pictures": 1_000_000},
-    "resources": {"limits": {"memory": "16Gi"}},
+    "resources": {"limits": {"memory": "17Gi"}},
 }
 
 
@@ -101,8 +101,8 @@ def test_the_snapshots_volume_holds_two_and_the_server_knows_its_size(
     ("values", "message"),
     [
         (merged(MILLION, {"snapshots": "10Gi"}), r"snapshots is 10Gi.*take 14222Mi"),
-        ({"catalogue": {"pictures": 1_000_000}}, r"resources.limits.memory is 4Gi.*15256Mi"),
-        ({"settings": {"PRODUCT_MATCH_DECODE_BYTES": "1e9"}}, r"take up to 5156Mi"),
+        ({"catalogue": {"pictures": 1_000_000}}, r"resources.limits.memory is 5Gi.*16536Mi"),
+        ({"settings": {"PRODUCT_MATCH_DECODE_BYTES": "1e9"}}, r"take up to 7320Mi"),
         ({"settings": {"PRODUCT_MATCH_LOG_QUEUE_BYTES": 2**30}}, r"scratch is 2Gi.*4352Mi"),
     ],
 )

@@ -178,7 +178,7 @@ emptyDir: { sizeLimit: {{ .sizeLimit }} }
 {{- define "pm.checkSizes" -}}
 {{- $settings := .Values.settings -}}
 {{- $decode := divf ($settings.PRODUCT_MATCH_DECODE_BYTES | default 536870912 | float64) 1048576 | ceil | int64 -}}
-{{- $least := add 1024 (mul 3 $decode) (mul 2 (include "pm.vectors" . | int64)) -}}
+{{- $least := add 1280 (mul 5 $decode) (mul 2 (include "pm.vectors" . | int64)) -}}
 {{- with .Values.resources.limits.memory -}}
 {{- if lt (include "pm.mebibytes" . | int64) (int64 $least) -}}
 {{- fail (printf "resources.limits.memory is %v; catalogue.pictures=%d and decoding take up to %dMi: raise it, or lower catalogue.pictures or settings.PRODUCT_MATCH_DECODE_BYTES" . (int64 $.Values.catalogue.pictures) $least) -}}
