@@ -173,7 +173,9 @@ def test_tls_is_a_second_file(profile: str) -> None:
     gateway = whole["services"]["gateway"]
     options = GatewayOptions.from_environment(gateway["environment"])
     mounted = {f"/run/secrets/{secret['source']}" for secret in gateway["secrets"]}
-    assert {options.tls_certificate, options.tls_key, options.keys_file} == mounted
+    pictures = gateway["environment"][PICTURE_SECRET + FILE_SUFFIX]
+    read = {options.tls_certificate, options.tls_key, options.keys_file, pictures}
+    assert read == mounted
     for name in "tls.crt", "tls.key":
         assert Path(whole["secrets"][name]["file"]) == DOCKER / "secrets" / name
 
