@@ -34,7 +34,7 @@ from bls_models.ingest.ingester import IngestResult, ingest_request_from_tensors
 from bls_models.match.request import match_query_from_tensors
 from bls_models.picture.request import picture_query_from_tensors
 from bls_models.settings import Settings
-from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, SORTS
+from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, PRODUCT_PICTURE, SORTS
 from bls_models.telemetry.request_ids import RequestId
 from bls_models.telemetry.request_log import LogWriter
 
