@@ -1,7 +1,8 @@
 """Requests of several kinds: each kind alone, and most of them in a mix.
 
-Triton puts no two kinds into one batch; a mix says what they lose by each other. A photo with four
-products is measured alone: its row says how many single matches it costs.
+Triton puts no two kinds into one batch; a mix says what they lose by each other. Measured alone are
+more like a product, facets, and a photo with four products: its row says how many single matches it
+costs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ from product_match_client.calls import match_call
 PHOTO = "photo"
 KINDS = {PHOTO: "image", "photo_and_words": "both", "text": "text", "filtered": "filtered"}
 MIXED = "mixed"
+# Those that take no part in the mix.
+LIKE = "like"
+FACETS = "facets"
 FOUR_OBJECTS = "four_objects"
 
 
@@ -44,8 +48,8 @@ class KindSummaries:
     """The kinds at one number of clients.
 
     Attributes:
-        alone: the rounds of each kind, of ``MIXED`` and of ``FOUR_OBJECTS``; the throughput of
-            each is compared with that of ``PHOTO``.
+        alone: the rounds of each kind, of ``MIXED`` and of the kinds that are not in it; the
+            throughput of each is compared with that of ``PHOTO``.
         in_mix: each kind's requests in the mix.
     """
 
@@ -56,12 +60,15 @@ class KindSummaries:
 def requests_by_kind(
     photos: Sequence[Photo], products: Mapping[str, Mapping[str, Any]], address: Address
 ) -> dict[str, list[bytes]]:
-    """A request of each kind for every photo, with the name and category of what it shows.
+    """A request of each kind for every photo, with what is known of the product that it shows.
 
     Args:
         photos: the queries.
         products: of the catalogue, by id.
         address: the server's host and port.
+
+    Returns:
+        By kind, those of the mix and ``LIKE`` and ``FACETS``.
 
     Raises:
         SetupError: a photo's product is not among them.
@@ -77,7 +84,7 @@ def requests_by_kind(
             request_from_call(call_of_kind(kind, photo.data, products[photo.product_id]), address)
             for photo in photos
         ]
-        for name, kind in KINDS.items()
+        for name, kind in (KINDS | {LIKE: "like", FACETS: "facets"}).items()
     }
 
 

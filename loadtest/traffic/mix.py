@@ -8,15 +8,26 @@ from typing import Any
 
 from bls_models.errors import SetupError
 from loadtest.photos import scenes_from_photos, with_serial
-from product_match_client.calls import Call, match_call
+from product_match_client.calls import Call, Facets, match_call
 from product_match_client.results import MatchResult
 
 # People send the same photo twice now and then.
 REPEATED_SHARE = 0.1
 # A shop's app: most people send a photo alone; captions are asked for now and then, and some
-# photos show several products.
-DEFAULT_MIX = {"image": 45, "text": 20, "both": 15, "filtered": 10, "captions": 5, "objects": 5}
+# photos show several products. Pages of products ask for more like them, lists for facets.
+DEFAULT_MIX = {
+    "image": 40,
+    "text": 20,
+    "both": 15,
+    "filtered": 10,
+    "captions": 5,
+    "objects": 5,
+    "like": 3,
+    "facets": 2,
+}
 DEFAULT_MIX_TEXT = ",".join(f"{kind}={weight}" for kind, weight in DEFAULT_MIX.items())
+
+FACETS: Facets = {"category": 10, "attributes.colour": 10, "price": [10, 20, 50]}
 
 MatchCall = Call[MatchResult]
 
@@ -47,14 +58,17 @@ def call_of_kind(kind: str, photo: bytes, product: Mapping[str, Any]) -> MatchCa
     Args:
         kind: one of ``DEFAULT_MIX``.
         photo: the encoded file; for ``objects`` one of ``scenes_from_photos``.
-        product: its name and category.
+        product: its id, name and category.
     """
     if kind == "text":
         return match_call(texts=product["name"])
+    if kind == "like":
+        return match_call(like=product["product_id"])
     return match_call(
         photo,
         product["name"] if kind == "both" else (),
         filter={"category": product["category"]} if kind == "filtered" else None,
+        facets=FACETS if kind == "facets" else None,
         caption="always" if kind == "captions" else "never",
         objects="auto" if kind == "objects" else None,
     )
@@ -65,7 +79,7 @@ class RequestMaker:
 
     Args:
         photos: of ``loadtest.photos``, at least one.
-        products: of the catalogue that the server holds, at least one; texts and filters are
+        products: of the catalogue that the server holds, at least one; texts, filters and ids are
             taken from them.
         mix: weights by kind.
         seed: the same seed gives the same requests.

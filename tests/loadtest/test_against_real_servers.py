@@ -117,7 +117,8 @@ def test_the_benchmark_measures_all_contestants(tmp_path: Path) -> None:
     for clients in ("clients_2", "one_client"):
         kinds = found["kinds"][clients]
         assert list(kinds) == [
-            *("photo", "photo_and_words", "text", "filtered", "mixed", "four_objects")
+            *("photo", "photo_and_words", "text", "filtered"),
+            *("like", "facets", "mixed", "four_objects"),
         ]
         assert kinds["text"]["cpu_ms_by_process"]["text_encoder"] > 0
         mixed = kinds.pop("mixed")
@@ -125,7 +126,9 @@ def test_the_benchmark_measures_all_contestants(tmp_path: Path) -> None:
         assert found["four_objects"]["matches"][clients] == pytest.approx(cost, rel=0.01)
         for row in kinds.values():
             assert row["throughput"] > 0
-        in_mix = [row["in_mix"]["throughput"] for row in kinds.values()]
+        like, photo = (kinds[kind]["cpu_ms_by_process"] for kind in ("like", "photo"))
+        assert like.get("image_encoder", 0) < photo["image_encoder"]
+        in_mix = [row["in_mix"]["throughput"] for row in kinds.values() if "in_mix" in row]
         assert sum(in_mix) == pytest.approx(mixed["throughput"], abs=0.1)
     assert found["four_objects"]["found"] > 1
     for name in names[:3]:

@@ -12,8 +12,10 @@ from bls_models.errors import SetupError
 from loadtest.measurements import Measurement
 from loadtest.photos import FIRST_SERIAL, Photo
 from loadtest.request_kinds import (
+    FACETS,
     FOUR_OBJECTS,
     KINDS,
+    LIKE,
     MIXED,
     in_turn,
     matches_a_scene,
@@ -27,19 +29,21 @@ from local_server.temporary_stack import SERVING
 
 ADDRESS = ("127.0.0.1", 8000)
 PRODUCTS = {
-    "mug": {"name": "Red mug", "category": "cups"},
-    "bowl": {"name": "Blue bowl", "category": "bowls"},
+    "mug": {"product_id": "mug", "name": "Red mug", "category": "cups"},
+    "bowl": {"product_id": "bowl", "name": "Blue bowl", "category": "bowls"},
 }
 PHOTOS = [Photo("mug", picture(1) + FIRST_SERIAL), Photo("bowl", picture(2) + FIRST_SERIAL)]
 
 
 def test_each_kind_has_a_request_for_every_photo_with_what_it_shows() -> None:
     requests = requests_by_kind(PHOTOS, PRODUCTS, ADDRESS)
-    assert list(requests) == ["photo", "photo_and_words", "text", "filtered"]
+    assert list(requests) == ["photo", "photo_and_words", "text", "filtered", "like", "facets"]
     for kind, mine in requests.items():
         for request, photo in zip(mine, PHOTOS, strict=True):
             product = PRODUCTS[photo.product_id]
-            assert (photo.data in request) == (kind != "text")
+            assert (photo.data in request) == (kind not in ("text", "like"))
+            assert (b'"like"' in request) == (kind == "like")
+            assert (b'"facets"' in request) == (kind == "facets")
             assert (product["name"].encode() in request) == (kind in ("text", "photo_and_words"))
             assert (product["category"].encode() in request) == (kind == "filtered")
 
@@ -78,7 +82,7 @@ class Served:
     def measure(self, clients: int, seconds: float) -> Measurement:
         own = {kind: float(place + 1) for place, kind in enumerate(KINDS)}
         mixed = self.name == MIXED
-        own[FOUR_OBJECTS] = 5.0
+        own |= {LIKE: 1.0, FACETS: 2.0, FOUR_OBJECTS: 5.0}
         count = 2 if self.name == FOUR_OBJECTS else 4
         in_mix = [own[kind] * 10 for kind in KINDS]
         latencies = in_mix if mixed else [own[self.name]] * count
@@ -87,15 +91,14 @@ class Served:
 
 
 def test_the_report_has_each_kind_alone_and_in_the_mix() -> None:
-    names = (*KINDS, MIXED, FOUR_OBJECTS)
+    names = (*KINDS, LIKE, FACETS, MIXED, FOUR_OBJECTS)
     measured = measure_kinds([Served(name) for name in names], 8, 2, 1.0, 1.0)
     report = report_from_kinds(measured)
     assert list(report) == list(names)
     text = report["text"]
     assert (text["throughput"], text["p50_ms"], text["cpu_ms_per_request"]) == (2.0, 3.0, 5.0)
     assert text["in_mix"] == {"throughput": 0.5, "p50_ms": 30.0, "p95_ms": 30.0, "p99_ms": 30.0}
-    assert "in_mix" not in report[MIXED]
-    assert "in_mix" not in report[FOUR_OBJECTS]
+    assert not any("in_mix" in report[name] for name in (LIKE, FACETS, MIXED, FOUR_OBJECTS))
     assert report[FOUR_OBJECTS]["ratio_to_photo"] == 0.5
     assert matches_a_scene(measured) == 2.0
 

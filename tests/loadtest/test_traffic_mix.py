@@ -17,7 +17,10 @@ from loadtest.traffic.mix import (
 )
 from loadtest.traffic.shapes import users_at
 
-PRODUCTS = [{"name": "Red mug", "category": "mug"}, {"name": "Blue bowl", "category": "bowl"}]
+PRODUCTS = [
+    {"product_id": "m1", "name": "Red mug", "category": "mug"},
+    {"product_id": "b1", "name": "Blue bowl", "category": "bowl"},
+]
 PHOTOS = [picture(1) + FIRST_SERIAL, picture(2) + FIRST_SERIAL]
 
 
@@ -66,6 +69,9 @@ def test_each_kind_sends_what_its_name_says() -> None:
     assert sent["captions"]["caption"] == [b"always"]
     assert set(sent["objects"]) == {"image", "caption", "objects"}
     assert sent["objects"]["objects"] == [b"auto"]
+    assert set(sent["like"]) == {"like"}
+    assert sent["like"]["like"][0] in {b"m1", b"b1"}
+    assert set(sent["facets"]) == {"image", "caption", "facets"}
     assert sent["text"]["text"][0] in {b"Red mug", b"Blue bowl"}
     assert sent["filtered"]["filter"][0] in {b'{"category": "mug"}', b'{"category": "bowl"}'}
 
