@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -10,12 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 from PIL import Image
 from serving_support import ROOT, SampleProduct, Serving
 
+from bls_models.picture_links import signature
 from loadtest.perf.analyzer import find_analyzer
 from loadtest.photos import four_in_one
 from local_server.reference import configuration_reference
@@ -102,7 +105,7 @@ def test_the_curl_commands_of_the_documents_get_answers(
 ) -> None:
     documents = [README, API]
     commands = [text for doc in documents for text in fenced("sh", doc) if "curl" in text]
-    assert len(commands) == 7
+    assert len(commands) == 8
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON, and strict parsers refuse it")
@@ -127,6 +130,7 @@ def test_the_curl_commands_of_the_documents_get_answers(
     assert len(json.loads(answers[3]["details"])["facets"]["price"]["ranges"]) == 3
     assert answers[4]["status"] == "found"
     assert answers[5]["status"] == "recorded"
+    assert base64.b64decode(answers[6]["picture"])[:2] == b"\xff\xd8"
 
 
 def run_python(code: str, server: Serving, folder: Path) -> list[str]:
@@ -146,7 +150,9 @@ def run_python(code: str, server: Serving, folder: Path) -> list[str]:
 
 @pytest.mark.server
 def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> None:
-    lists, _, objects, nvidia_objects, like, facets, project, nvidia = fenced("python", API)
+    lists, _, objects, nvidia_objects, like, facets, *pictures, _, project, nvidia = fenced(
+        "python", API
+    )
     for found, expected in (("mug", ["mug"]), (["mug", "cup"], ["mug", "cup"]), ([], [])):
         names: dict[str, Any] = {"answer": {"product_id": found}}
         exec(lists, names)
@@ -159,6 +165,10 @@ def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> 
         assert first == f"{len(others)} objects"
         assert len(others) > 1
     assert run_python(like, server, photos)[0] == "mug-classic-blue blue"
+    for code, printed in zip(pictures, ("image/webp 200 200", "image/webp"), strict=True):
+        assert run_python(code, server, photos) == [printed]
+        with Image.open(photos / "mug.webp") as image:
+            assert image.format == "WEBP"
     # Three matches, three colours, three ranges.
     assert len(run_python(facets, server, photos)) == 9
     assert server.log_entry("order-9")["status"] == "ok"
@@ -183,6 +193,17 @@ def test_the_python_of_the_api_reads_boxes_from_flat_lists(
     names: dict[str, Any] = {"answer": answer}
     exec(code, names)
     assert (names["boxes"], names["matches"]) == (boxes, matches)
+
+
+def test_the_python_of_the_api_signs_links_as_the_server_does() -> None:
+    (code,) = [text for text in fenced("python", API) if "def signed_link" in text]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    url, sha256, secret = "https://gateway.example/pictures", "ab" * 32, "s" * 32
+    link = urlsplit(names["signed_link"](url, sha256, secret))
+    query = parse_qs(link.query)
+    assert link.path == f"/pictures/{sha256}"
+    assert query["signature"] == [signature(secret, sha256, int(query["expires"][0]))]
 
 
 @pytest.mark.nightly
