@@ -16,8 +16,8 @@ from builders.detectors.efficientnet import DetectorHead
 
 # A box is right from this overlap on.
 RIGHT = 0.5
-# What is found with less is not looked at.
-LEAST_SCORE = 0.02
+# Boxes that the bundle's graph gives for each picture.
+BOXES = 64
 # Boxes of a photo that recall may use.
 MOST_BOXES = 10
 BATCH = 64
@@ -63,8 +63,7 @@ def found_objects(
             with torch.inference_mode():
                 boxes, logits = head(tuple(maps))
             for box, score in zip(boxes.clamp(0, 1).numpy(), logits.sigmoid().numpy(), strict=True):
-                order = np.argsort(-score, kind="stable")
-                order = order[score[order] >= LEAST_SCORE]
+                order = np.argsort(-score, kind="stable")[:BOXES]
                 kept = order[without_repeats(box[order], most_shared)]
                 found.append(Found(box[kept], score[kept]))
     return found
