@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bls_models.specs import SORTS
 from loadtest.addresses import address_from_url
 from loadtest.match_wire import request_from_photo
 from loadtest.photos import scenes_from_photos, with_serial
+from loadtest.traffic.mix import FACETS
 from product_match_client import BadRequestError, ClientError, ServiceUnavailableError
 from product_match_client.calls import Call, match_call
 from product_match_client.transports import BlockingTransport, blocking_transport
@@ -148,6 +150,9 @@ def _failing_call(choice: random.Random, photo: Photo) -> Call[Any]:
 
 # What each kind asks for; one that gives up asks for photos.
 KINDS: dict[str, Callable[[random.Random, Photo], Call[Any]]] = {
+    "browsing": lambda choice, photo: match_call(
+        photo(choice), facets=FACETS, sort=choice.choice(SORTS), caption="never"
+    ),
     "caption": lambda choice, photo: match_call(photo(choice), caption="always"),
     "filter": lambda choice, photo: match_call(
         photo(choice), filter={"price": {"$lt": choice.uniform(5, 50)}}, caption="never"

@@ -96,6 +96,6 @@ def test_some_time_of_everything_leaves_no_error_and_no_difference(
     assert (status, report["problems"]) == (0, [])
     assert report["logs"]["expected"] == report["logs"]["written"] > 0
     assert {"match answered", "upsert answered", "delete answered"} == set(report["requests"])
-    named = ("caption", "filter", "objects", "photos", "words")
+    named = ("browsing", "caption", "filter", "objects", "photos", "words")
     kinds = {f"{kind} answered" for kind in named}
     assert kinds | {"failing bad request", "given up"} <= set(report["storm"]["requests"])
