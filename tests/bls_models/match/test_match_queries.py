@@ -94,7 +94,10 @@ def test_a_text_is_measured_in_bytes_and_may_be_as_long_as_allowed() -> None:
 BAD: dict[str, tuple[Tensors, str]] = {
     "nothing": ({}, r"image, text, like: none was sent"),
     "only top_k": ({"top_k": int_tensor(3)}, r"image, text, like: none was sent"),
-    "no image in the image tensor": ({"image": bytes_tensor()}, r"image, text, like: none was sent"),
+    "no image in the image tensor": (
+        {"image": bytes_tensor()},
+        r"image, text, like: none was sent",
+    ),
     "two queries": (
         {"image": np.array([[b"a"], [b"b"]], np.object_)},
         r"image: shape \[2, 1\]; expected shape \[1, n\]\. Send one query a request",
