@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--grocery", type=Path, required=True, help="folder of the grocery data set")
     add("--places", type=Path, help="folder of panoramas of real places, to paste things on")
     add("--photos", type=Path, help="folder of real photos with a scenes.jsonl, to measure on")
-    add("--min-score", type=float, default=0.4, help="of objects that are counted")
+    add("--min-score", type=float, default=0.5, help="of objects that are counted")
     add("--out", type=Path, default=Path("builders/demo_detector"))
     add("--cache", type=Path, default=Path("build/detection_features"))
     add("--evaluate", action="store_true", help="measure what --out holds")

@@ -43,13 +43,13 @@ class TrainingSettings:
         seed: of weights and batches.
     """
 
-    steps: int = 3000
+    steps: int = 1200
     batch_size: int = 48
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     box_weight: float = 2.0
     noise: float = 0.05
-    average: float = 0.998
+    average: float = 0.99
     seed: int = 0
 
 
