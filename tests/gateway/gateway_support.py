@@ -195,6 +195,8 @@ class Recorder:
     port: int = 0
     # Of its answers.
     status: int = 200
+    body: bytes = b"{}"
+    headers: dict[str, str] = field(default_factory=dict)
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
 
@@ -216,9 +218,11 @@ def running_recorder() -> Iterator[Recorder]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             recorder.requests.append(Received(self.path, headers, body))
             self.send_response(recorder.status)
-            self.send_header("Content-Length", "2")
+            for name, value in recorder.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(recorder.body)))
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(recorder.body)
 
         def do_GET(self) -> None:
             self.do_POST()

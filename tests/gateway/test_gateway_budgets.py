@@ -22,6 +22,7 @@ from gateway_support import (
     match_message,
     running_gateway,
     running_grpc_recorder,
+    running_recorder,
 )
 from serving_support import wait_for
 
@@ -93,6 +94,26 @@ def test_large_grpc_messages_take_little_memory(tmp_path: Path) -> None:
     assert all(received == message for _, received in upstream.calls[1:])
     # The buffers of a body, and what else a call has.
     assert taken < calls * MIB, f"{taken / MIB:.1f} MiB for {calls} messages of {size // MIB}"
+
+
+def test_large_pictures_take_little_memory(tmp_path: Path) -> None:
+    calls, picture = 8, bytes(range(256)) * (8 * MIB // 256)
+    with running_recorder() as upstream, ThreadPoolExecutor(calls) as pool:
+        # As Triton answers: some JSON, the length of the only element, and that.
+        head = b'{"outputs": []}'
+        upstream.body = head + len(picture).to_bytes(4, "little") + picture
+        upstream.headers = {"Inference-Header-Content-Length": str(len(head))}
+        with running_gateway(tmp_path, upstream.port, 9) as gateway:
+            path = f"/pictures/{'0' * 64}"
+            assert gateway.ask(path).body == picture
+            before = memory(gateway)
+            answers = [pool.submit(gateway.ask, path) for _ in range(calls)]
+            taken = 0
+            while not all(answer.done() for answer in answers):
+                taken = max(taken, memory(gateway) - before)
+            assert all(answer.result().body == picture for answer in answers)
+            taken = max(taken, memory(gateway) - before)
+    assert taken < calls * MIB, f"{taken / MIB:.1f} MiB for {calls} pictures of 8"
 
 
 def memory(gateway: Gateway) -> int:
