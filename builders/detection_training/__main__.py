@@ -98,8 +98,9 @@ def _train(arguments: argparse.Namespace, report: Report) -> dict[str, Any]:
     composer = composer_of_pictures(
         arguments.grocery, garments, photos_of(arguments.clothing, "train"), arguments.places
     )
+    folders = (arguments.grocery, arguments.clothing, arguments.places)
     composites = cache.examples(
-        f"composites {training.seed}",
+        f"composites {training.seed} {folders}",
         arguments.composites,
         lambda number: composer.draw(np.random.default_rng([training.seed, number])),
         counted_lines(report, "composites"),
