@@ -7,6 +7,7 @@ import hashlib
 import io
 import shutil
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -277,6 +278,14 @@ class HangingModels:
 
     def _noted(self, model: str) -> Path:
         return self._folder / f"{model} has taken"
+
+
+def change_model(server: Serving, model: str, action: str) -> None:
+    """Load or unload a model through the repository API."""
+    url = f"{server.triton.http_url}/v2/repository/models/{model}/{action}"
+    request = urllib.request.Request(url, data=b"{}", method="POST")
+    with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:
+        assert answer.status == 200
 
 
 def stubs_of(server: Serving, model: str) -> list[int]:

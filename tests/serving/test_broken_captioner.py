@@ -15,6 +15,7 @@ from serving_support import (
     CALL_SECONDS,
     HangingModels,
     Serving,
+    change_model,
     picture,
     serving,
     stub_of,
@@ -66,14 +67,6 @@ def clients(own_server: Serving) -> Iterator[list[ProductMatchClient]]:
         yield [http, grpc]
 
 
-def change(server: Serving, model: str, action: str) -> None:
-    """Load or unload a model through the repository API."""
-    url = f"{server.triton.http_url}/v2/repository/models/{model}/{action}"
-    request = urllib.request.Request(url, data=b"{}", method="POST")
-    with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:
-        assert answer.status == 200
-
-
 def assert_matched_without_caption(result: MatchResult, status: str) -> None:
     assert [match.product_id for match in result.matches] == ["p1"]
     assert result.matches[0].score == pytest.approx(1, abs=1e-3)
@@ -93,7 +86,7 @@ def assert_captioned(result: MatchResult) -> None:
 def test_an_unloaded_model_costs_the_captions_and_loading_it_brings_them_back(
     own_server: Serving, clients: list[ProductMatchClient], model: str
 ) -> None:
-    change(own_server, model, "unload")
+    change_model(own_server, model, "unload")
     wait_for(lambda: not clients[0].match(picture(1)).caption, f"{model} is unloaded")
     for client in clients:
         for mode in ("auto", "always"):
@@ -107,7 +100,7 @@ def test_an_unloaded_model_costs_the_captions_and_loading_it_brings_them_back(
     stored = client.upsert({**PRODUCT, "product_id": "p2"}, picture(2), caption="missing")
     assert (stored.status, stored.details["degraded"]) == ("created", ["caption"])
 
-    change(own_server, model, "load")
+    change_model(own_server, model, "load")
     assert_captioned(client.match(picture(1)))
     again = client.upsert({**PRODUCT, "product_id": "p2"}, picture(2), caption="missing")
     assert again.details["degraded"] == []
@@ -120,8 +113,8 @@ def test_a_dead_model_costs_the_captions_and_loading_it_anew_brings_them_back(
     os.kill(stub_of(own_server, model), signal.SIGKILL)
     for client in clients:
         assert_matched_without_caption(client.match(picture(1)), "unavailable")
-    change(own_server, model, "unload")
-    change(own_server, model, "load")
+    change_model(own_server, model, "unload")
+    change_model(own_server, model, "load")
     wait_for(lambda: clients[0].match(picture(1)).caption, "there are captions again")
     assert_captioned(client.match(picture(1)))
 
