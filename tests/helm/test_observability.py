@@ -112,6 +112,7 @@ def test_a_running_triton_exports_what_is_read_of_it(
         # The second time the picture and the document are known.
         for _ in range(2):
             client.match(picture(1), "a red mug", caption="always")
+        client.match(picture(1), caption="never", objects="always")
         client.picture(catalogue[0].product_id)
     read = {item.name for expression in EXPRESSIONS.values() for item in series_of(expression)}
     wanted = {name for name in read if name.startswith(("nv_", "product_match_"))} - GPU_METRICS
