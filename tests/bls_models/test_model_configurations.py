@@ -146,12 +146,18 @@ def test_a_full_match_call_of_the_client_has_every_input_of_the_spec() -> None:
         ["red mug"],
         image_weights=[1],
         text_weights=[0.5],
+        like=["p"],
+        like_weights=[1],
         crops=[(0, 0, 1, 1)],
         top_k=3,
         offset=1,
         filter={"price": {"$lt": 5}},
+        facets={"category": 3},
+        sort="price",
         min_score=0.1,
         caption="auto",
+        objects="auto",
+        max_objects=3,
     )
     assert call.spec is PRODUCT_MATCH
     assert [(item.name, item.dtype) for item in call.tensors] == [
