@@ -39,6 +39,7 @@ from bls_models.match.record import (
 from bls_models.match.request import MatchQuery
 from bls_models.match.variants import Variants
 from bls_models.metric.catalogue import NONE
+from bls_models.picture_links import PictureLinks
 from bls_models.product import json_bytes
 from bls_models.services import Services
 from bls_models.vectors import FloatArray
@@ -69,7 +70,12 @@ class ProductMatcher:
             "precisions": dict(precisions or {}),
             "languages": bundle.languages,
         }
-        self._documents = ClientDocuments(store, settings.document_cache_bytes, services.metrics)
+        self._documents = ClientDocuments(
+            store,
+            settings.document_cache_bytes,
+            services.metrics,
+            PictureLinks.from_settings(settings),
+        )
         self._vectors = VectorCache(settings.vector_cache, services.metrics)
         self._bundle = bundle
         self._variants = Variants.from_settings(settings)
