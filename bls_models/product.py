@@ -71,15 +71,19 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def check_product_id(value: object) -> str:
+def check_product_id(value: object, tensor: str = "product.product_id") -> str:
     """The product id, if it is one.
+
+    Args:
+        value: what was sent.
+        tensor: the input's name for messages.
 
     Raises:
         ProductError: missing, not a string, empty, too long, or with spaces or slashes.
     """
     if not isinstance(value, str) or not PRODUCT_ID.fullmatch(value):
         raise ProductError(
-            "product.product_id",
+            tensor,
             "missing" if value is None else repr(value)[:80],
             "a string of 1 to 128 characters without spaces or slashes",
         )

@@ -73,7 +73,7 @@ class AskedQuery:
             slot_count: number of slots.
             most: values that it may look at; None: any number.
         """
-        if self.filter is None or self.refusal is not None:
+        if self.filter is None:
             return
         try:
             self.eligible, self.filtered = columns.evaluate(self.filter, slot_count, most)
@@ -82,8 +82,8 @@ class AskedQuery:
 
     def evaluate_as(self, other: AskedQuery) -> None:
         """The same for a query with the filter of another one, which was evaluated."""
-        self.eligible = other.eligible
-        self.refusal = self.refusal or other.refusal
+        self.eligible, self.filtered = other.eligible, other.filtered
+        self.refusal = other.refusal
 
     def leave_out(self, slots: Sequence[int], slot_count: int) -> None:
         """Let these slots not match."""

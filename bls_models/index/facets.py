@@ -27,7 +27,7 @@ MAX_BYTES = 4096
 MAX_FIELDS = 16
 MAX_VALUES = 100
 # Finding where a value ends costs as much as looking at so many entries.
-ENTRIES_PER_VALUE = 32
+ENTRIES_PER_VALUE = 256
 EXPECTED = (
     "an object of fields with the number of values that are wanted, or with the bounds of ranges, "
     'as in {"category": 10, "price": [10, 50]}'

@@ -230,12 +230,13 @@ class ProductIndex:
             most = None if exact else self._options.max_filter_work
             first: dict[bytes, AskedQuery] = {}
             for item, slots in zip(asked, liked, strict=True):
-                same = first.setdefault(item.query.filter, item)
-                if same is item:
-                    item.evaluate(columns, frozen.slot_count, most)
-                else:
-                    item.evaluate_as(same)
-                item.leave_out(slots, frozen.slot_count)
+                if item.refusal is None:
+                    same = first.setdefault(item.query.filter, item)
+                    if same is item:
+                        item.evaluate(columns, frozen.slot_count, most)
+                    else:
+                        item.evaluate_as(same)
+                    item.leave_out(slots, frozen.slot_count)
             return Answering(frozen.exact() if exact else frozen, columns, most).answers(asked)
 
     def mean_vectors(

@@ -178,7 +178,7 @@ class FrozenIndex:
 
     def _few(self, query: ScoredQuery, slots: BoolArray) -> bool:
         """Whether so few products are eligible that scoring just them is the quickest way."""
-        rows = max(part.rows.total for part in query.parts)
+        rows = max((part.rows.total for part in query.parts), default=0)
         products = max(1, self.slot_count)
         eligible = np.count_nonzero(slots)
         if query.listable():

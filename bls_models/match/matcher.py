@@ -195,9 +195,12 @@ class ProductMatcher:
                 request.index_info = index_info
                 if request.variant.raw:
                     request.index_info = index_info | {"metric": NONE}
-                refusals = (answer.refusal for answer in request.answers)
-                request.error = next(filter(None, refusals), None)
+                request.error = request.answers[0].refusal
                 request.found = [answer.matches for answer in request.answers]
+                refusals = (answer.refusal for answer in request.answers[1:])
+                if refusal := next(filter(None, refusals), None):
+                    # It costs its objects their matches.
+                    request.objects_outcome = replace(request.objects_outcome, reason=str(refusal))
             clock.lap("search")
             good = [request for request in requests if request.error is None]
             self._add_documents(good, index_info["following"])
@@ -243,10 +246,9 @@ class ProductMatcher:
             self._index_query(request, images[row : row + 1], words, text_weights)
             for row in range(count, len(images))
         ]
-        share = 1 / (1 + len(objects))
+        share = 1 / len(objects)
         # What is counted are the products that fit the whole photo.
-        objects = [replace(query, facets=b"") for query in objects]
-        return [replace(query, work_share=share) for query in (whole, *objects)]
+        return [whole, *(replace(query, facets=b"", work_share=share) for query in objects)]
 
     def _vectors_of(
         self, images: Sequence[QueryImage], texts: Sequence[str]
@@ -366,7 +368,7 @@ class ProductMatcher:
                     "top_k",
                     f"these {len(request.products)} products are {size} bytes",
                     f"at most {self._max_answer_bytes} (PRODUCT_MATCH_MAX_ANSWER_BYTES)",
-                    "Ask for fewer products a page, with top_k and offset.",
+                    "Ask for fewer products a page, with top_k and offset, or for fewer objects.",
                 )
 
     def conclude(self, requests: Sequence[MatchRequest]) -> None:
@@ -385,7 +387,7 @@ class ProductMatcher:
                     "index": request.index_info,
                     "search": {
                         "scored": sum(answer.scored for answer in request.answers),
-                        "filtered": sum(answer.filtered for answer in request.answers),
+                        "filtered": request.answers[0].filtered,
                     },
                     "facets": request.answers[0].facets,
                     "min_score": self._min_score(request),

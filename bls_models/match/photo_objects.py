@@ -10,6 +10,7 @@ from bls_models.engines.vector_cache import VectorCache
 from bls_models.errors import DetectorError
 from bls_models.images.arrays import resized
 from bls_models.images.preprocessing import Crop, Preprocess, cut_out, prepare_pixels
+from bls_models.index.ordering import BY_SCORE
 from bls_models.match.record import MatchedObject, MatchRequest, QueryImage
 from bls_models.objects.boxes import of_whole, with_margin
 from bls_models.objects.detector import ALWAYS, matched_objects
@@ -64,8 +65,9 @@ class PhotoObjects:
             self._find(request)
         except DetectorError as error:
             request.objects_outcome = ObjectsOutcome(UNAVAILABLE, reason=str(error))
-        # What was cut out takes less memory.
-        request.photo = None
+        finally:
+            # What was cut out takes less memory.
+            request.photo = None
         request.milliseconds["objects"] = round((time.perf_counter() - began) * 1e3, 3)
 
     def _find(self, request: MatchRequest) -> None:
@@ -90,16 +92,17 @@ class PhotoObjects:
         request.objects_outcome = ObjectsOutcome(OK if request.objects else NONE, len(found))
 
     def are_lacking(self, request: MatchRequest) -> bool:
-        """Whether nobody could look for them; ``auto`` looks where the bundle can."""
+        """Whether they were not looked for or not all matched; ``auto`` looks where it can."""
         assert request.query is not None
         wanted = request.query.objects == ALWAYS or self._bundle.detector is not None
-        return wanted and request.objects_outcome.status == UNAVAILABLE
+        return wanted and bool(request.objects_outcome.reason)
 
 
 def best_object(request: MatchRequest) -> int | None:
     """Which object the words fit best, 0 for the whole photo; None: there is nothing to say."""
     assert request.query is not None
-    if not (request.objects and request.query.texts and request.matches):
+    ranked = not request.query.offset and request.query.sort == BY_SCORE
+    if not (ranked and request.objects and request.query.texts and request.matches):
         return None
     best = [matches[0].score if matches else -np.inf for matches in request.found]
     return int(np.argmax(best))

@@ -66,7 +66,9 @@ class MatchPipeline:
         self._metrics = metrics
         self._lock = threading.Lock()
         self._most = settings.queue_size
-        self._waiting = 0
+        # Photos in which objects are looked for take no more than half of the places.
+        self._most_objects = max(1, settings.queue_size // 2)
+        self._waiting = self._waiting_objects = 0
         threads = settings.decode_threads or cpu_count()
         most = PRODUCT_MATCH.max_batch_size
         self._photos = Stage("photos", self._encode, PHOTO_CALLS, most, 2 * cpu_count())
@@ -90,17 +92,14 @@ class MatchPipeline:
         """
         refused = []
         for request in requests:
-            if request.error is None and not self._admit(request):
-                request.error = RefusedError(
-                    f"Exceeds maximum queue size: {self._most} requests wait already "
-                    "(PRODUCT_MATCH_QUEUE_SIZE); try again later"
-                )
+            if request.error is None:
+                request.error = self._admit(request)
             if request.error is not None:
                 refused.append(request)
                 continue
             self._matcher.begin(request)
             request.undecoded = len(request.images)
-            if request.query is not None and request.query.wants_objects:
+            if request.wants_objects:
                 self._objects.put(request)
                 continue
             for number in range(len(request.images)):
@@ -119,19 +118,29 @@ class MatchPipeline:
         for stage in (self._photos, self._object_photos, self._words, self._searching, self._long):
             stage.close()
 
-    def _admit(self, request: MatchRequest) -> bool:
+    def _admit(self, request: MatchRequest) -> RefusedError | None:
+        """Let it wait, or say why not."""
+        objects = request.wants_objects
         with self._lock:
-            if self._waiting >= self._most:
-                return False
+            full, what, most = self._waiting >= self._most, "requests", self._most
+            if objects and self._waiting_objects >= self._most_objects:
+                full, what, most = True, "photos with objects", self._most_objects
+            if full:
+                return RefusedError(
+                    f"Exceeds maximum queue size: {most} {what} wait already "
+                    "(PRODUCT_MATCH_QUEUE_SIZE); try again later"
+                )
             self._waiting += 1
+            self._waiting_objects += objects
             self._metrics.set(WAITING, self._waiting)
             request.in_queue = True
-            return True
+            return None
 
     def _leave_queue(self, requests: Iterable[MatchRequest]) -> None:
         with self._lock:
             for request in requests:
                 self._waiting -= request.in_queue
+                self._waiting_objects -= request.in_queue and request.wants_objects
                 request.in_queue = False
             self._metrics.set(WAITING, self._waiting)
 
@@ -179,7 +188,10 @@ class MatchPipeline:
                     self._matcher.decode(request, 0)
                 request.note_decoded()
                 if request.error is None:
+                    began = time.monotonic()
                     self._matcher.find_objects(request)
+                    # It did not wait meanwhile; a detector that is late fails no match.
+                    request.expires += time.monotonic() - began
             self._decoded(request)
 
     def _decoded(self, request: MatchRequest) -> None:
@@ -199,7 +211,7 @@ class MatchPipeline:
         """To the threads that match it."""
         request.waiting_since = time.perf_counter()
         encodes = any(image.pixels is not None for image in request.pictures)
-        photos = self._object_photos if request.objects else self._photos
+        photos = self._object_photos if request.wants_objects else self._photos
         (photos if encodes else self._words).put(request)
 
     def _encode(self, requests: list[MatchRequest]) -> None:

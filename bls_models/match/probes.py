@@ -61,5 +61,6 @@ def is_probe(parameters: Mapping[str, Any], query: MatchQuery) -> bool:
         and not query.offset
         and not query.like
         and not query.facets
+        and query.sort == "score"
         and not query.wants_objects
     )

@@ -59,7 +59,7 @@ class QueryImage:
 
     @property
     def key(self) -> tuple[str, Crop | None]:
-        """Pictures of the same key have the same vector."""
+        """Pictures of the same key have the same vector, but for the size they were decoded at."""
         return self.sha256, self.crop
 
 
@@ -165,6 +165,11 @@ class MatchRequest:
     def decoded(self) -> list[QueryImage]:
         """Its pictures, those that are decoded."""
         return [image for image in self.images if image is not None]
+
+    @property
+    def wants_objects(self) -> bool:
+        """Whether objects are looked for in its photo."""
+        return self.query is not None and self.query.wants_objects
 
     @property
     def pictures(self) -> list[QueryImage]:

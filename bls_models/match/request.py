@@ -13,10 +13,11 @@ from bls_models.index.facets import parse_facets
 from bls_models.index.filters.language import parse_filter
 from bls_models.index.ordering import BY_SCORE
 from bls_models.objects.detector import NEVER
+from bls_models.product import check_product_id
 from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.settings import Settings
 from bls_models.specs import CAPTION_MODES, OBJECT_MODES, PRODUCT_MATCH, SORTS
-from bls_models.text import normalised, one_line
+from bls_models.text import one_line
 from bls_models.vectors import Arrays, FloatArray
 
 DEFAULT_TOP_K = 5
@@ -166,7 +167,7 @@ def _objects(inputs: Arrays, images: int) -> str:
 
 def _product_id(value: bytes, tensor: str) -> str:
     try:
-        return normalised(value.decode("utf-8"))
+        return check_product_id(value.decode("utf-8"), tensor)
     except UnicodeDecodeError as error:
         raise RequestError(tensor, f"not UTF-8 ({error.reason})", "a product id") from error
 

@@ -70,12 +70,15 @@ class ObjectDetector:
             DetectorError: the engine failed or is not loaded.
         """
         outputs = self._call(OBJECT_DETECTOR, {"image": pixels[None]})
-        boxes, scores = outputs["box"][0], outputs["box_score"][0]
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        boxes, scores = outputs["box"], outputs["box_score"]
+        count = self._detector.boxes
+        fits = boxes.shape == (1, count, 4) and scores.shape == (1, count)
+        if not (fits and np.isfinite(boxes).all() and np.isfinite(scores).all()):
             raise DetectorError(
-                f"{OBJECT_DETECTOR.name} gave numbers that are not finite; rebuild it with "
-                "`make models`"
+                f"{OBJECT_DETECTOR.name} gave no {count} boxes with finite numbers; rebuild it "
+                "with `make models`"
             )
+        boxes, scores = boxes[0], scores[0]
         boxes = on_picture(boxes, size, self.preprocess)
         # Neither what is hardly there nor what is in the padding alone.
         likely = (scores >= self._detector.min_score) & (areas(boxes) > 0)

@@ -21,7 +21,7 @@ class ObjectsOutcome:
             ``not_asked``; ``no_image`` (asked for, and there is no photo); ``unavailable`` (nobody
             could look, ``reason`` says why).
         found: objects that the detector found, matched or not.
-        reason: of ``unavailable``.
+        reason: of ``unavailable``, or why objects have no matches.
     """
 
     status: str = NOT_ASKED

@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass
 
 from bls_models.errors import RequestError
-from bls_models.product import PRODUCT_ID
+from bls_models.product import check_product_id
 from bls_models.request_tensors import choice, inputs_from_tensors
 from bls_models.specs import PICTURE_ENCODINGS, PICTURE_FORMATS, PRODUCT_PICTURE
-from bls_models.text import normalised
 from bls_models.vectors import Arrays
 
 BASE64, RAW = PICTURE_ENCODINGS
@@ -68,11 +67,7 @@ def picture_query_from_tensors(tensors: Arrays) -> PictureQuery:
 
 
 def _product_id(inputs: Arrays) -> str:
-    value = _text(inputs, "product_id")
-    if not PRODUCT_ID.fullmatch(value):
-        expected = "1 to 128 characters without spaces or slashes"
-        raise RequestError("product_id", repr(value)[:80], expected)
-    return normalised(value)
+    return check_product_id(_text(inputs, "product_id"), "product_id")
 
 
 def _sha256(inputs: Arrays) -> str:

@@ -24,6 +24,8 @@ from bls_models.telemetry.metrics import LOG_DROPPED, LOG_QUEUE_ENTRIES, NO_METR
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 256
+# One that the database can never take would keep all behind it waiting.
+MAX_ENTRY_BYTES = 16 * 2**20
 RETRY_SECONDS = 1.0
 # A batch is written when this much time has passed since its first entry.
 FLUSH_SECONDS = 0.1
@@ -90,7 +92,10 @@ class LogWriter:
         for entry in entries:
             try:
                 # Made here and not by the database, so that writing it twice leaves one.
-                encoded.append(bson.encode({"_id": bson.ObjectId(), **entry}))
+                content = bson.encode({"_id": bson.ObjectId(), **entry})
+                if len(content) > MAX_ENTRY_BYTES:
+                    raise OverflowError(f"{len(content)} bytes are more than MongoDB takes")
+                encoded.append(content)
             except (BSONError, OverflowError):
                 logger.exception("a log entry cannot be stored and is dropped")
                 self._metrics.add(LOG_DROPPED, 1, self._collection.name, REFUSED)

@@ -314,7 +314,9 @@ def test_an_entry_that_was_written_without_an_answer_is_not_doubled_and_not_trie
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("bad", [object(), 2**70], ids=["no BSON", "too large a number"])
+@pytest.mark.parametrize(
+    "bad", [object(), 2**70, "x" * 2**24], ids=["no BSON", "too large a number", "too large"]
+)
 def test_an_entry_that_cannot_be_stored_is_reported_and_holds_up_nothing(
     collection: Collection[Document],
     settings: Settings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,7 @@ from bls_models.specs import SORTS
 
 DIM = 6
 NO_VECTOR = np.zeros((0, DIM), np.float32)
+CHEAP = b'{"price": {"$lt": 6}}'
 BOUNDS = (2.0, 5.0, 9.0)
 FACETS = {"category": 2, "price": list(BOUNDS), "attributes.size": 100, "attributes.new": 1}
 
@@ -64,7 +66,8 @@ def filled(seed: int, count: int, **options: Any) -> tuple[ProductIndex, list[In
 def query(**options: Any) -> IndexQuery:
     vector = np.eye(1, DIM, dtype=np.float32)
     none = np.zeros(0, np.float32)
-    return IndexQuery(vector, np.ones(1, np.float32), NO_VECTOR, none, **{"top_k": 7, **options})
+    asked = IndexQuery(vector, np.ones(1, np.float32), NO_VECTOR, none, 7)
+    return replace(asked, **options)
 
 
 def answer_of(index: ProductIndex, asked: IndexQuery) -> IndexAnswer:
@@ -136,7 +139,7 @@ def test_facets_are_what_counting_by_hand_gives(
         asked = query(
             min_score=min_score,
             facets=json.dumps(FACETS).encode(),
-            filter=b'{"price": {"$lt": 6}}' if cheap else b"",
+            filter=CHEAP if cheap else b"",
         )
         answer = answer_of(index, asked)
     expected = counted_by_hand(passing(products, min_score, cheap))
@@ -190,7 +193,7 @@ def test_orders_are_what_sorting_by_hand_gives(
             offset=offset,
             top_k=top_k,
             min_score=min_score,
-            filter=b'{"price": {"$lt": 6}}' if cheap else b"",
+            filter=CHEAP if cheap else b"",
         )
         answer = answer_of(index, asked)
     field = sort.removeprefix("-")
@@ -209,15 +212,25 @@ def test_orders_are_what_sorting_by_hand_gives(
 def test_queries_of_all_orders_share_a_batch() -> None:
     index, _ = filled(3, 60)
     asked = [query(), query(sort="price"), query(facets=b'{"category": 9}'), query(sort="-name")]
-    together = index.answers([*asked, query(filter=b"{"), query(sort="colour")])
-    for one, answer in zip(asked, together, strict=False):
+    # What is wrong with one of them is not told of those with the same filter.
+    bad = [query(facets=b"{"), query(filter=b"{"), query(sort="colour")]
+    *refused, first, second, third, fourth = index.answers([*bad, *asked])
+    together = [first, second, third, fourth]
+    for one, answer in zip(asked, together, strict=True):
         alone = answer_of(index, one)
         ids = [match.product_id for match in alone.matches]
         assert [match.product_id for match in answer.matches] == ids
         assert answer.facets == alone.facets
     assert together[0].facets == {}
-    assert isinstance(together[4].refusal, RequestError)
-    assert "sort: 'colour'; expected score | price | -price" in str(together[5].refusal)
+    assert all(isinstance(answer.refusal, RequestError) for answer in refused)
+    assert "sort: 'colour'; expected score | price | -price" in str(refused[2].refusal)
+
+
+def test_a_query_of_nothing_finds_nothing_and_fails_no_other() -> None:
+    index, _ = filled(6, 30)
+    nothing = query(image_weights=np.zeros(1, np.float32), min_score=0.1, filter=CHEAP)
+    empty, full = index.answers([nothing, query()])
+    assert (empty.matches, len(full.matches)) == ([], 7)
 
 
 def test_what_all_products_take_is_bounded() -> None:
@@ -228,7 +241,7 @@ def test_what_all_products_take_is_bounded() -> None:
     for options in ({"facets": facets, "sort": "price"}, {"sort": "name"}):
         (refused,) = index.answers([query(min_score=0.2, **options)])
         assert "PRODUCT_MATCH_MAX_SEARCH_WORK" in str(refused.refusal)
-    narrow, _ = filled(4, 60, max_filter_work=60)
+    narrow, _ = filled(4, 60, max_filter_work=200)
     assert answer_of(narrow, query(facets=b'{"price": [5]}')).facets
     (refused,) = narrow.answers([query(facets=b'{"name": 5, "category": 9}')])
     assert "PRODUCT_MATCH_MAX_FILTER_WORK" in str(refused.refusal)

@@ -135,6 +135,10 @@ BAD: dict[str, tuple[Tensors, str]] = {
         r"like: 9 values; expected at most 8",
     ),
     "a product id that is not UTF-8": ({"like": bytes_tensor(b"\xff")}, r"like\[0\]: not UTF-8"),
+    "a long product id": (
+        {"like": bytes_tensor("a" * 129)},
+        r"like\[0\]: 'a+; expected a string of 1",
+    ),
     "a weight for no product": (
         {"text": TEXT, "like_weight": float_tensor(1)},
         r"like_weight: 1 weights; expected 0, one for each product",

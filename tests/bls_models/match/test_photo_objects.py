@@ -6,6 +6,7 @@ The detector here says what a test tells it; that of ``serving/test_found_object
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,13 +24,14 @@ from serving_support import (
     encoded,
     image_vector,
     text_vector,
+    wait_for,
 )
 
 from bls_models.bundle import DetectorBundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.errors import DetectorError, EncoderError, RequestError
 from bls_models.index.product_index import IndexedProduct, ProductIndex
-from bls_models.index.query import IndexQuery
+from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
@@ -54,6 +56,7 @@ class ToldDetector:
         self.boxes: Sequence[Sequence[float]] = HALVES
         self.scores: Sequence[float] = SCORES
         self.error: Exception | None = None
+        self.answer: dict[str, Any] = {}
         self.calls: list[tuple[int, ...]] = []
         self.go_on = threading.Event()
         self.go_on.set()
@@ -64,10 +67,12 @@ class ToldDetector:
         assert self.go_on.wait(WAIT_SECONDS)
         if self.error is not None:
             raise self.error
-        return {
-            "box": np.array([self.boxes], np.float32),
-            "box_score": np.array([self.scores], np.float32),
-        }
+        if self.answer:
+            return self.answer
+        boxes, scores = np.zeros((1, 4, 4), np.float32), np.zeros((1, 4), np.float32)
+        boxes[0, : len(self.boxes)] = self.boxes
+        scores[0, : len(self.scores)] = self.scores
+        return {"box": boxes, "box_score": scores}
 
 
 class Matching:
@@ -97,7 +102,7 @@ class Matching:
             self.settings,
             self.encoders,
             CaptionQueue(no_caption_wanted, 1, 1.0),
-            self.search,
+            lambda queries: self.search(queries),
             self,  # type: ignore[arg-type]
             detector=ObjectDetector(self.detector, DETECTOR) if bundle_has_detector else None,
         )
@@ -165,8 +170,8 @@ def test_each_object_is_matched_beside_the_whole_photo(matching: Matching) -> No
     assert matching.detector.calls == [(1, 64, 64, 3)]
     # All in one call of the encoder, and in one search, whose work they share.
     assert matching.encoders.encoded_images == 3
-    ((queries),) = matching.searches
-    assert [query.work_share for query in queries] == pytest.approx([1 / 3] * 3)
+    (queries,) = matching.searches
+    assert [query.work_share for query in queries] == pytest.approx([1, 1 / 2, 1 / 2])
 
 
 def test_without_asking_nobody_looks(matching: Matching) -> None:
@@ -194,8 +199,8 @@ def test_without_asking_nobody_looks(matching: Matching) -> None:
     ],
 )
 def test_modes(matching: Matching, mode: str, boxes: list[Any], numbers: list[int]) -> None:
-    matching.detector.boxes = boxes or [(0.0, 0.0, 0.0, 0.0)]
-    matching.detector.scores = [0.9] * len(matching.detector.boxes)
+    matching.detector.boxes = np.reshape(boxes, (-1, 4))
+    matching.detector.scores = [0.9] * len(boxes)
     request = matching.match(image=beside(1, 2), objects=mode.encode())
     assert request.object_numbers == numbers
     assert request.details["objects"]["status"] == ("ok" if len(numbers) > 1 else "none")
@@ -303,15 +308,75 @@ def test_an_encoder_that_fails_fails_the_match(matching: Matching) -> None:
 
 
 def test_a_detector_that_hangs_holds_up_nobody_else(matching: Matching) -> None:
+    """Half of the queue is for others, however many photos with objects come."""
     matching.detector.go_on.clear()
-    slow = [matching.request(image=beside(1, 2), objects=b"always") for _ in range(40)]
+    slow = [
+        matching.request(image=beside(1, 2), objects=b"always")
+        for _ in range(matching.settings.queue_size)
+    ]
     matching.sender.start(slow)
     plain = matching.match(image=beside(3))
     assert rows(plain) == [(0, "p3")]
-    assert not set(map(id, slow)) & set(map(id, matching.sender.answered))
+    refused = [request for request in slow if request.error is not None]
+    assert len(refused) == matching.settings.queue_size // 2
+    assert all("photos with objects wait already" in str(item.error) for item in refused)
     matching.detector.go_on.set()
     matching.sender.wait(slow)
-    assert all(rows(request)[1:] == [(1, "p1"), (2, "p2")] for request in slow)
+    taken = [request for request in slow if request.error is None]
+    assert all(rows(request)[1:] == [(1, "p1"), (2, "p2")] for request in taken)
+    # The places are free again.
+    assert rows(matching.match(image=beside(1, 2), objects=b"always"))[1:] == [(1, "p1"), (2, "p2")]
+
+
+def test_a_detector_that_is_late_fails_no_match(matching: Matching) -> None:
+    """The time it takes is not spent waiting in the queue."""
+    matching.detector.go_on.clear()
+    request = matching.request(image=beside(1, 2), objects=b"always")
+    request.expires = time.monotonic() + 0.5
+    matching.sender.start([request])
+    wait_for(lambda: matching.detector.calls, "it is called")
+    wait_for(lambda: time.monotonic() > request.expires, "the request's time is up")
+    matching.detector.go_on.set()
+    matching.sender.wait([request])
+    assert request.error is None
+    assert rows(request)[1:] == [(1, "p1"), (2, "p2")]
+
+
+def test_an_answer_of_another_shape_is_no_objects(matching: Matching) -> None:
+    matching.detector.scores = np.zeros(0)
+    short = {"box": np.zeros((1, 4, 4), np.float32), "box_score": np.zeros((1, 3), np.float32)}
+    matching.detector.answer = short
+    request = matching.match(image=beside(1), objects=b"always")
+    assert request.details["degraded"] == ["objects"]
+    assert "4 boxes" in request.details["objects"]["reason"]
+
+
+def test_an_object_that_takes_too_much_costs_its_own_matches(matching: Matching) -> None:
+    """What is refused for one of them leaves the photo's own matches."""
+    search = matching.search
+
+    def refusing(queries: Sequence[IndexQuery]) -> tuple[list[Any], dict[str, Any]]:
+        answers, about = search(queries)
+        answers[2:] = [
+            IndexAnswer(refusal=RequestError("image, text", "too much", "at most 5"))
+            for _ in answers[2:]
+        ]
+        return answers, about
+
+    matching.search = refusing  # type: ignore[method-assign]
+    request = matching.match(image=beside(1, 2), objects=b"always")
+    assert rows(request)[1:] == [(1, "p1")]
+    assert len(request.objects) == 2
+    assert request.details["degraded"] == ["objects"]
+    assert "too much" in request.details["objects"]["reason"]
+
+
+@pytest.mark.parametrize("options", [{"offset": 1}, {"sort": b"price"}])
+def test_in_another_order_no_object_is_the_best(
+    matching: Matching, options: dict[str, Any]
+) -> None:
+    request = matching.match(image=beside(1, 2), text=b"t2", objects=b"always", top_k=2, **options)
+    assert request.details["best_object"] is None
 
 
 @pytest.mark.parametrize(
