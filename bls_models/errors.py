@@ -87,6 +87,10 @@ class MissingImageError(ServiceError):
     """A picture that a stored product names is not stored."""
 
 
+class StoredImageError(ServiceError):
+    """A stored picture cannot be decoded within the server's limits."""
+
+
 class ConflictError(ServiceError):
     """Others changed the same thing at the same time, again and again."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cachetools import TTLCache
@@ -13,7 +13,13 @@ from cachetools import TTLCache
 from bls_models.cpus import cpu_count
 from bls_models.database.pictures import Pictures, stored_hashes
 from bls_models.database.store import Store
-from bls_models.errors import MissingImageError, NotFoundError, RequestError
+from bls_models.errors import (
+    ImageError,
+    MissingImageError,
+    NotFoundError,
+    RequestError,
+    StoredImageError,
+)
 from bls_models.images.decoding import ImageLimits
 from bls_models.images.memory import MemoryBudget
 from bls_models.picture.request import BASE64, PictureQuery
@@ -51,6 +57,8 @@ class FoundPicture:
 class PictureFinder:
     """Answers requests for pictures; a picture is scaled once and then kept.
 
+    Who asks for one that is just being scaled waits for it.
+
     Args:
         store: has the products.
         pictures: has their pictures.
@@ -71,6 +79,7 @@ class PictureFinder:
         self._kept: TTLCache[Key, ScaledPicture] = TTLCache(
             settings.picture_cache_bytes, KEPT_SECONDS, getsizeof=lambda item: len(item.data)
         )
+        self._making: dict[Key, Future[ScaledPicture]] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(settings.decode_threads or cpu_count())
 
@@ -103,7 +112,7 @@ class PictureFinder:
 
         Raises:
             NotFoundError: there is no such product or picture.
-            ImageError: the stored file cannot be decoded within the limits.
+            StoredImageError: the stored file cannot be decoded within the limits.
             DatabaseError: the database does not answer in time.
         """
         sha256 = query.sha256 or self._hash_of(query)
@@ -132,27 +141,47 @@ class PictureFinder:
 
     def _scaled(self, sha256: str, query: PictureQuery) -> ScaledPicture:
         key = sha256, query.size, query.format
+        ours: Future[ScaledPicture] = Future()
         with self._lock:
             kept: ScaledPicture | None = self._kept.get(key)
-        self._metrics.add(CACHE_MISSES if kept is None else CACHE_HITS, 1, "pictures")
+            making = ours if kept is not None else self._making.setdefault(key, ours)
+        is_new = kept is None and making is ours
+        self._metrics.add(CACHE_MISSES if is_new else CACHE_HITS, 1, "pictures")
         if kept is not None:
             return kept
+        if is_new:
+            self._make(key, ours)
         try:
-            data = self._pictures.read(sha256)
+            return making.result()
         except MissingImageError:
             raise NotFoundError(
                 "product_id" if query.product_id else "sha256",
                 f"picture {sha256} is not stored",
                 "a picture of a stored product",
             ) from None
-        made = scaled_picture(
-            data, f"stored image {sha256}", query.size, query.format, self._limits, self._budget
-        )
-        with self._lock:
-            # The cache refuses what is larger than all of it.
-            if len(made.data) <= self._kept.maxsize:
-                self._kept[key] = made
-        return made
+        except ImageError as error:
+            raise StoredImageError(
+                f"{error} The stored file is beyond this server's limits or damaged: raise the "
+                "limits, or send the product again with another file of the picture."
+            ) from error
+
+    def _make(self, key: Key, making: Future[ScaledPicture]) -> None:
+        """Scale a picture for all who wait for it, and keep it."""
+        sha256, size, kind = key
+        name = f"stored image {sha256}"
+        try:
+            data = self._pictures.read(sha256)
+            made = scaled_picture(data, name, size, kind, self._limits, self._budget)
+            with self._lock:
+                # The cache refuses what is larger than all of it.
+                if len(made.data) <= self._kept.maxsize:
+                    self._kept[key] = made
+            making.set_result(made)
+        except Exception as error:
+            making.set_exception(error)
+        finally:
+            with self._lock:
+                del self._making[key]
 
 
 def _outcome_name(found: FoundPicture | Exception) -> str:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from serving_support import blocks, encoded
+from serving_support import blocks, encoded, wait_for
 
-from bls_models.errors import DatabaseError, ImageError, MissingImageError, NotFoundError
+from bls_models.errors import (
+    DatabaseError,
+    ImageError,
+    MissingImageError,
+    NotFoundError,
+    RequestError,
+    StoredImageError,
+)
 from bls_models.images.decoding import ImageLimits
 from bls_models.images.memory import MemoryBudget
 from bls_models.picture import finder as finder_module
@@ -37,9 +46,11 @@ class Counts(Metrics):
 
     def __init__(self) -> None:
         self.values: Counter[tuple[str, ...]] = Counter()
+        self._lock = threading.Lock()
 
     def add(self, spec: MetricSpec, amount: float = 1.0, *labels: str) -> None:
-        self.values[spec.name, *labels] += int(amount)
+        with self._lock:
+            self.values[spec.name, *labels] += int(amount)
 
 
 class Database:
@@ -250,15 +261,50 @@ def test_a_bad_request_fails_alone_and_all_are_counted(make: Make) -> None:
     assert found[0] is unread
     assert isinstance(found[1], FoundPicture)
     assert isinstance(found[2], NotFoundError)
-    assert isinstance(found[3], ImageError)
+    assert isinstance(found[3], StoredImageError)
     assert str(found[3]).startswith("stored image ")
     database.away = True
     assert isinstance(finder.run([raw(sha256="0" * 64)])[0], DatabaseError)
     outcomes = {key[1]: count for key, count in counts.values.items() if key[0] == PICTURES.name}
-    assert outcomes == {"ok": 1, "not_found": 1, "client_error": 2, "error": 1}
+    assert outcomes == {"ok": 1, "not_found": 1, "client_error": 1, "error": 2}
 
 
-def test_pictures_that_are_too_large_to_decode_are_refused(make: Make) -> None:
+def test_stored_pictures_beyond_the_limits_are_no_fault_of_the_client(make: Make) -> None:
     finder = make(Database(mug=[FIRST]), max_image_pixels=64 * 63)
-    with pytest.raises(ImageError, match="64 x 64 pixels"):
+    with pytest.raises(StoredImageError, match=r"64 x 64 pixels.* raise the limits") as caught:
         finder.find(raw(product_id="mug"))
+    assert not isinstance(caught.value, RequestError)
+
+
+class SlowDatabase(Database):
+    """Reads while ``goes_on`` is set."""
+
+    def __init__(self, **products: Sequence[bytes]) -> None:
+        super().__init__(**products)
+        self.goes_on = threading.Event()
+
+    def read(self, sha256: str) -> bytes:
+        assert self.goes_on.wait(60)
+        return super().read(sha256)
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_picture_that_is_just_being_scaled_is_waited_for(make: Make, is_away: bool) -> None:
+    database, counts = SlowDatabase(mug=[FIRST]), Counts()
+    database.away = is_away
+    # Nothing is kept, so only those who wait together share.
+    finder = make(database, counts, picture_cache_bytes=1, decode_threads=3)
+    query = raw(product_id="mug", size=20)
+    with ThreadPoolExecutor(1) as batches:
+        batch = batches.submit(finder.run, [query] * 3)
+        try:
+            wait_for(lambda: counts.values[CACHE_HITS.name, "pictures"] == 2, "two wait")
+        finally:
+            database.goes_on.set()
+        found = batch.result()
+    assert len(database.reads) == 1
+    kind = DatabaseError if is_away else FoundPicture
+    assert [type(item) for item in found] == [kind] * 3
+    database.away = False
+    assert isinstance(finder.find(query), FoundPicture)
+    assert len(database.reads) == 2
