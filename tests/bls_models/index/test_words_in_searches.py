@@ -209,7 +209,7 @@ def test_words_follow_every_change() -> None:
     index.upsert([product(number) for number in range(20)])
 
     def first(text: str) -> str | None:
-        (found,) = index.search([query(text, 1, min_score=0.69, word_weight=1.0)])
+        (found,) = index.search([query(text, min_score=0.69, word_weight=1.0)])
         return found[0].product_id if found else None
 
     assert first(article(3)) == "p3"
