@@ -31,7 +31,7 @@ VECTORS_AT_ONCE = 32
 # that is wanted; several views of one product and the rounding of codes leave enough.
 MIN_CANDIDATES = 128
 CANDIDATES_PER_MATCH = 12
-# With several vectors the best product may be far down in each list.
+# With several vectors, or words, the best product may be far down in each list.
 MIN_JOINT_CANDIDATES = 1024
 # Where a weight pushes away, several views of a product make a list tell less.
 MIN_PUSHED_CANDIDATES = 2048
@@ -50,7 +50,7 @@ class QueryPart:
         vectors: (n, dim), of length 1, or as a metric makes them.
         weights: (n,) double precision, because weights may be as large or small as float32 goes.
         total: sum of their absolute values, above 0.
-        shares: of each vector's words, which share each product has; None, or none: without words.
+        shares: of each vector's words, which share each product has; further ones have no words.
         word_weight: see ``IndexQuery``.
     """
 
@@ -58,7 +58,7 @@ class QueryPart:
     vectors: FloatArray
     weights: npt.NDArray[np.float64]
     total: float
-    shares: Sequence[Shares | None] = ()
+    shares: Sequence[Shares] = ()
     word_weight: float = 0.0
 
     def asking(self) -> QueryPart:
@@ -82,10 +82,15 @@ class QueryPart:
         scores: FloatArray = (self.weights @ best / self.total).astype(np.float32)
         return scores
 
+    @property
+    def texts_with_words(self) -> int:
+        """How many have words that any product has."""
+        return sum(map(bool, self.shares))
+
     def raise_by_words(self, best: FloatArray, slots: IntArray) -> None:
         """Raise the cosines (n, m) to these slots (m,) by the words that they have; NaN stays."""
         for line, shares in zip(best, self.shares, strict=False):
-            if shares is not None:
+            if shares:
                 line += (1 - line) * (np.float32(self.word_weight) * shares.of(slots))
 
     def with_words(self, count: int, slots: BoolArray | None, thorough: bool) -> list[IntArray]:
@@ -98,7 +103,7 @@ class QueryPart:
         """
         found = []
         for vector, weight, shares in zip_longest(self.vectors, self.weights, self.shares):
-            if shares is None or weight <= 0:
+            if not shares or weight <= 0:
                 continue
             more, equal = shares.largest(count, slots)
             if len(equal) > MAX_CANDIDATES:
@@ -141,7 +146,7 @@ class ScoredQuery:
 
         text = part(texts, query.text_vectors, query.text_weights)
         if text is not None and query.word_weight > 0:
-            shares = [words.shares(own) if own else None for own in query.text_words]
+            shares = [words.shares(own) for own in query.text_words]
             text = replace(text, shares=shares, word_weight=query.word_weight)
         return cls(
             query,
@@ -180,7 +185,7 @@ class ScoredQuery:
         least = MIN_CANDIDATES
         if self.pushes:
             least = MIN_PUSHED_CANDIDATES
-        elif sum(len(part.vectors) for part in self.parts) > 1:
+        elif sum(len(part.vectors) + part.texts_with_words for part in self.parts) > 1:
             least = MIN_JOINT_CANDIDATES
         return max(least, CANDIDATES_PER_MATCH * self.wanted)
 

@@ -51,6 +51,9 @@ class Shares:
     slots: IntArray | None
     shares: FloatArray
 
+    def __bool__(self) -> bool:
+        return len(self.shares) > 0
+
     def of(self, slots: IntArray) -> FloatArray:
         """The shares (m,) of these slots (m,)."""
         found = np.zeros(len(slots), np.float32)

@@ -56,7 +56,7 @@ def _folded(text: str) -> str:
 
 def singular(word: str) -> str:
     """An English plural's singular, roughly; both sides are folded alike."""
-    if len(word) <= 3 or not word.endswith("s") or not (word.isascii() and word.isalpha()):
+    if not word.endswith("s") or len(word) <= 3 or not (word.isascii() and word.isalpha()):
         return word
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
@@ -123,8 +123,10 @@ def product_keys(product_id: str, values: Mapping[str, object]) -> list[int]:
     if named:
         found.append(whole_name(named))
     # In an order that does not depend on where the values come from.
-    for field in sorted(values):
-        value = values[field]
-        if isinstance(value, str) and (field == "category" or field.startswith(ATTRIBUTE_PREFIX)):
-            found += words(value)
+    said = [
+        value
+        for field, value in sorted(values.items())
+        if isinstance(value, str) and (field == "category" or field.startswith(ATTRIBUTE_PREFIX))
+    ]
+    found += words(" ".join(said))
     return [key_of(word) for word in list(dict.fromkeys(found))[:MOST_PRODUCT_WORDS]]
