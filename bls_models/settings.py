@@ -296,6 +296,12 @@ class Settings(EnvironmentSettings):
         "that a photo of something else finds nothing. With `no` the best products are returned "
         "however weak, and `likely` in the details says what the bundle's would have done.",
     )
+    word_weight: Share = setting(
+        0.7,
+        "PRODUCT_MATCH_WORD_WEIGHT",
+        "How far, 0 to 1, a product that has all words of a query's text comes towards a cosine of "
+        "1 to it: what finds article numbers, brands and names. With 0 only vectors count.",
+    )
     caption_weight: Share = setting(
         0.0,
         "PRODUCT_MATCH_CAPTION_WEIGHT",
@@ -308,8 +314,8 @@ class Settings(EnvironmentSettings):
         "PRODUCT_MATCH_VARIANTS",
         "A/B test: JSON of named variants, each with its share of the requests and what it does "
         "otherwise: image_weight and text_weight (factors on the query's own weights), "
-        'caption_weight, cross_modal_weight, view_power, min_score, and `"metric": "none"` for raw '
-        "vectors, which takes a second index. Example: "
+        "word_weight, caption_weight, cross_modal_weight, view_power, min_score, and "
+        '`"metric": "none"` for raw vectors, which takes a second index. Example: '
         '`{"words-first": {"share": 0.1, "text_weight": 2}}`.',
     )
     caption_timeout_ms: Count = setting(

@@ -239,13 +239,14 @@ class DirectRanker:
         self._image_dim, self._text_dim = bundle.image_dim, bundle.text_dim
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._filter_bytes = settings.max_filter_bytes
+        self._word_weight = settings.word_weight
         self._products: list[IndexedProduct] = []
         count = counted_lines(report, "products encoded")
         for number, row in enumerate(content.rows, start=1):
             texts = self._encoders.encode_texts([embedding_text({"attributes": {}} | row.product)])
             product_id = str(row.product["product_id"])
             vectors = self._image_vectors(row.images)
-            self._products.append(IndexedProduct(product_id, "w", {}, vectors, texts))
+            self._products.append(IndexedProduct(product_id, "w", row.product, vectors, texts))
             count(number, len(content.rows))
         self._metric: Metric | None = None
         self._index = self._filled_index()
@@ -263,6 +264,8 @@ class DirectRanker:
             texts,
             np.ones(len(texts), np.float32),
             TOP_K,
+            text_words=(text,)[: len(texts)],
+            word_weight=self._word_weight,
         )
         (matches,) = self._index.search([query])
         return Ranking(

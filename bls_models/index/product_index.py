@@ -38,6 +38,9 @@ from bls_models.index.storage.pages import FrozenPages, PagedArray
 from bls_models.index.storage.readers import Readers
 from bls_models.index.storage.rows import VectorRows
 from bls_models.index.upkeep import IndexUpkeep
+from bls_models.index.words.postings import Postings
+from bls_models.index.words.shares import FrozenWords
+from bls_models.index.words.tokens import product_keys
 from bls_models.vectors import FloatArray
 
 # Write of a product that is being put into place.
@@ -102,6 +105,8 @@ class ProductIndex:
         self._upkeep = IndexUpkeep(self._lock, self._readers, options.flat_rows, self._device)
         self._upkeep.look_after({"image": self._images, "text": self._texts})
         self._columns = Columns(options.max_attribute_keys)
+        # Of every product, after what its columns hold (``_keys_of``).
+        self._words = Postings()
         self._slots: dict[str, int] = {}
         # By slot. Of a slot without a product they tell the last one, for searches that began
         # when it was there.
@@ -281,6 +286,7 @@ class ProductIndex:
         return FrozenIndex(
             self._images.frozen(),
             self._texts.frozen(),
+            FrozenWords(self._words.frozen(), len(self._slots)),
             self._ids,
             self._versions,
             len(self._ids),
@@ -343,6 +349,11 @@ class ProductIndex:
                 raise SnapshotError(f"{folder} has {name} {header.get(name)}, expected {dim}")
         products = snapshot.lines("products")
         columns = Columns.restored(header["columns"], snapshot, self._options.max_attribute_keys)
+        words = Postings.of(
+            (slot, product_keys(item[0], columns.get(slot)))
+            for slot, item in enumerate(products)
+            if item
+        )
         kinds = {}
         for kind, dim in (("image", self._image_dim), ("text", self._text_dim)):
             kinds[kind] = VectorRows(dim, self._readers, self._options.probed_share)
@@ -358,7 +369,8 @@ class ProductIndex:
             self._free = [slot for slot, item in enumerate(products) if item is None]
             self._versions = self._next_product_version + np.arange(len(products), dtype=np.int64)
             self._next_product_version += len(products)
-            self._columns, self._images, self._texts = columns, kinds["image"], kinds["text"]
+            self._columns, self._words = columns, words
+            self._images, self._texts = kinds["image"], kinds["text"]
             self._version = header["version"]
             self._time = datetime.fromisoformat(header["time"])
             self._upkeep.look_after(kinds)
@@ -377,8 +389,7 @@ class ProductIndex:
             # Known again only when all is in place: what fails half-way must be tried again.
             self._write_ids[places] = UNKNOWN_WRITE
             for slot, product in zip(slots, products, strict=True):
-                self._columns.set(slot, product.fields)
-                self._renew(slot)
+                self._renew(slot, product.fields)
             self._images.replace(slots, [product.image_vectors for product in products])
             self._texts.replace(slots, [product.text_vectors for product in products])
             self._write_ids[places] = [product.write_id for product in products]
@@ -389,8 +400,7 @@ class ProductIndex:
         with self._lock:
             slot = self._slots.get(product_id)
             if slot is not None:
-                self._columns.set(slot, fields)
-                self._renew(slot)
+                self._renew(slot, fields)
 
     def remove(self, product_id: str) -> None:
         """Take a product out; one that is not there is no error."""
@@ -400,6 +410,7 @@ class ProductIndex:
                 return
             self._images.replace([slot], [np.zeros((0, self._image_dim), np.float32)])
             self._texts.replace([slot], [np.zeros((0, self._text_dim), np.float32)])
+            self._words.replace(slot, self._keys_of(slot), ())
             self._columns.clear(slot)
             self._write_ids[np.array([slot], np.int32)] = None
             self._readers.retire(lambda: self._free.append(slot))
@@ -417,9 +428,16 @@ class ProductIndex:
                 self._versions = grown(self._versions, len(self._ids), 0)
                 self._write_ids.extend(len(self._ids))
             self._slots[product_id] = slot
+            self._words.replace(slot, (), self._keys_of(slot))
         return slot
 
-    def _renew(self, slot: int) -> None:
+    def _keys_of(self, slot: int) -> list[int]:
+        return product_keys(self._ids[slot], self._columns.get(slot))
+
+    def _renew(self, slot: int, fields: Mapping[str, Any]) -> None:
+        before = self._keys_of(slot)
+        self._columns.set(slot, fields)
+        self._words.replace(slot, before, self._keys_of(slot))
         self._versions[slot] = self._next_product_version
         self._next_product_version += 1
 

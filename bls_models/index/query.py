@@ -32,6 +32,9 @@ class IndexQuery:
         facets: JSON of what is to be counted (``bls_models.index.facets``); empty for nothing.
         work_share: how much of the work that one query may take, 0 to 1: the queries of one request
             share it.
+        text_words: the words behind each text vector; empty for none, as further vectors have.
+        word_weight: how far a product that has all words of a text comes towards a cosine of 1 to
+            it, 0 to 1 (``ScoredQuery``).
     """
 
     image_vectors: FloatArray
@@ -48,6 +51,8 @@ class IndexQuery:
     sort: str = "score"
     facets: bytes = b""
     work_share: float = 1.0
+    text_words: tuple[str, ...] = ()
+    word_weight: float = 0.0
 
     @property
     def reads_fields(self) -> bool:

@@ -1,9 +1,15 @@
-"""One query against the vectors there are: what lists propose for it, and what products score."""
+"""One query against the vectors there are: what lists propose for it, and what products score.
+
+A product's cosine to a text comes the nearer to 1 the more of its words it has (``index/words/``):
+``cos + (1 - cos) * weight * share``. Where it has none it stays the cosine, and it grows with the
+cosine, so what lists promise holds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +17,7 @@ import numpy.typing as npt
 from bls_models.index.query import IndexQuery
 from bls_models.index.storage.frozen_rows import NONE, FrozenRows
 from bls_models.index.view_scores import view_scores
+from bls_models.index.words.shares import FrozenWords, Shares
 from bls_models.vectors import BoolArray, FloatArray, IntArray
 
 # Cosines that differ by less are equal: they round differently in different sums.
@@ -24,7 +31,7 @@ VECTORS_AT_ONCE = 32
 # that is wanted; several views of one product and the rounding of codes leave enough.
 MIN_CANDIDATES = 128
 CANDIDATES_PER_MATCH = 12
-# With several vectors the best product may be far down in each list.
+# With several vectors, or words, the best product may be far down in each list.
 MIN_JOINT_CANDIDATES = 1024
 # Where a weight pushes away, several views of a product make a list tell less.
 MIN_PUSHED_CANDIDATES = 2048
@@ -43,12 +50,16 @@ class QueryPart:
         vectors: (n, dim), of length 1, or as a metric makes them.
         weights: (n,) double precision, because weights may be as large or small as float32 goes.
         total: sum of their absolute values, above 0.
+        shares: of each vector's words, which share each product has; further ones have no words.
+        word_weight: see ``IndexQuery``.
     """
 
     rows: FrozenRows
     vectors: FloatArray
     weights: npt.NDArray[np.float64]
     total: float
+    shares: Sequence[Shares] = ()
+    word_weight: float = 0.0
 
     def asking(self) -> QueryPart:
         """What lists are asked: the same, or where a weight pushes away the sum of all."""
@@ -60,13 +71,48 @@ class QueryPart:
         length = float(np.linalg.norm(whole))
         unit = whole / length if length > 0 else self.vectors[0]
         return replace(
-            self, vectors=unit[np.newaxis].astype(np.float32), weights=np.array([length])
+            self,
+            vectors=unit[np.newaxis].astype(np.float32),
+            weights=np.array([length]),
+            shares=(),
         )
 
     def scores(self, best: FloatArray) -> FloatArray:
         """Weighted mean of the cosines (n, m) to each product, (m,); NaN stays."""
         scores: FloatArray = (self.weights @ best / self.total).astype(np.float32)
         return scores
+
+    @property
+    def texts_with_words(self) -> int:
+        """How many have words that any product has."""
+        return sum(map(bool, self.shares))
+
+    def raise_by_words(self, best: FloatArray, slots: IntArray) -> None:
+        """Raise the cosines (n, m) to these slots (m,) by the words that they have; NaN stays."""
+        for line, shares in zip(best, self.shares, strict=False):
+            if shares:
+                line += (1 - line) * (np.float32(self.word_weight) * shares.of(slots))
+
+    def with_words(self, count: int, slots: BoolArray | None, thorough: bool) -> list[IntArray]:
+        """Slots that have most of the words of each text that pulls near.
+
+        Args:
+            count: how many; where very many equal the last, of these the nearest.
+            slots: which may be among them; None: all.
+            thorough: look through all lists.
+        """
+        found = []
+        for vector, weight, shares in zip_longest(self.vectors, self.weights, self.shares):
+            if not shares or weight <= 0:
+                continue
+            more, equal = shares.largest(count, slots)
+            if len(equal) > MAX_CANDIDATES:
+                mask = np.zeros(len(self.rows.first), np.bool_)
+                mask[equal[equal < len(mask)]] = True
+                _, rows = self.rows.nearest(vector[np.newaxis], count, mask, thorough)
+                equal = self.rows.owners[rows[rows != NONE]]
+            found += [more, equal]
+        return found
 
 
 @dataclass
@@ -88,19 +134,25 @@ class ScoredQuery:
     scored: int = 0
 
     @classmethod
-    def of(cls, query: IndexQuery, images: FrozenRows, texts: FrozenRows) -> ScoredQuery:
-        """A query for these views and texts."""
+    def of(
+        cls, query: IndexQuery, images: FrozenRows, texts: FrozenRows, words: FrozenWords
+    ) -> ScoredQuery:
+        """A query for these views, texts and words."""
 
         def part(rows: FrozenRows, vectors: FloatArray, weights: FloatArray) -> QueryPart | None:
             wide = weights.astype(np.float64)
             total = float(np.abs(wide).sum())
             return QueryPart(rows, vectors, wide, total) if total > 0 else None
 
+        text = part(texts, query.text_vectors, query.text_weights)
+        if text is not None and query.word_weight > 0:
+            shares = [words.shares(own) for own in query.text_words]
+            text = replace(text, shares=shares, word_weight=query.word_weight)
         return cls(
             query,
             query.offset + query.top_k,
             part(images, query.image_vectors, query.image_weights),
-            part(texts, query.text_vectors, query.text_weights),
+            text,
         )
 
     @property
@@ -133,7 +185,7 @@ class ScoredQuery:
         least = MIN_CANDIDATES
         if self.pushes:
             least = MIN_PUSHED_CANDIDATES
-        elif sum(len(part.vectors) for part in self.parts) > 1:
+        elif sum(len(part.vectors) + part.texts_with_words for part in self.parts) > 1:
             least = MIN_JOINT_CANDIDATES
         return max(least, CANDIDATES_PER_MATCH * self.wanted)
 
@@ -160,6 +212,7 @@ class ScoredQuery:
             self.scored += len(rows) * len(part.vectors)
             cosines = part.rows.cosines(part.vectors, rows)
             best.append(view_scores(cosines, owners, len(slots), self.asked.view_power))
+            part.raise_by_words(best[-1], slots)
         return best
 
     def nearest_views(self, slots: IntArray) -> list[int | None]:
@@ -234,12 +287,14 @@ class ScoredQuery:
                 # What is like all of them a little may be in none of their lists.
                 _, rows = part.rows.nearest(part.summed().vectors, self.candidates, slots, thorough)
                 found.append(part.rows.owners[rows[rows != NONE]])
+            found += part.with_words(self.candidates, slots, thorough)
         candidates = np.unique(np.concatenate([owners.ravel() for owners in found]))
         candidates = candidates[candidates != NONE]
         promises = []
         for asking, cosines, owners in lists:
             best = _promised(candidates, cosines, owners)
             best[:, ~asking.rows.have(candidates)] = np.nan
+            asking.raise_by_words(best, candidates)
             promises.append(best)
         asking_query = replace(
             self,
@@ -278,6 +333,7 @@ def best_of_all(queries: Sequence[ScoredQuery], slot_count: int) -> list[list[Fl
     The vectors are run through once for several queries: reading them is what takes the time.
     """
     results: list[list[FloatArray]] = [[] for _ in queries]
+    every = np.arange(slot_count, dtype=np.int32)
     for kind in ("images", "texts"):
         parts: list[tuple[int, QueryPart]] = [
             (number, part) for number, query in enumerate(queries) if (part := getattr(query, kind))
@@ -301,5 +357,6 @@ def best_of_all(queries: Sequence[ScoredQuery], slot_count: int) -> list[list[Fl
         at = 0
         for number, part in parts:
             results[number].append(best[at : at + len(part.vectors)])
+            part.raise_by_words(results[number][-1], every)
             at += len(part.vectors)
     return results

@@ -18,6 +18,7 @@ from bls_models.errors import RequestError
 from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.index.scored_query import MAX_WANTED, SCORE_DECIMALS, ScoredQuery, best_of_all
 from bls_models.index.storage.frozen_rows import FrozenRows
+from bls_models.index.words.shares import FrozenWords
 from bls_models.vectors import BoolArray, FloatArray, IntArray, LongArray
 
 # If the lists may propose a product of so many, all are scored.
@@ -37,6 +38,7 @@ class FrozenIndex:
     Attributes:
         images: vectors of views.
         texts: vectors of texts.
+        words: of products.
         ids: product id by slot.
         versions: (slots or more,) product version by slot.
         slot_count: number of slots; some may hold no product.
@@ -47,6 +49,7 @@ class FrozenIndex:
 
     images: FrozenRows
     texts: FrozenRows
+    words: FrozenWords
     ids: Sequence[str]
     versions: LongArray
     slot_count: int
@@ -133,7 +136,7 @@ class FrozenIndex:
         return self._matches(scored, some, scored.scores(scored.best_of(some)))
 
     def _scored(self, query: IndexQuery) -> ScoredQuery:
-        return ScoredQuery.of(query, self.images, self.texts)
+        return ScoredQuery.of(query, self.images, self.texts, self.words)
 
     def _some_scored(self, query: ScoredQuery, slots: BoolArray | None) -> list[IndexMatch] | None:
         """The page that is wanted, where that takes only some of the products.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> dict[str, npt.NDArray
         tensors[f"{kind}_vector"] = np.concatenate(vectors)
         tensors[f"{kind}_vector_weight"] = np.concatenate(weights).astype(np.float32)
         tensors[f"{kind}_vector_owner"] = np.repeat(np.arange(len(queries), dtype=np.int32), counts)
+    words = [
+        own.encode()
+        for query in queries
+        for _, own in zip_longest(query.text_vectors, query.text_words, fillvalue="")
+    ]
+    tensors["text_words"] = np.array(words, np.object_)
     liked = [item for query in queries for item in query.like]
     tensors["like"] = np.array([product_id.encode() for product_id, _ in liked], np.object_)
     tensors["like_weight"] = np.array([weight for _, weight in liked], np.float32)
@@ -45,6 +52,7 @@ def tensors_from_queries(queries: Sequence[IndexQuery]) -> dict[str, npt.NDArray
         "view_power",
         "raw",
         "work_share",
+        "word_weight",
         "filter",
         "facets",
     ):
@@ -104,6 +112,8 @@ def queries_from_tensors(tensors: Arrays) -> list[IndexQuery]:
                     )
                 ),
                 work_share=float(tensors["work_share"][number]),
+                text_words=tuple(own.decode() for own in tensors["text_words"][texts]),
+                word_weight=float(tensors["word_weight"][number]),
             )
         )
     return queries

@@ -311,6 +311,9 @@ class ProductMatcher:
             like=like,
             facets=query.facets,
             sort=query.sort,
+            # The words that were sent; what a caption says is a guess.
+            text_words=query.texts,
+            word_weight=variant.word_weight,
         )
 
     def _likely_score(self, query: MatchQuery) -> float | None:

@@ -33,6 +33,7 @@ class Variant:
         name: as it stands in answers and logs.
         image_weight: factor on the weights of a query's images, 0.01 to 100.
         text_weight: factor on the weights of its texts, 0.01 to 100.
+        word_weight: see the setting of this name, 0 to 1.
         caption_weight: see the setting of this name, 0 to 1.
         cross_modal_weight: see the setting of this name, 0 to 1.
         view_power: how much the best of a product's views counts beside the others
@@ -44,6 +45,7 @@ class Variant:
     name: str
     image_weight: float = 1.0
     text_weight: float = 1.0
+    word_weight: float = 0.0
     caption_weight: float = 0.0
     cross_modal_weight: float = 0.0
     view_power: float = POWER
@@ -57,6 +59,7 @@ RANGES = {
     "share": SHARES,
     "image_weight": FACTORS,
     "text_weight": FACTORS,
+    "word_weight": SHARES,
     "caption_weight": SHARES,
     "cross_modal_weight": SHARES,
     "view_power": POWERS,
@@ -85,6 +88,7 @@ class Variants:
         """
         default = Variant(
             DEFAULT,
+            word_weight=settings.word_weight,
             caption_weight=settings.caption_weight,
             cross_modal_weight=settings.cross_modal_weight,
         )

@@ -259,6 +259,8 @@ def test_with_a_weight_a_caption_is_a_further_text_with_a_share_of_its_photos_we
     assert request.details["caption"]["used"] is True
     (query,) = matching.queries
     assert query.text_weights.tolist() == [3, -2 * weight]
+    # The words that were sent count; those of a caption are a guess.
+    assert (query.text_words, query.word_weight) == (("mug",), 0.7)
     assert query.text_weights.dtype == np.float32
     expected = [text_vector("mug"), text_vector(caption_of(pixels(1)))]
     np.testing.assert_array_equal(query.text_vectors, expected)

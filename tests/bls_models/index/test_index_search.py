@@ -15,6 +15,7 @@ from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from serving_support import unit
+from words_support import shares_by_hand
 
 from bls_models.errors import FilterError
 from bls_models.index import scored_query
@@ -27,6 +28,9 @@ from bls_models.vectors import FloatArray
 
 IMAGE_DIM, TEXT_DIM = 6, 5
 TOLERANCE = 2e-6
+NAMED = ["Red", "blue", "tall", "Mugs"]
+NUMBERS = ["AB-1111", "cd2222", "EF 3333/x"]
+SAID = [*NAMED, *NUMBERS, "vase", "ab1111", "other"]
 MAX_FILTER_BYTES = 1000
 
 # Filter JSON with what it means.
@@ -47,6 +51,10 @@ def random_product(random: np.random.Generator, number: int) -> IndexedProduct:
     """Up to three views and up to two texts, now and then the very vectors of another."""
     views, texts = int(random.integers(0, 4)), int(random.integers(0, 3))
     fields: dict[str, Any] = {"category": str(random.choice(["mug", "vase", "bowl"]))}
+    if random.random() < 0.7:
+        fields["name"] = " ".join(random.choice(NAMED, random.integers(1, 3)))
+    if random.random() < 0.7:
+        fields["attributes"] = {"article": str(random.choice(NUMBERS)), "size": 12}
     if random.random() < 0.8:
         fields["price"] = float(random.integers(0, 12))
     # Coarse numbers, so that equal scores are common.
@@ -70,8 +78,13 @@ def random_vectors(
     return unit(numbers)
 
 
-def by_hand(product: IndexedProduct, query: IndexQuery) -> tuple[float, float, float] | None:
-    """Score, image score and text score in double precision; None if nothing compares."""
+def by_hand(
+    product: IndexedProduct, query: IndexQuery, shares: list[float]
+) -> tuple[float, float, float] | None:
+    """Score, image score and text score in double precision; None if nothing compares.
+
+    ``shares`` has for each text vector the share of its words that the product has.
+    """
     parts: list[tuple[float, float]] = []
     for stored, vectors, weights in (
         (product.image_vectors, query.image_vectors, query.image_weights),
@@ -85,6 +98,8 @@ def by_hand(product: IndexedProduct, query: IndexQuery) -> tuple[float, float, f
         cosines = vectors.astype(np.float64) @ stored.astype(np.float64).T
         distances = np.maximum(1 - cosines, LEAST_DISTANCE)
         scores = 1 - (distances**-POWER).mean(axis=1) ** (-1 / POWER)
+        if stored is product.text_vectors:
+            scores = 1 - (1 - scores) * (1 - query.word_weight * np.array(shares))
         parts.append((float(weights @ scores) / total, total))
     total = sum(weight for _, weight in parts)
     if total == 0:
@@ -111,8 +126,11 @@ class Twin:
     def scores(
         self, query: IndexQuery, keep: Callable[[IndexedProduct], bool]
     ) -> dict[str, tuple[float, float, float]]:
+        texts = [*query.text_words, *[""] * len(query.text_vectors)][: len(query.text_vectors)]
+        held = {name: item.fields for name, item in self.products.items()}
+        shares = [shares_by_hand(text, held) for text in texts]
         scores = {
-            product_id: by_hand(product, query)
+            product_id: by_hand(product, query, [of[product_id] for of in shares])
             for product_id, product in self.products.items()
             if keep(product)
         }
@@ -170,6 +188,10 @@ def query(
     **options: Any,
 ) -> IndexQuery:
     coarse = random.random() < 0.3
+    if random.random() < 0.7:
+        said = [" ".join(random.choice(SAID, random.integers(0, 4))) for _ in text_weights]
+        weight = float(random.choice([0.0, 0.7, 1.0]))
+        options = {"text_words": tuple(said), "word_weight": weight} | options
     return IndexQuery(
         random_vectors(random, len(image_weights), IMAGE_DIM, coarse),
         np.array(image_weights, np.float32),
@@ -455,9 +477,12 @@ def test_searches_go_on_while_another_thread_changes_products() -> None:
     random, twin = filled(10, 40)
     fixed = [random_product(random, 1000 + number) for number in range(10)]
     twin.upsert(*fixed)
-    asked = query(random, [1.0], [1.0], top_k=100)
+    # How rare a word is changes with the products.
+    asked = query(random, [1.0], [1.0], top_k=100, word_weight=0.0)
     expected = {
-        item.product_id: scores[0] for item in fixed if (scores := by_hand(item, asked)) is not None
+        item.product_id: scores[0]
+        for item in fixed
+        if (scores := by_hand(item, asked, [0.0])) is not None
     }
     stop = threading.Event()
 

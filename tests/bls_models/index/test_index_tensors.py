@@ -37,6 +37,9 @@ def assert_equal(found: IndexQuery, expected: IndexQuery) -> None:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     for name in ("top_k", "offset", "min_score", "filter", "raw", "work_share", "like"):
         assert getattr(found, name) == getattr(expected, name)
+    words = [*expected.text_words, *[""] * len(expected.text_vectors)]
+    assert list(found.text_words) == words[: len(expected.text_vectors)]
+    assert found.word_weight == expected.word_weight
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,8 @@ def test_a_batch_of_queries_comes_back_with_each_vector_at_its_own_query(
             min_score=0.5 if number % 2 else float("-inf"),
             filter=b'{"price": {"$lt": 9}}' if number % 2 else b"",
             like=(("Tässchen", -0.5), ("p", 1.0))[:number],
+            text_words=("TX-4821-B", "Tässchen")[: min(texts, number)],
+            word_weight=0.5 * number,
         )
         for number, (images, texts) in enumerate(batch)
     ]

@@ -19,7 +19,7 @@ def variants(settings: dict[str, Any], **others: Any) -> Variants:
 
 def test_without_the_setting_all_requests_get_the_settings_own_weights() -> None:
     default = Variants.from_settings(Settings(caption_weight=0.25, cross_modal_weight=0.75))
-    expected = Variant("default", caption_weight=0.25, cross_modal_weight=0.75)
+    expected = Variant("default", word_weight=0.7, caption_weight=0.25, cross_modal_weight=0.75)
     assert {default.of(str(number)) for number in range(100)} == {expected}
 
 
@@ -40,7 +40,7 @@ def test_a_request_id_always_gets_the_same_variant() -> None:
 def test_a_variant_differs_from_the_default_only_in_what_it_names() -> None:
     found = variants({"all": {"share": 1, "text_weight": 2}}, caption_weight=0.5)
     assert found.of("any") == Variant(
-        "all", text_weight=2.0, caption_weight=0.5, cross_modal_weight=0.5
+        "all", text_weight=2.0, word_weight=0.7, caption_weight=0.5, cross_modal_weight=0.5
     )
 
 
