@@ -40,7 +40,7 @@ def test_everything_can_be_said() -> None:
         ({"product_id": b"mug", "sha256": SHA256.encode()}, "product_id, sha256: both were sent"),
         ({"sha256": SHA256.encode(), "number": 1}, "number: sent with sha256"),
         ({"product_id": b""}, "product_id: ''"),
-        ({"product_id": b"two words"}, "product_id: 'two words'; expected 1 to 128"),
+        ({"product_id": b"two words"}, "product_id: 'two words'; expected a string of 1 to 128"),
         ({"product_id": b"\xff" * 200}, "product_id: "),
         ({"product_id": b"mug", "number": 0}, "number: 0; expected an integer of at least 1"),
         ({"sha256": b"ab" * 31}, "sha256: .*64 hexadecimal"),
