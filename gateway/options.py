@@ -94,6 +94,14 @@ class GatewayOptions(EnvironmentSettings):
         "GATEWAY_PICTURE_BURST",
         "Pictures that it may ask for at once on top of its rate: those of a page.",
     )
+    picture_requests: Number = setting(
+        64,
+        "GATEWAY_PICTURE_REQUESTS",
+        "Pictures under way at once by signed links, without a key, beside `GATEWAY_REQUESTS`.",
+    )
+    picture_address_requests: Number = setting(
+        32, "GATEWAY_PICTURE_ADDRESS_REQUESTS", "The same for each address."
+    )
     picture_secret: Secret = setting(
         "",
         PICTURE_SECRET,

@@ -6,8 +6,10 @@
 
 import crypto from 'crypto';
 
-// bls_models/picture/request.py has the same.
-const LEAST_SIZE = 16, MOST_SIZE = 2048;
+// bls_models/picture/request.py has the first, the last size and the types too.
+const LEAST_SIZE = 16;
+// Sizes between these are rounded up: of each picture so few have to be made, whatever is asked for.
+const SIZES = [64, 96, 128, 192, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048];
 const TYPES = {webp: 'image/webp', jpeg: 'image/jpeg'};
 const LENGTH_BYTES = 4;
 // A file of a name never changes.
@@ -20,9 +22,14 @@ function now() {
     return Math.floor(Date.now() / 1000);
 }
 
+// The longest side; null for the picture's own, and undefined for one that cannot be had.
 function size(r) {
     const text = r.variables.arg_size || '';
-    return /^[0-9]{1,4}$/.test(text) ? Number(text) : text === '' ? null : NaN;
+    if (text === '') {
+        return null;
+    }
+    const asked = /^[0-9]{1,4}$/.test(text) ? Number(text) : NaN;
+    return asked >= LEAST_SIZE ? SIZES.find((most) => asked <= most) : undefined;
 }
 
 function format(r) {
@@ -59,8 +66,7 @@ function refusal(r) {
     if (!r.variables.client && !isSigned(r)) {
         return r.variables.arg_signature ? '403' : '401';
     }
-    const longest = size(r);
-    if (!(longest === null || (longest >= LEAST_SIZE && longest <= MOST_SIZE))) {
+    if (size(r) === undefined) {
         return '400';
     }
     if (!TYPES.hasOwnProperty(format(r))) {
@@ -102,6 +108,8 @@ function call(r) {
 }
 
 function header(r) {
+    // An answer that broke off may have left some.
+    before = 0;
     if (r.status >= 400) {
         // It is JSON, whatever Triton calls it.
         r.headersOut['Content-Type'] = 'application/json';

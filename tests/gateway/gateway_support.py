@@ -190,9 +190,12 @@ class Received:
 
 @dataclass
 class Recorder:
-    """An HTTP server in Triton's place that says what it was sent."""
+    """An HTTP server in Triton's place that says what it was sent, and may hold some answers."""
 
     port: int = 0
+    # Requests whose path has this in it are answered while ``answers`` is set.
+    held: str = ""
+    answers: threading.Event = field(default_factory=threading.Event)
     # Of its answers.
     status: int = 200
     body: bytes = b"{}"
@@ -217,6 +220,8 @@ def running_recorder() -> Iterator[Recorder]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             recorder.requests.append(Received(self.path, headers, body))
+            if recorder.held and recorder.held in self.path:
+                recorder.answers.wait()
             self.send_response(recorder.status)
             for name, value in recorder.headers.items():
                 self.send_header(name, value)
@@ -238,6 +243,7 @@ def running_recorder() -> Iterator[Recorder]:
         try:
             yield recorder
         finally:
+            recorder.answers.set()
             server.shutdown()
             thread.join()
 

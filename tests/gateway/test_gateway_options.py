@@ -176,6 +176,7 @@ def test_browsers_of_named_origins_may_call(recorder: Recorder, tmp_path: Path) 
 def test_without_the_option_no_origin_may_call(recorded: Any) -> None:
     answer = recorded.ask(MATCH, b"{}", JSON | {"Origin": ORIGIN})
     assert "Access-Control-Allow-Origin" not in answer.headers
+    assert "Vary" not in answer.headers
 
 
 @pytest.mark.server

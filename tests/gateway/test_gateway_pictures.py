@@ -5,17 +5,29 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import json
+import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
 import pytest
-from gateway_support import Gateway, Recorder, running_gateway
+from gateway_support import (
+    ANSWER_SECONDS,
+    JSON,
+    MATCH,
+    SHOP_KEY,
+    Gateway,
+    Recorder,
+    running_gateway,
+    running_recorder,
+)
 from PIL import Image
-from serving_support import SampleProduct, Serving, bytes_tensor, encoded, send
+from serving_support import SampleProduct, Serving, bytes_tensor, encoded, send, wait_for
 
-from bls_models.picture_links import PictureLinks, signature
+from bls_models.picture_links import signature
 from bls_models.specs import PRODUCT_PICTURE
 from local_server.processes import LOOPBACK
 
@@ -53,7 +65,8 @@ def signed(sha256: str, seconds: int = 100, secret: str = SECRET) -> str:
     ("query", "kind", "longest"),
     [
         ("", "webp", None),
-        ("?size=100", "webp", 100),
+        ("?size=128", "webp", 128),
+        ("?size=100", "webp", 128),
         ("?format=jpeg&size=64&other=1", "jpeg", 64),
         ("?size=2048", "webp", None),
     ],
@@ -104,7 +117,9 @@ def test_whoever_has_it_is_not_sent_it_again(pictures: Gateway, sha256: str) -> 
         assert (answer.status, answer.body) == (304, b"")
         assert answer.headers["ETag"] == tag
         assert "immutable" in answer.headers["Cache-Control"]
-    for other in ("?size=51", "", "?size=50&format=jpeg"):
+    # Of this size are all from 16 on.
+    assert pictures.ask(f"/pictures/{sha256}?size=16").headers["ETag"] == tag
+    for other in ("?size=65", "", "?size=50&format=jpeg"):
         headers = {"If-None-Match": tag}
         assert pictures.ask(f"/pictures/{sha256}{other}", headers=headers).status == 200
 
@@ -116,13 +131,6 @@ def test_a_signed_link_needs_no_key(pictures: Gateway, sha256: str) -> None:
         public, age, immutable = answer.headers["Cache-Control"].split(", ")
         assert (public, immutable) == ("public", "immutable")
         assert 0 < int(age.removeprefix("max-age=")) <= 100
-
-
-def test_the_links_of_matches_are_such(pictures: Gateway, sha256: str) -> None:
-    link = PictureLinks(f"http://{LOOPBACK}/pictures", SECRET, 60).link(sha256)
-    answer = pictures.ask(link.removeprefix(f"http://{LOOPBACK}"), key="")
-    assert answer.status == 200
-    assert answer.headers["ETag"] == f'"{sha256}-640-webp"'
 
 
 @pytest.mark.parametrize(
@@ -212,26 +220,108 @@ def test_head_says_what_get_would(pictures: Gateway, sha256: str) -> None:
 
 
 def test_a_server_that_is_away_is_no_picture(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with running_gateway(tmp_path_factory.mktemp("away"), 9, 9) as gateway:
-        answer = gateway.ask(f"/pictures/{UNKNOWN}")
+    folder, link = tmp_path_factory.mktemp("away"), signed(UNKNOWN)
+    with running_gateway(folder, 9, 9, picture_secret=SECRET) as gateway:
+        answer = gateway.ask(link, key="")
         assert answer.status == 502
         assert answer.headers["Cache-Control"] == "no-store"
         assert "try again" in answer.json()["error"]
+        assert gateway.logged(answer)["level"] == "error"
+        logged = gateway.process.log.read_text(encoding="utf-8")
+    # Nginx's own words of the failure would have the link.
+    assert link[-64:] not in logged
+
+
+@pytest.mark.parametrize(
+    ("asked", "made"),
+    [(16, 64), (64, 64), (65, 96), (320, 320), (640, 640), (641, 768), (1025, 1536), (2047, 2048)],
+)
+def test_sizes_are_rounded_up_to_a_few(
+    recorded: Gateway, recorder: Recorder, asked: int, made: int
+) -> None:
+    assert recorded.ask(f"/pictures/{UNKNOWN}?size={asked}").status == 200
+    inputs = {
+        item["name"]: item["data"] for item in json.loads(recorder.requests[-1].body)["inputs"]
+    }
+    assert inputs["size"] == [made]
+
+
+def test_caches_keep_pictures_of_each_origin_apart(
+    recorder: Recorder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, origin = tmp_path_factory.mktemp("origins"), "https://shop.example"
+    with running_gateway(folder, recorder.port, 9, cors_origins=origin) as gateway:
+        for sent in ({}, {"Origin": origin}, {"Origin": "https://other.example"}):
+            answer = gateway.ask(f"/pictures/{UNKNOWN}", headers=sent)
+            assert answer.status == 200
+            assert answer.headers["Vary"] == "Origin"
 
 
 def test_the_rate_of_pictures_is_its_own(
     recorder: Recorder, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    options = {"picture_rate": 1, "picture_burst": 2, "match_rate": 1, "match_burst": 1}
+    options = {"picture_rate": 1, "picture_burst": 2}
     folder = tmp_path_factory.mktemp("rates")
     with running_gateway(folder, recorder.port, 9, picture_secret=SECRET, **options) as gateway:
         # One goes at once and two on top, for whoever has a key and for who has none.
-        for path, key in ((f"/pictures/{UNKNOWN}", None), (signed(UNKNOWN), "")):
-            keys = {} if key is None else {"key": key}
-            statuses = [gateway.ask(path, **keys).status for _ in range(6)]
+        for path, key in ((f"/pictures/{UNKNOWN}", SHOP_KEY), (signed(UNKNOWN), "")):
+            statuses = [gateway.ask(path, key=key).status for _ in range(6)]
             assert statuses[:3] == [200] * 3
             assert 429 in statuses[3:]
-        assert gateway.ask("/v2/models/product_match").status == 200
+            # A match goes through after each picture that does not.
+            assert [gateway.ask(MATCH, b"{}", JSON).status for _ in range(6)] == [200] * 6
+
+
+def test_pictures_by_links_take_none_of_the_places_of_keys(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    options = {"requests": 3, "picture_requests": 3, "picture_address_requests": 2}
+    # As behind a proxy, so that they come from several addresses.
+    options |= {"picture_secret": SECRET, "trusted_proxies": "127.0.0.0/8", "timeout_s": 600}
+    folder = tmp_path_factory.mktemp("places")
+    with (
+        running_recorder() as upstream,
+        running_gateway(folder, upstream.port, 9, **options) as gateway,
+        ThreadPoolExecutor(3) as pool,
+    ):
+
+        def picture(number: int) -> int:
+            headers = {"X-Forwarded-For": f"203.0.113.{number}"}
+            return gateway.ask(signed(UNKNOWN), headers=headers, key="").status
+
+        upstream.held = "product_picture"
+        try:
+            shown = [pool.submit(picture, 1) for _ in range(2)]
+            wait_for(lambda: len(upstream.requests) == 2, "an address has its share")
+            assert picture(1) == 429
+            shown.append(pool.submit(picture, 2))
+            wait_for(lambda: len(upstream.requests) == 3, "all places are taken")
+            assert picture(3) == 429
+            assert gateway.ask(MATCH, b"{}", JSON).status == 200
+            for path in "/healthz", "/v2/health/live":
+                headers = {"X-Forwarded-For": "203.0.113.1"}
+                assert gateway.ask(path, headers=headers, key="").status == 200
+        finally:
+            upstream.answers.set()
+        assert [item.result() for item in shown] == [200] * 3
+        wait_for(lambda: picture(1) == 200, "their places are free again")
+
+
+@pytest.mark.parametrize("header", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+def test_a_body_of_a_picture_is_not_waited_for(
+    recorded: Gateway, recorder: Recorder, header: str
+) -> None:
+    before = len(recorder.requests)
+    lines = [f"GET /pictures/{UNKNOWN} HTTP/1.1", "Host: gateway", f"X-API-Key: {SHOP_KEY}", header]
+    with socket.create_connection((LOOPBACK, recorded.http_port), ANSWER_SECONDS) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        # One that waits in vain is answered with 408.
+        assert answer.status == 413
+        assert "no body" in json.load(answer)["error"]
+    assert len(recorder.requests) == before
+    assert recorded.ask(f"/pictures/{UNKNOWN}", headers={"Content-Length": "0"}).status == 200
 
 
 def test_the_log_has_no_signature_and_the_server_sees_none_of_the_clients_headers(
