@@ -102,11 +102,12 @@ def tensors_of(request: Any) -> dict[str, npt.NDArray[Any]]:
 
 
 def response(model: ModelSpec, outputs: Arrays) -> Any:
-    """A response with a model's outputs, each in the dtype of its spec."""
+    """A response with those of a model's outputs that there are, in the dtypes of its spec."""
     return pb_utils.InferenceResponse(
         [
             pb_utils.Tensor(spec.name, np.ascontiguousarray(outputs[spec.name], spec.numpy_dtype))
             for spec in model.outputs
+            if spec.name in outputs
         ]
     )
 

@@ -134,12 +134,13 @@ def test_words_say_which_object_is_meant(
     assert right >= 0.6 * asked
 
 
-def test_a_photo_of_nothing_has_no_objects(
+def test_a_photo_of_one_thing_or_nothing_is_matched_whole(
     catalogue: list[SampleProduct], client: ProductMatchClient
 ) -> None:
-    for mode in ("auto", "always"):
-        result = client.match(BLANK, objects=mode)
+    for photo in (BLANK, catalogue[0].queries[0].read_bytes()):
+        result = client.match(photo, objects="auto")
         assert (result.objects, result.details["objects"]["status"]) == ((), "none")
+        assert result.details["degraded"] == []
 
 
 def test_the_log_knows_the_boxes(

@@ -18,6 +18,7 @@ from bls_models.match.pipeline import MatchPipeline
 from bls_models.match.probes import is_probe
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import MatchQuery, match_query_from_tensors
+from bls_models.objects.detector import NEVER
 from bls_models.product import json_bytes
 from bls_models.specs import PRODUCT_MATCH
 from bls_models.telemetry.metrics import ENGINE_PRECISION
@@ -116,7 +117,7 @@ def _answer(item: MatchRequest) -> Any:
 
 
 def _response(item: MatchRequest) -> Any:
-    rows = {
+    rows: dict[str, Any] = {
         "product_id": [match.product_id.encode() for match in item.matches],
         "score": [match.score for match in item.matches],
         # JSON has no NaN, so a modality that takes no part is 0 on the wire.
@@ -124,16 +125,21 @@ def _response(item: MatchRequest) -> Any:
         "text_score": np.nan_to_num([match.text_score for match in item.matches]),
         "product": item.products,
         "view": [NO_VIEW if match.view is None else match.view for match in item.matches],
-        "object": item.object_numbers,
-        "object_box": np.reshape([found.box for found in item.objects], (-1, 4)),
-        "object_score": [found.score for found in item.objects],
         "caption": [item.caption.text.encode()],
         "details": [json_bytes(item.details)],
     }
+    if item.query is not None and item.query.objects != NEVER:
+        # Each output takes time on its way, and most requests ask for no objects.
+        rows |= {
+            "object": item.object_numbers,
+            "object_box": np.reshape([found.box for found in item.objects], (-1, 4)),
+            "object_score": [found.score for found in item.objects],
+        }
     return response(
         PRODUCT_MATCH,
         {
             spec.name: np.array([rows[spec.name]], spec.numpy_dtype)
             for spec in PRODUCT_MATCH.outputs
+            if spec.name in rows
         },
     )
