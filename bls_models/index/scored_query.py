@@ -93,11 +93,15 @@ class QueryPart:
             if shares:
                 line += (1 - line) * (np.float32(self.word_weight) * shares.of(slots))
 
-    def with_words(self, count: int, slots: BoolArray | None, thorough: bool) -> list[IntArray]:
+    def with_words(
+        self, count: int, wanted: int, slots: BoolArray | None, thorough: bool
+    ) -> list[IntArray]:
         """Slots that have most of the words of each text that pulls near.
 
         Args:
-            count: how many; where very many equal the last, of these the nearest.
+            count: how many, with all that equal the last; where these are very many, the nearest of
+                them.
+            wanted: where so many have more of the words, very many equals are left out.
             slots: which may be among them; None: all.
             thorough: look through all lists.
         """
@@ -106,7 +110,10 @@ class QueryPart:
             if not shares or weight <= 0:
                 continue
             more, equal = shares.largest(count, slots)
-            if len(equal) > MAX_CANDIDATES:
+            if len(equal) > MAX_CANDIDATES and len(more) >= wanted:
+                # Those that are near are in the list of their vector.
+                equal = equal[:0]
+            elif len(equal) > MAX_CANDIDATES:
                 mask = np.zeros(len(self.rows.first), np.bool_)
                 mask[equal[equal < len(mask)]] = True
                 _, rows = self.rows.nearest(vector[np.newaxis], count, mask, thorough)
@@ -287,7 +294,7 @@ class ScoredQuery:
                 # What is like all of them a little may be in none of their lists.
                 _, rows = part.rows.nearest(part.summed().vectors, self.candidates, slots, thorough)
                 found.append(part.rows.owners[rows[rows != NONE]])
-            found += part.with_words(self.candidates, slots, thorough)
+            found += part.with_words(self.candidates, self.wanted, slots, thorough)
         candidates = np.unique(np.concatenate([owners.ravel() for owners in found]))
         candidates = candidates[candidates != NONE]
         promises = []
