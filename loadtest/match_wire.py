@@ -61,7 +61,10 @@ def result_from_answer(answer: HttpAnswer) -> MatchResult:
     result = triton_http.InferenceServerClient.parse_response_body(
         answer.body, header_length=header_length
     )
-    return match_result_from_outputs({name: result.as_numpy(name) for name in OUTPUT_NAMES})
+    found = {name: result.as_numpy(name) for name in OUTPUT_NAMES}
+    return match_result_from_outputs(
+        {name: array for name, array in found.items() if array is not None}
+    )
 
 
 def facts_from_answer(answer: HttpAnswer) -> AnswerFacts:

@@ -227,18 +227,15 @@ class ScoredQuery:
 
         None where no image pulls near, or there is no view. Weights count as in the score.
         """
-        nearest: list[int | None] = [None] * len(slots)
         part = self.images
         if part is None or not (part.weights > 0).any():
-            return nearest
-        pulling = np.maximum(part.weights, 0)
-        rows, places = part.rows.rows_of(slots)
-        likeness = pulling @ part.rows.cosines(part.vectors, rows)
-        # The rows of a product come in the order of its views.
-        for place in range(len(slots)):
-            own = likeness[places == place]
-            if len(own):
-                nearest[place] = int(own.argmax())
+            return [None] * len(slots)
+        pulling = (np.maximum(part.weights, 0) @ part.vectors).astype(np.float32)
+        nearest: list[int | None] = []
+        # Few at a time, so one by one is quicker than all in arrays.
+        for slot in slots.tolist():
+            likeness = part.rows.vectors_of(slot) @ pulling
+            nearest.append(int(likeness.argmax()) if len(likeness) else None)
         return nearest
 
     def scores(self, best: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray]:

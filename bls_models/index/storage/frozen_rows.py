@@ -113,8 +113,17 @@ class FrozenRows:
 
     def mean_of(self, slot: int) -> FloatArray:
         """The mean (1, dim) of a slot's vectors; (0, dim) where it has none."""
-        vectors = self.take(self.rows_of(np.array([slot], np.int32))[0])
+        vectors = self.vectors_of(slot)
         return vectors.mean(axis=0, keepdims=True) if len(vectors) else vectors
+
+    def vectors_of(self, slot: int) -> FloatArray:
+        """A copy (n, dim) of a slot's vectors, in their order."""
+        row = int(self.first.one(slot)) if slot < len(self.first) else NONE
+        found = []
+        while row != NONE:
+            found.append(self.blocks[row >> BLOCK_BITS][row & (BLOCK_ROWS - 1)])
+            row = int(self.following.one(row))
+        return np.array(found, np.float32).reshape(-1, self.dim)
 
     def rows_of(self, slots: IntArray) -> tuple[IntArray, IntArray]:
         """All rows (r,) of these slots (m,), with the places (r,) of their owners in ``slots``."""

@@ -42,6 +42,11 @@ class FrozenPages(Generic[T]):
         found: npt.NDArray[T] = self.pool.reshape(-1)[_in_pool(self.table, at)]
         return found
 
+    def one(self, at: int) -> T:
+        """The value at one place below the length, in a fraction of the time of some."""
+        value: T = self.pool[self.table[at >> PAGE_BITS], at & (PAGE - 1)]
+        return value
+
     def part(self, begin: int, end: int) -> npt.NDArray[T]:
         """The values from ``begin``, where a page begins, to before ``end``; not to be changed."""
         pages = self.table[begin >> PAGE_BITS : -(-end // PAGE)]
