@@ -66,14 +66,12 @@ class PictureLinks:
 
         Returns:
             The address that the product itself names, else the sha256 of its first picture; empty
-            where there is neither, or no links are made.
+            where there is neither, or the server makes no links.
         """
-        if not self._url:
-            return ""
         own = mapping_or_empty(document.get("attributes")).get(OWN_LINK)
         if isinstance(own, str) and own.startswith(("https://", "http://")):
             return own
-        images = stored_images(document)
+        images = stored_images(document) if self._url else []
         # Who changed it by hand may have put anything there.
         return images[0]["sha256"] if images and SHA256.fullmatch(images[0]["sha256"]) else ""
 

@@ -77,7 +77,8 @@ def test_without_a_secret_links_are_not_signed_and_without_an_address_there_are_
     assert links(secret="").link(SHA256) == f"{URL}/{SHA256}?size={SIZE}"
     assert links(url=URL + "/", secret="").link(SHA256) == f"{URL}/{SHA256}?size={SIZE}"
     for made in (links(url=""), NO_LINKS, PictureLinks.from_settings(Settings())):
-        assert made.target(stored(SHA256, image_url="https://a.example/b")) == ""
+        assert made.target(stored(SHA256)) == ""
+        assert made.target(stored(SHA256, image_url="https://a.example/b")) == "https://a.example/b"
         assert made.put_into(b'{"a":1}', "") == b'{"a":1}'
 
 
