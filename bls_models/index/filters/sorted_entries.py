@@ -27,7 +27,7 @@ class _Bucket:
     """Entries in the order of their values, and of their slots where these are equal.
 
     Attributes:
-        values: a list of str, or an array of float.
+        values: a list of str, or an array of float64 or uint64.
         slots: an array of int32, of the same length.
     """
 
@@ -65,6 +65,18 @@ class FrozenEntries:
         """All values, in order."""
         for bucket in self.buckets:
             yield from bucket.values
+
+    def slots_of(self, value: Any) -> bytes:
+        """The slots that have a value, ascending, as int32."""
+        parts = []
+        for at in range(bisect_left(self.buckets, value, key=_last_value), len(self.buckets)):
+            bucket = self.buckets[at]
+            begin = bisect_left(bucket.values, value)
+            end = bisect_right(bucket.values, value, begin)
+            parts.append(bucket.slots[begin:end].tobytes())
+            if end < len(bucket.slots):
+                break
+        return b"".join(parts)
 
     def slots(self) -> IntArray:
         """The slot of each entry, (n,)."""
@@ -135,7 +147,7 @@ class SortedEntries:
         """Entries that are sorted by value already.
 
         Args:
-            values: list of str or array of float, (n,).
+            values: list of str, or array of float64 or uint64, (n,).
             slots: (n,).
         """
         held = array("i", slots.astype(np.int32).tobytes())
@@ -156,7 +168,8 @@ class SortedEntries:
     def add(self, value: Any, slot: int) -> Any:
         """Add an entry; returns its value, which equal strings of other entries share."""
         if not self._buckets:
-            held = [value] if isinstance(value, str) else array("d", [value])
+            numbers = "Q" if isinstance(value, int) else "d"
+            held = [value] if isinstance(value, str) else array(numbers, [value])
             self._replace(0, 0, [_Bucket(held, array("i", [slot]))])
             return value
         at = min(bisect_left(self._lasts, (value, slot)), len(self._lasts) - 1)
