@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SampleProduct
-from serving_support import SAMPLE, Serving
+from serving_support import SAMPLE, SampleProduct, Serving
 
 from bls_models.objects.boxes import overlaps
 from product_match_client import BadRequestError, ProductMatchClient
