@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,9 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bls_models.errors import ProductMatchError, SetupError
 from builders.caption_training.evaluation import (
     Judgement,
     accuracies,
@@ -34,35 +30,16 @@ from builders.caption_training.training import TrainingSettings, new_head, setti
 from builders.captioners.efficientnet import CaptionerCheckpoint, read_captioner_checkpoint
 from builders.catalogue import SAMPLE_CATALOGUE, read_catalogue
 from builders.graphs.calibration import pictures_of_folder
-from reporting.progress import Report, counted_lines, timed_lines
-from reporting.reports import write_report
+from builders.training_command import train_and_measure
+from reporting.progress import Report, counted_lines
 from seed.render.palette import HEX
 
-METRICS_FILE = "metrics.json"
 FOREIGN_PICTURES = 300
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and measure, or only measure; returns the exit status."""
-    arguments = _parser().parse_args(argv)
-    torch.set_num_threads(arguments.threads)
-    report = timed_lines()
-    try:
-        if not arguments.evaluate:
-            metrics = {"training": _train(arguments, report)}
-        elif (arguments.out / METRICS_FILE).is_file():
-            metrics = json.loads((arguments.out / METRICS_FILE).read_text(encoding="utf-8"))
-        else:
-            raise SetupError(
-                f"{arguments.out} holds no {METRICS_FILE}; train first, without --evaluate"
-            )
-        metrics |= _evaluate(arguments, report)
-    except ProductMatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    write_report(arguments.out / METRICS_FILE, metrics)
-    report(f"{arguments.out / METRICS_FILE} is written")
-    return 0
+    return train_and_measure(_parser().parse_args(argv), _train, _evaluate)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,8 +6,7 @@ checkpoint, which ``config.json`` names.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +15,11 @@ from torch.nn import functional
 
 from bls_models.errors import BundleError
 from builders.captioners.modules import CaptionerModules
-from builders.checkpoints.pretrained import read_settings
+from builders.checkpoints.own_heads import SETTINGS_FILE, load_weights, settings_of, write_head
 from builders.config import CaptionerConfig, ImageEncoderConfig
 from builders.encoders.image import ImageEncoder, efficientnet_lite0_from_config
 
 FAMILY = "efficientnet_llama"
-SETTINGS_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 RETRAIN = "restore the folder, or train it anew with `python -m builders.caption_training`"
 
@@ -213,14 +210,8 @@ class CaptionerCheckpoint:
 
     def write(self, folder: Path) -> None:
         """Write the folder's files, the weights in FP16."""
-        from safetensors.torch import save
-
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(self.settings), indent=2) + "\n"
-        (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
+        write_head(folder, self.settings, self.head.weights())
         (folder / TOKENIZER_FILE).write_text(self.tokenizer_json, encoding="utf-8")
-        weights = {name: value.half().contiguous() for name, value in self.head.weights().items()}
-        (folder / WEIGHTS_FILE).write_bytes(save(weights))
 
 
 def read_captioner_checkpoint(folder: Path) -> CaptionerCheckpoint:
@@ -231,7 +222,7 @@ def read_captioner_checkpoint(folder: Path) -> CaptionerCheckpoint:
     """
     settings = _read_settings(folder)
     head = CaptionerHead(settings)
-    _load_weights(head, folder)
+    load_weights(folder, head.load_weights, RETRAIN)
     try:
         tokenizer_json = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
     except OSError as error:
@@ -240,17 +231,7 @@ def read_captioner_checkpoint(folder: Path) -> CaptionerCheckpoint:
 
 
 def _read_settings(folder: Path) -> CaptionerSettings:
-    content = read_settings(folder, SETTINGS_FILE)
-    found = content.get("model_type")
-    if found != FAMILY:
-        raise BundleError(
-            f"{folder} is a {found!r} checkpoint; {FAMILY} needs {FAMILY!r}: "
-            "correct the bundle's family or its checkpoint"
-        )
-    try:
-        settings = CaptionerSettings(**content)
-    except TypeError as error:
-        raise BundleError(f"{folder / SETTINGS_FILE} is damaged ({error}); {RETRAIN}") from error
+    settings = settings_of(folder, FAMILY, CaptionerSettings, RETRAIN)
     slots = settings.prompt_ids.count(settings.image_token_id)
     if slots != VISUAL_TOKENS:
         raise BundleError(
@@ -258,21 +239,6 @@ def _read_settings(folder: Path) -> CaptionerSettings:
             f"{VISUAL_TOKENS}; {RETRAIN}"
         )
     return settings
-
-
-def _load_weights(head: CaptionerHead, folder: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / WEIGHTS_FILE
-    try:
-        head.load_weights(load_file(path))
-    # Damaged files raise SafetensorError, other tensors RuntimeError.
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise BundleError(
-            f"{path} does not hold the weights that {SETTINGS_FILE} describes: "
-            f"{str(error)[:300]}; {RETRAIN}"
-        ) from error
 
 
 def _regions(cells: torch.Tensor, cell: int) -> torch.Tensor:

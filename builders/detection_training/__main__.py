@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from bls_models.errors import ProductMatchError, SetupError
 from bls_models.objects.detector import MOST_SHARED
 from builders.detection_training.alterations import altered_copy
 from builders.detection_training.evaluation import (
@@ -33,10 +30,8 @@ from builders.detection_training.sources import (
 from builders.detection_training.training import SETTINGS, TrainingSettings, new_head, train
 from builders.detectors.efficientnet import DetectorCheckpoint, read_detector_checkpoint
 from builders.graphs.calibration import pictures_of_folder
-from reporting.progress import Report, counted_lines, timed_lines
-from reporting.reports import write_report
-
-METRICS_FILE = "metrics.json"
+from builders.training_command import train_and_measure
+from reporting.progress import Report, counted_lines
 
 # How often each source is drawn: composites, rendered scenes, photos of one garment.
 WEIGHTS = (0.55, 0.3, 0.15)
@@ -44,25 +39,7 @@ WEIGHTS = (0.55, 0.3, 0.15)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train and measure, or only measure; returns the exit status."""
-    arguments = _parser().parse_args(argv)
-    torch.set_num_threads(arguments.threads)
-    report = timed_lines()
-    try:
-        if not arguments.evaluate:
-            metrics = {"training": _train(arguments, report)}
-        elif (arguments.out / METRICS_FILE).is_file():
-            metrics = json.loads((arguments.out / METRICS_FILE).read_text(encoding="utf-8"))
-        else:
-            raise SetupError(
-                f"{arguments.out} holds no {METRICS_FILE}; train first, without --evaluate"
-            )
-        metrics |= _evaluate(arguments, report)
-    except ProductMatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    write_report(arguments.out / METRICS_FILE, metrics)
-    report(f"{arguments.out / METRICS_FILE} is written")
-    return 0
+    return train_and_measure(_parser().parse_args(argv), _train, _evaluate)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,9 +6,8 @@ The checkpoint folder holds an anchor-free head; the trunk comes from its own ch
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,14 +16,12 @@ from torch import nn
 from torch.nn import functional
 
 from bls_models.errors import BundleError
-from builders.checkpoints.pretrained import read_settings
+from builders.checkpoints.own_heads import load_weights, settings_of, write_head
 from builders.config import DetectorConfig, ImageEncoderConfig
 from builders.detectors.modules import DetectorModule
 from builders.encoders.image import ImageEncoder, efficientnet_lite0_from_config
 
 FAMILY = "efficientnet_detector"
-SETTINGS_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 RETRAIN = "restore the folder, or train it anew with `python -m builders.detection_training`"
 
 # The trunk's last blocks before its features shrink to 1/32, and at 1/32, with their channels.
@@ -217,17 +214,8 @@ class DetectorCheckpoint:
 
     def write(self, folder: Path) -> None:
         """Write the folder's files, the weights in FP16."""
-        from safetensors.torch import save
-
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(asdict(self.settings), indent=2) + "\n"
-        (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
-        weights = {
-            name: value.half().contiguous()
-            for name, value in self.head.state_dict().items()
-            if value.is_floating_point()
-        }
-        (folder / WEIGHTS_FILE).write_bytes(save(weights))
+        weights = {k: v for k, v in self.head.state_dict().items() if v.is_floating_point()}
+        write_head(folder, self.settings, weights)
 
 
 def read_detector_checkpoint(folder: Path) -> DetectorCheckpoint:
@@ -236,41 +224,12 @@ def read_detector_checkpoint(folder: Path) -> DetectorCheckpoint:
     Raises:
         BundleError: a file is missing, damaged or of another model.
     """
-    settings = _read_settings(folder)
+    settings = settings_of(folder, FAMILY, DetectorSettings, RETRAIN)
     head = DetectorHead(settings.width, settings.depth)
-    _load_weights(head, folder)
-    return DetectorCheckpoint(settings, head.eval())
-
-
-def _read_settings(folder: Path) -> DetectorSettings:
-    content = read_settings(folder, SETTINGS_FILE)
-    found = content.get("model_type")
-    if found != FAMILY:
-        raise BundleError(
-            f"{folder} is a {found!r} checkpoint; {FAMILY} needs {FAMILY!r}: "
-            "correct the bundle's family or its checkpoint"
-        )
-    try:
-        return DetectorSettings(**content)
-    except TypeError as error:
-        raise BundleError(f"{folder / SETTINGS_FILE} is damaged ({error}); {RETRAIN}") from error
-
-
-def _load_weights(head: DetectorHead, folder: Path) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / WEIGHTS_FILE
     # Counts of batches are of no use once trained, and not stored.
     counts = {k: v for k, v in head.state_dict().items() if not v.is_floating_point()}
-    try:
-        head.load_state_dict(counts | load_file(path))
-    # Damaged files raise SafetensorError, other tensors RuntimeError.
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise BundleError(
-            f"{path} does not hold the weights that {SETTINGS_FILE} describes: "
-            f"{str(error)[:300]}; {RETRAIN}"
-        ) from error
+    load_weights(folder, lambda weights: head.load_state_dict(counts | weights), RETRAIN)
+    return DetectorCheckpoint(settings, head.eval())
 
 
 def _boxes_of_sides(sides: torch.Tensor, side: int) -> torch.Tensor:
