@@ -71,6 +71,15 @@ def resized(picture: Picture, size: tuple[int, int]) -> Picture:
     return fitted
 
 
+def fitted(picture: Picture, longest: int) -> Picture:
+    """A picture of at most so many pixels on its longer side; not copied where it is no longer."""
+    height, width = picture.shape[:2]
+    scale = longest / max(width, height)
+    if scale >= 1:
+        return picture
+    return resized(picture, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
 def _halvings(side: int, wanted: int) -> int:
     """How often a side can be halved and is still as long as wanted."""
     return max((side // wanted).bit_length() - 1, 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from bls_models.engines.vector_cache import VectorCache
 from bls_models.errors import DetectorError
-from bls_models.images.arrays import resized
+from bls_models.images.arrays import fitted
 from bls_models.images.preprocessing import Crop, Preprocess, cut_out, prepare_pixels
 from bls_models.index.ordering import BY_SCORE
 from bls_models.match.record import MatchedObject, MatchRequest, QueryImage
@@ -49,11 +49,7 @@ class PhotoObjects:
         """The picture, or the part of it that is asked for, no larger than needed."""
         # A copy, which does not keep all of the picture.
         part = picture if crop is None else cut_out(picture, crop).copy()
-        height, width = part.shape[:2]
-        scale = self.detail.size / max(width, height)
-        if scale >= 1:
-            return part
-        return resized(part, (max(1, round(width * scale)), max(1, round(height * scale))))
+        return fitted(part, self.detail.size)
 
     def find(self, request: MatchRequest) -> None:
         """Find the objects of its photo, and note those that are to be matched, and why not.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import simplejpeg
 from PIL import Image
 
-from bls_models.images.arrays import Picture, resized
+from bls_models.images.arrays import Picture, fitted
 from bls_models.images.decoding import ImageLimits, open_image
 from bls_models.images.memory import MemoryBudget
 from bls_models.images.preprocessing import Preprocess
@@ -66,19 +66,9 @@ def scaled_picture(
     opened = open_image(data, name, limits, preprocess)
     encoding = opened.pixels * ENCODING_BYTES[kind]
     with budget.hold(int(min(max(opened.memory, encoding), limits.max_memory))):
-        picture = _fitted(opened.decode(), min(size or MOST_SIDE[kind], MOST_SIDE[kind]))
+        picture = fitted(opened.decode(), min(size or MOST_SIDE[kind], MOST_SIDE[kind]))
         height, width = picture.shape[:2]
         return ScaledPicture(_encoded(picture, kind), width, height)
-
-
-def _fitted(picture: Picture, size: int) -> Picture:
-    """A picture whose longest side is at most so many pixels."""
-    height, width = picture.shape[:2]
-    longest = max(width, height)
-    if longest <= size:
-        return picture
-    scale = size / longest
-    return resized(picture, (max(1, round(width * scale)), max(1, round(height * scale))))
 
 
 def _encoded(picture: Picture, kind: str) -> bytes:

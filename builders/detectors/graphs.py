@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bls_models.errors import BundleError
+from bls_models.objects.boxes import overlaps
 from bls_models.specs import OBJECT_DETECTOR
 from bls_models.vectors import FloatArray, Pixels
 from builders.detectors.modules import DetectorModule
@@ -123,9 +124,12 @@ def likeness(
         other_box: (B, M, 4).
         other_score: (B, M).
     """
-    overlaps = _overlaps(box, other_box)
-    nearest = overlaps.argmax(axis=2)  # (B, N)
-    best = np.take_along_axis(overlaps, nearest[:, :, None], axis=2)[:, :, 0]
+    grown = np.array([-MARGIN, -MARGIN, MARGIN, MARGIN], np.float32)
+    shared = np.stack(
+        [overlaps(*pair) for pair in zip(box + grown, other_box + grown, strict=True)]
+    )  # (B, N, M)
+    nearest = shared.argmax(axis=2)  # (B, N)
+    best = np.take_along_axis(shared, nearest[:, :, None], axis=2)[:, :, 0]
     apart = np.abs(np.take_along_axis(other_score, nearest, axis=1) - score)
     return BoxLikeness(
         float(np.average(best, weights=score)), float(np.average(apart, weights=score))
@@ -134,15 +138,3 @@ def likeness(
 
 def _near(found: BoxLikeness, limit: BoxLikeness) -> bool:
     return found.overlap >= limit.overlap and found.difference <= limit.difference
-
-
-def _overlaps(box: FloatArray, other: FloatArray) -> FloatArray:
-    """Intersection over union (B, N, M) of boxes (B, N, 4) with boxes (B, M, 4)."""
-    grown = np.array([-MARGIN, -MARGIN, MARGIN, MARGIN], np.float32)
-    first, second = (box + grown)[:, :, None], (other + grown)[:, None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., 2:], second[..., 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=-1)
-    areas = [np.prod(item[..., 2:] - item[..., :2], axis=-1) for item in (first, second)]
-    shares: FloatArray = common / (areas[0] + areas[1] - common)
-    return shares

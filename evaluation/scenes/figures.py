@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
+import numpy as np
+
 from bls_models.feedback.report import share_interval
+from bls_models.objects.boxes import overlaps
 from evaluation.figures import Interval
 from evaluation.scenes.sets import Box, Scene, SceneProduct
 from product_match_client import MatchedObject
@@ -102,11 +105,7 @@ class SceneFigures:
 
 def overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes, 0 to 1."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, width) * max(0.0, height)
-    union = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - shared
-    return shared / union if union > 0 else 0.0
+    return float(overlaps(np.array([a], np.float32), np.array([b], np.float32))[0, 0])
 
 
 def first_match(item: MatchedObject | None) -> str | None:

@@ -117,14 +117,15 @@ def _answer(item: MatchRequest) -> Any:
 
 
 def _response(item: MatchRequest) -> Any:
+    matches = item.matches
     rows: dict[str, Any] = {
-        "product_id": [match.product_id.encode() for match in item.matches],
-        "score": [match.score for match in item.matches],
+        "product_id": [match.product_id.encode() for match in matches],
+        "score": [match.score for match in matches],
         # JSON has no NaN, so a modality that takes no part is 0 on the wire.
-        "image_score": np.nan_to_num([match.image_score for match in item.matches]),
-        "text_score": np.nan_to_num([match.text_score for match in item.matches]),
+        "image_score": np.nan_to_num([match.image_score for match in matches]),
+        "text_score": np.nan_to_num([match.text_score for match in matches]),
         "product": item.products,
-        "view": [NO_VIEW if match.view is None else match.view for match in item.matches],
+        "view": [NO_VIEW if match.view is None else match.view for match in matches],
         "caption": [item.caption.text.encode()],
         "details": [json_bytes(item.details)],
     }
