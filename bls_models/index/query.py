@@ -30,7 +30,7 @@ class IndexQuery:
         like: products whose own vectors join the query, with weights; the answer has others.
         sort: one of ``bls_models.specs.SORTS``: the order of the matches.
         facets: JSON of what is to be counted (``bls_models.index.facets``); empty for nothing.
-        work_share: how much of the work that one query may take, 0 to 1: the queries of one request
+        work_share: how much of the work that one query may take, 0 to 1: the objects of one photo
             share it.
         text_words: the words behind each text vector; empty for none, as further vectors have.
         word_weight: how far a product that has all words of a text comes towards a cosine of 1 to
