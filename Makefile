@@ -36,7 +36,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.test-installed: $(VENV)/.installed
 	@echo "Installing test tools"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[loadtest,rtx,test]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[agents,demo,loadtest,rtx,test]'
 	@touch $@
 
 # nginx and promtool, which tests run, in build/tools where the system has none. What cannot be had is
