@@ -1,4 +1,4 @@
-"""Bring the programs that the tests run: nginx with its JavaScript module, and promtool.
+"""Bring the programs that the tests run: nginx with its JavaScript module, promtool, Chromium.
 
 Debian's packages are unpacked into ``build/tools``, which takes no root. What the system has is
 used as it is. What cannot be had is named in a line, and the next run tries again.
@@ -36,11 +36,28 @@ Acquire::https::Timeout "20";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 """
-# The libraries are for nginx alone; other programs have the system's.
+# The variables are for one program alone; others have the system's libraries.
 WRAPPER = """\
 #!/bin/sh
-root=$(dirname "$0")/../..
-LD_LIBRARY_PATH={libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} exec "$root/{program}" "$@"
+root=$(cd "$(dirname "$0")/../.." && pwd)
+{variables}exec "$root/{program}" "$@"
+"""
+# Containers let no program make a sandbox, and have a small /dev/shm.
+BROWSER_OPTIONS = ("--no-sandbox", "--disable-dev-shm-usage")
+VARIABLE = 'export {name}="{paths}${{{name}:+:${name}}}"\n'
+# The fonts that were unpacked and no others, so that a page looks the same on every machine. A name
+# that is none of theirs gets the first.
+FONTS = """\
+<?xml version="1.0"?>
+<fontconfig>
+  <dir prefix="relative">../../usr/share/fonts</dir>
+  <alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
+  <alias><family>serif</family><prefer><family>DejaVu Serif</family></prefer></alias>
+  <alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+  <match>
+    <edit name="family" mode="append_last"><string>DejaVu Sans</string></edit>
+  </match>
+</fontconfig>
 """
 
 
@@ -91,14 +108,8 @@ class Nginx(Tool):
         # nginx itself also where the system has it: a module fits one version.
         apt.unpack({"nginx", *self.packages, *apt.lacking(self.packages)}, folder)
         program = folder / self.folder / self.name
-        libraries = {path.parent.relative_to(folder) for path in folder.rglob("lib*.so.*")}
-        if libraries:
-            moved = program.rename(folder / "usr/lib/nginx/nginx")
-            names = ":".join(f'"$root/{path}"' for path in sorted(libraries))
-            program.write_text(
-                WRAPPER.format(libraries=names, program=moved.relative_to(folder)), encoding="utf-8"
-            )
-            program.chmod(0o755)
+        program.rename(folder / "usr/lib/nginx/nginx")
+        wrap(folder, program, "usr/lib/nginx/nginx")
         configuration = apt.folder / "check.conf"
         configuration.write_text(
             f'load_module "{folder}/usr/lib/nginx/modules/{SCRIPT_MODULE}";\n'
@@ -109,10 +120,29 @@ class Nginx(Tool):
         run(str(program), *check)
 
 
+class Chromium(Tool):
+    """Chromium with fonts, and the libraries that the system lacks."""
+
+    def fetch(self, apt: Apt, folder: Path) -> None:
+        apt.unpack({*self.packages, *apt.lacking(self.packages)}, folder)
+        (folder / "etc/fonts").mkdir(parents=True, exist_ok=True)
+        (folder / "etc/fonts/fonts.conf").write_text(FONTS, encoding="utf-8")
+        # In place of Debian's own wrapper, which knows /usr/lib and /etc only.
+        program = folder / self.folder / self.name
+        program.unlink()
+        wrap(folder, program, "usr/lib/chromium/chromium", FONTCONFIG_PATH="etc/fonts")
+        page = "data:text/html,<script>document.write(6 * 7)</script>"
+        profile = f"--user-data-dir={apt.folder}/profile"
+        shown = run(str(program), *BROWSER_OPTIONS, "--headless", profile, "--dump-dom", page)
+        if "42</body>" not in shown:
+            raise SetupError(f"{self.name}: a page with 42 is shown as {shown!r}")
+
+
 NGINX = Nginx("nginx", ("nginx-light", "libnginx-mod-http-js"), "usr/sbin")
 # The package also has Prometheus itself, which no test runs.
 PROMTOOL = Tool("promtool", ("prometheus",), "usr/bin")
-ALL = (NGINX, PROMTOOL)
+CHROMIUM = Chromium("chromium", ("chromium", "fonts-dejavu-core"), "usr/bin")
+ALL = (NGINX, PROMTOOL, CHROMIUM)
 
 
 class Apt:
@@ -161,6 +191,26 @@ def new_packages(simulation: str) -> set[str]:
     Those that it would bring up to date stay as they are: libc is of no use beside the system's.
     """
     return set(re.findall(r"^Inst (\S+) \(", simulation, re.MULTILINE))
+
+
+def wrap(folder: Path, wrapper: Path, program: str, **variables: str) -> None:
+    """Write a script that runs a program with what was unpacked beside it.
+
+    Args:
+        folder: what was unpacked.
+        wrapper: the script, two folders below.
+        program: its path in the folder.
+        variables: paths in the folder; each comes before what its variable has.
+    """
+    libraries = sorted({str(path.parent.relative_to(folder)) for path in folder.rglob("lib*.so*")})
+    paths = {name: [path] for name, path in variables.items()} | {"LD_LIBRARY_PATH": libraries}
+    lines = [
+        VARIABLE.format(name=name, paths=":".join(f"$root/{path}" for path in found))
+        for name, found in paths.items()
+        if found
+    ]
+    wrapper.write_text(WRAPPER.format(variables="".join(lines), program=program), encoding="utf-8")
+    wrapper.chmod(0o755)
 
 
 def run(*command: str, folder: Path | None = None) -> str:
@@ -225,7 +275,7 @@ def main(tools: Path = TOOLS) -> int:
     add_to_path(tools)
     wanted = [tool for tool in ALL if not tool.is_there()]
     if wanted:
-        names = " and ".join(tool.name for tool in wanted)
+        names = ", ".join(tool.name for tool in wanted)
         print(f"Fetching {names}, which the tests run")
     lines = bring(tools, wanted)
     for line in lines:

@@ -1,4 +1,4 @@
-"""What brings nginx and promtool: it uses what is there, and names what cannot be had."""
+"""What brings nginx, promtool and Chromium: it uses what is there, and names what cannot be had."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fetch_tools
 import pytest
-from fetch_tools import ALL, MARKER, NGINX, Apt, add_to_path, main, new_packages
+from fetch_tools import ALL, MARKER, NGINX, Apt, add_to_path, main, new_packages, wrap
 from serving_support import ROOT
 
 from bls_models.errors import SetupError
@@ -40,6 +40,7 @@ def test_what_is_there_is_used_and_nothing_fetched(
 ) -> None:
     program(bare / "nginx")
     program(bare / "promtool")
+    program(bare / "chromium")
     program(tmp_path / "lib/nginx/modules/ngx_http_js_module.so")
     program(bare / "apt-get", f"#!/bin/sh\n: > {tmp_path / 'called'}\n")
     assert main(tmp_path / "tools") == 0
@@ -61,13 +62,14 @@ def test_what_cannot_be_had_is_named_with_the_command_that_installs_it(
     tmp_path: Path, bare: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(tmp_path / "tools") == 0
-    first, nginx, promtool = capsys.readouterr().out.splitlines()
-    assert first == "Fetching nginx and promtool, which the tests run"
-    for line, tool in (nginx, "nginx"), (promtool, "promtool"):
+    first, nginx, promtool, chromium = capsys.readouterr().out.splitlines()
+    assert first == "Fetching nginx, promtool, chromium, which the tests run"
+    for line, tool in (nginx, "nginx"), (promtool, "promtool"), (chromium, "chromium"):
         assert line.startswith(f"{tool} is missing")
         assert "apt-get: No such file or directory" in line
     assert nginx.endswith("install it: apt-get install nginx-light libnginx-mod-http-js")
     assert promtool.endswith("install it: apt-get install prometheus")
+    assert chromium.endswith("install it: apt-get install chromium fonts-dejavu-core")
     # No marker, so the next run tries again; and nothing half done.
     assert list((tmp_path / "tools").iterdir()) == []
 
@@ -101,6 +103,20 @@ def test_packages_that_are_installed_already_stay() -> None:
 def test_a_command_that_fails_in_silence_is_named_with_its_status() -> None:
     with pytest.raises(SetupError, match="false: status 1"):
         fetch_tools.run("false")
+
+
+def test_a_wrapped_program_finds_what_was_unpacked_and_what_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "with space, é"
+    program(folder / "usr/lib/tool/tool", '#!/bin/sh\necho "$LD_LIBRARY_PATH|$DATA_PATH|$1"\n')
+    program(folder / "usr/lib/libtool.so.1")
+    program(folder / "usr/bin/tool")
+    wrap(folder, folder / "usr/bin/tool", "usr/lib/tool/tool", DATA_PATH="etc/data")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/theirs")
+    monkeypatch.delenv("DATA_PATH", raising=False)
+    said = fetch_tools.run(str(folder / "usr/bin/tool"), "a b")
+    assert said == f"{folder}/usr/lib:/theirs|{folder}/etc/data|a b\n"
 
 
 def test_nginx_is_of_the_packages_that_the_image_installs() -> None:
