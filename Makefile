@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 TORCH_PIP_ARGS ?=
 
 # The options of local start-up (docs/configuration.md) may stand on make's command line.
-export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE
+export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE DEMO_URL DEMO_HOST DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality eval caption-weight duplicate-threshold run smoke logs feedback metric import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes overload plots flame-graphs tune loadtest perf alerts faults soak docs clean
+.PHONY: help install models engines quality eval caption-weight duplicate-threshold run demo smoke logs feedback metric import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes overload plots flame-graphs tune loadtest perf alerts faults soak docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(VENV)/.torch
 $(VENV)/.test-installed: $(VENV)/.installed
 	@echo "Installing test tools"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[agents,demo,loadtest,rtx,test]'
+	@touch $@
+
+$(VENV)/.demo-installed: $(VENV)/.installed
+	@echo "Installing what the page is made with"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,local,build,demo]'
 	@touch $@
 
 # nginx and promtool, which tests run, in build/tools where the system has none. What cannot be had is
@@ -84,6 +89,9 @@ duplicate-threshold: $(VENV)/.test-installed models ## Measure from which cosine
 
 run: install ## Serve locally: models, database, sample products, Triton (CATALOG=folder for others)
 	@$(BIN)/python -m local_server run
+
+demo: $(VENV)/.demo-installed ## Open a page to try it, beside `make run` or with a server of its own (DEMO_PORT)
+	@$(BIN)/python -m demo
 
 smoke: install ## Serve on free ports, match one photo, stop; fails if the match is wrong
 	@$(BIN)/python -m local_server smoke

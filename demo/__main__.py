@@ -1,0 +1,68 @@
+"""``python -m demo``: serve the page until Ctrl-C, beside the local server or for another one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvicorn
+
+from bls_models.errors import ProductMatchError, SetupError
+from bls_models.settings import values_from_files
+from demo.options import DemoOptions, add_flags, read_options
+from demo.web import application
+
+SECRETS = ("PRODUCT_MATCH_API_KEY", "DEMO_PASSWORD")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    add_flags(parser)
+    arguments = parser.parse_args(argv)
+    try:
+        os.environ.update(values_from_files(os.environ, SECRETS))
+        options = read_options(arguments)
+        if options.url:
+            serve(options, options.url)
+            return 0
+        # Only here: the page of another server needs nothing of the local one.
+        from demo.beside_server import local_url
+
+        with local_url() as url:
+            serve(options, url)
+        return 0
+    except (ProductMatchError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def serve(options: DemoOptions, url: str) -> None:
+    """Serve the page of the server at ``url`` until interrupted.
+
+    Raises:
+        SetupError: the port is taken.
+    """
+    try:
+        listening = socket.create_server((options.host, options.port))
+    except OSError as error:
+        raise SetupError(
+            f"the page cannot listen on {options.host}:{options.port} ({error.strerror}); choose "
+            "another port with --port"
+        ) from error
+    with listening:
+        config = uvicorn.Config(
+            application(options, url), log_level="warning", timeout_graceful_shutdown=5
+        )
+        host, port = listening.getsockname()[:2]
+        print(f"Page: http://{host}:{port}  (server {url}). Press Ctrl-C to stop.", flush=True)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""The catalogue tab."""
+
+from demo.catalogue.tab import add
+
+__all__ = ["add"]

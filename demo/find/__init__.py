@@ -1,0 +1,5 @@
+"""The find tab."""
+
+from demo.find.tab import add
+
+__all__ = ["add"]

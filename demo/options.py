@@ -1,0 +1,76 @@
+"""What the page can be told: by flag, else by environment variable, else a default."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from bls_models.settings import EnvironmentSettings, setting
+from product_match_client.credentials import API_KEY_VARIABLE
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class DemoOptions(EnvironmentSettings):
+    """Options of ``python -m demo``; each that is no secret is also a flag (``--port`` and so on)."""
+
+    told_by: ClassVar[str] = "flag or environment variable"
+
+    url: str = setting(
+        "",
+        "DEMO_URL",
+        "The server or its gateway, as the client takes it; unset: the local server of `STATE`, "
+        "which is started if it does not run.",
+    )
+    host: str = setting("127.0.0.1", "DEMO_HOST", "Address to listen on; 0.0.0.0: all.")
+    port: Port = setting(7860, "DEMO_PORT", "Port of the page; 0: any free one.")
+    api_key: str = setting(
+        "",
+        API_KEY_VARIABLE,
+        "The gateway's key for what everyone may do on the page; one of the class match. Whoever "
+        "edits the catalogue types a key of the class ingest into the page.",
+        secret=True,
+    )
+    password: str = setting(
+        "",
+        "DEMO_PASSWORD",
+        "Asked for before anything is shown, with the name `demo`; unset: everyone may look.",
+        secret=True,
+    )
+    rate: Count = setting(
+        5, "DEMO_RATE", "Actions and uploads a second of each address; what is beyond gets 429."
+    )
+    burst: Count = setting(
+        20, "DEMO_BURST", "Such requests that an address may send at once on top of its rate."
+    )
+    actions: Count = setting(8, "DEMO_ACTIONS", "Actions under way at once, of all visitors.")
+    queue_size: Count = setting(
+        32, "DEMO_QUEUE_SIZE", "Actions that may wait beside these; further ones are refused."
+    )
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag for each option that may stand in a process list."""
+    for name, field in DemoOptions.model_fields.items():
+        if field.repr:
+            variable = DemoOptions.variables()[name]
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=type(field.default),
+                help=f"{field.description} [{variable}; {field.default or 'unset'}]",
+            )
+
+
+def read_options(arguments: argparse.Namespace) -> DemoOptions:
+    """Options from flags, then the environment, then defaults.
+
+    Raises:
+        SetupError: a value cannot be used.
+    """
+    flags = {name: getattr(arguments, name, None) for name in DemoOptions.model_fields}
+    return DemoOptions.from_environment(
+        **{name: flag for name, flag in flags.items() if flag is not None}
+    )

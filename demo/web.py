@@ -1,0 +1,50 @@
+"""The page as a web application."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from demo.limits import AddressLimit
+from demo.options import DemoOptions
+from demo.page import ASSETS, build, theme
+from demo.server import Server
+
+USER = "demo"
+# Catalogues to import; a picture is bounded by the server.
+MAX_UPLOAD = "64mb"
+
+
+def application(options: DemoOptions, url: str) -> FastAPI:
+    """The page of the server at a URL, with its health at ``/healthz``."""
+    server = Server(url, options.api_key)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await server.close()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/healthz")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok"}
+
+    app.add_middleware(AddressLimit, rate=options.rate, burst=options.burst)
+    return gr.mount_gradio_app(
+        app,
+        build(server, options),
+        path="/",
+        auth=(USER, options.password) if options.password else None,
+        footer_links=[],
+        run_history=False,
+        max_file_size=MAX_UPLOAD,
+        ssr_mode=False,
+        theme=theme(),
+        css_paths=ASSETS / "page.css",
+        favicon_path=str(ASSETS / "icon.svg"),
+    )
