@@ -19,7 +19,8 @@ from bls_models.engines.cpu import CpuEngines
 from bls_models.engines.encoders import Encoders
 from bls_models.errors import SetupError
 from bls_models.images.decoding import ImageLimits, decode_pixels
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexQuery
 from bls_models.match.photo_objects import MARGIN
 from bls_models.metric.catalogue import CatalogueMetrics

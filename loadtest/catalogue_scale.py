@@ -26,8 +26,9 @@ from rich.table import Table
 
 from bls_models.background import repeated
 from bls_models.errors import SetupError
+from bls_models.index.engine import IndexedProduct
 from bls_models.index.options import IndexOptions
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexQuery
 from bls_models.metric.fitting import Scatter, fit
 from bls_models.metric.metric import Metric

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from bls_models.background import Background
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexQuery
 from bls_models.product import json_bytes
 

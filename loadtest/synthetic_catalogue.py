@@ -21,7 +21,7 @@ from bls_models.bundle import Bundle
 from bls_models.engines.cpu import CpuEngines
 from bls_models.engines.encoders import Encoders
 from bls_models.images.decoding import ImageLimits, decode_pixels
-from bls_models.index.product_index import IndexedProduct
+from bls_models.index.engine import IndexedProduct
 from bls_models.product import embedding_text
 from bls_models.settings import Settings
 from bls_models.specs import ENCODER_SPECS

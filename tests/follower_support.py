@@ -100,9 +100,9 @@ class Followed:
         return self.index.product_ids()
 
     @property
-    def writes(self) -> dict[str, str | None]:
+    def writes(self) -> dict[str, str]:
         """The write that the index holds of each product."""
-        return {key: self.index.write_id(key) for key in self.ids}
+        return self.index.write_ids(list(self.ids))
 
     def best(self, text: str, condition: str = "") -> IndexMatch | None:
         query = IndexQuery(

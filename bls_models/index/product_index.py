@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from bls_models.errors import SnapshotError
 from bls_models.index.answering import Answering
 from bls_models.index.asked_query import AskedQuery
+from bls_models.index.engine import IdRanges, IndexedProduct, SortedIds
 from bls_models.index.filters.columns import Columns, save_columns
 from bls_models.index.filters.evaluation import FrozenColumns
 from bls_models.index.filters.language import Scalar
@@ -49,25 +50,6 @@ UNKNOWN_WRITE = ""
 LONG_ROWS = 50_000
 
 DEFAULT_OPTIONS = IndexOptions()
-
-
-@dataclass(frozen=True)
-class IndexedProduct:
-    """What the index keeps of a product.
-
-    Attributes:
-        product_id: the product.
-        write_id: the write that stored it.
-        fields: values that filters can name.
-        image_vectors: (views, image_dim).
-        text_vectors: (texts, text_dim).
-    """
-
-    product_id: str
-    write_id: str
-    fields: Mapping[str, Any]
-    image_vectors: FloatArray
-    text_vectors: FloatArray
 
 
 class ProductIndex:
@@ -141,20 +123,21 @@ class ProductIndex:
         with self._lock:
             return self._columns.attribute_keys, self._columns.unindexed_keys
 
-    def write_id(self, product_id: str) -> str | None:
-        """The write that the index holds of a product, None if it is not there."""
+    def write_ids(self, product_ids: Sequence[str]) -> dict[str, str]:
+        """The writes that the index holds of some products; those not there are left out."""
         with self._lock:
-            slot = self._slots.get(product_id)
-            if slot is None:
-                return None
-            (write_id,) = self._write_ids[np.array([slot], np.int32)]
-            return write_id or None
+            slots = {name: self._slots[name] for name in product_ids if name in self._slots}
+            writes = self._write_ids[np.array(list(slots.values()), np.int32)]
+            return {name: write for name, write in zip(slots, writes, strict=True) if write}
 
-    def fields(self, product_id: str) -> dict[str, Scalar]:
-        """What filters see of a product; empty if it is not there."""
+    def fields(self, product_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+        """What filters see of some products; those not there are left out."""
         with self._lock:
-            slot = self._slots.get(product_id)
-            return {} if slot is None else self._columns.get(slot)
+            return {
+                name: self._columns.get(self._slots[name])
+                for name in product_ids
+                if name in self._slots
+            }
 
     def product_ids(self) -> set[str]:
         """Ids of all products in the index."""
@@ -163,6 +146,10 @@ class ProductIndex:
         ) as (writes, count):
             held = np.flatnonzero(writes.part(0, count) != np.array(None))
             return {self._ids[slot] for slot in held.tolist()}
+
+    def id_ranges(self) -> IdRanges:
+        """The ids that are in the index now, to be taken by ranges."""
+        return SortedIds(sorted(self.product_ids()))
 
     def wait_for_lists(self, seconds: float) -> bool:
         """Wait until no candidate lists are being made or changed in the background.
@@ -395,26 +382,36 @@ class ProductIndex:
             self._write_ids[places] = [product.write_id for product in products]
             self._changed(len(products))
 
-    def refresh(self, product_id: str, fields: Mapping[str, Any]) -> None:
-        """Give a product new fields and a new version; one that is not there is no error."""
-        with self._lock:
-            slot = self._slots.get(product_id)
-            if slot is not None:
-                self._renew(slot, fields)
+    def refresh(self, fields: Mapping[str, Mapping[str, Any]]) -> Set[str]:
+        """Give products new fields and a new version; one that is not there is no error.
 
-    def remove(self, product_id: str) -> None:
-        """Take a product out; one that is not there is no error."""
+        Args:
+            fields: by product id.
+
+        Returns:
+            None of them: all keep their vectors.
+        """
         with self._lock:
-            slot = self._slots.pop(product_id, None)
-            if slot is None:
-                return
-            self._images.replace([slot], [np.zeros((0, self._image_dim), np.float32)])
-            self._texts.replace([slot], [np.zeros((0, self._text_dim), np.float32)])
-            self._words.replace(slot, self._keys_of(slot), ())
-            self._columns.clear(slot)
-            self._write_ids[np.array([slot], np.int32)] = None
-            self._readers.retire(lambda: self._free.append(slot))
-            self._changed(1)
+            for product_id, own in fields.items():
+                slot = self._slots.get(product_id)
+                if slot is not None:
+                    self._renew(slot, own)
+        return frozenset()
+
+    def remove(self, *product_ids: str) -> None:
+        """Take products out; one that is not there is no error."""
+        with self._lock:
+            for product_id in product_ids:
+                slot = self._slots.pop(product_id, None)
+                if slot is None:
+                    continue
+                self._images.replace([slot], [np.zeros((0, self._image_dim), np.float32)])
+                self._texts.replace([slot], [np.zeros((0, self._text_dim), np.float32)])
+                self._words.replace(slot, self._keys_of(slot), ())
+                self._columns.clear(slot)
+                self._write_ids[np.array([slot], np.int32)] = None
+                self._readers.retire(partial(self._free.append, slot))
+                self._changed(1)
 
     def _slot(self, product_id: str) -> int:
         slot = self._slots.get(product_id)

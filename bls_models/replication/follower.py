@@ -31,7 +31,7 @@ from bls_models.errors import (
     IndexUnavailableError,
     SetupError,
 )
-from bls_models.index.product_index import ProductIndex
+from bls_models.index.engine import WritableIndex
 from bls_models.metric.catalogue import NONE
 from bls_models.metric.metric import Metric
 from bls_models.replication.product_loader import LeftOut, ProductLoader
@@ -105,7 +105,7 @@ class IndexFollower:
 
     def __init__(
         self,
-        index: ProductIndex,
+        index: WritableIndex,
         store: Store,
         bundle: Bundle,
         settings: Settings,
@@ -290,7 +290,7 @@ class IndexFollower:
             )
 
     def _load(self) -> None:
-        if self._index.product_ids():
+        if self._index.info()["products"]:
             self._metrics.add(INDEX_RESYNCS)
         # Without them, as after a restore, each page of vectors would be a scan.
         self._store.ensure_indexes()

@@ -14,8 +14,8 @@ from bls_models.bundle import Bundle
 from bls_models.database.change_stream import StreamEndedError
 from bls_models.database.store import INDEX_FIELDS, PAGE_SECONDS, Document, Store
 from bls_models.errors import ProductError
+from bls_models.index.engine import IndexedProduct, WritableIndex
 from bls_models.index.filters.columns import declared_values
-from bls_models.index.product_index import IndexedProduct, ProductIndex
 from bls_models.metric.catalogue import IMAGE
 from bls_models.metric.metric import Metric
 from bls_models.vectors import FloatArray, vector_of_length
@@ -56,7 +56,7 @@ class ProductLoader:
     """
 
     def __init__(
-        self, index: ProductIndex, store: Store, bundle: Bundle, metric: Metric | None = None
+        self, index: WritableIndex, store: Store, bundle: Bundle, metric: Metric | None = None
     ) -> None:
         self._index = index
         self._store = store
@@ -84,16 +84,23 @@ class ProductLoader:
         Raises:
             DatabaseError: the database does not answer in time.
         """
-        seen: set[str] = set()
+        count = 0
+        last: str | None = None
+        stored: set[str] = set()
+        held = self._index.id_ranges()
         for documents in self._store.iterate_products():
-            seen.update(product_key(document["_id"]) for document in documents)
+            ids = [item["_id"] for item in documents if isinstance(item["_id"], str)]
+            if ids:
+                self._index.remove(*(set(held.between(last, ids[-1])) - set(ids)))
+                last = ids[-1]
             # A page of many pictures may take longer than a request may wait.
             with pymongo.timeout(PAGE_SECONDS):
                 self._put(documents)
-            taken(len(seen))
-        for product_id in self._index.product_ids() - seen:
-            self._index.remove(product_id)
-        for product_id in self._left_out.keys() - seen:
+            stored |= self._left_out.keys() & {product_key(item["_id"]) for item in documents}
+            count += len(documents)
+            taken(count)
+        self._index.remove(*held.between(last, None))
+        for product_id in self._left_out.keys() - stored:
             del self._left_out[product_id]
         info = self._index.info()
         logger.info(
@@ -200,18 +207,20 @@ class ProductLoader:
             The ``write_id`` of each product whose vectors were not there, by its id.
         """
         newer = []
+        known: dict[str, dict[str, Any]] = {}
+        by_id = {item["_id"]: item for item in documents}
+        held = self._index.write_ids([item for item in by_id if isinstance(item, str)])
         for document in documents:
             write_id = document.get("write_id")
             if not isinstance(document["_id"], str):
                 self._leave_out(document, STRANGE_ID)
             elif not isinstance(write_id, str):
                 self._leave_out(document, "it was not written by product_ingest")
-            elif document["_id"] in anew or write_id != self._index.write_id(document["_id"]):
+            elif document["_id"] in anew or write_id != held.get(document["_id"]):
                 newer.append(document)
-            else:
-                fields = self._fields_of(document)
-                if fields is not None:
-                    self._index.refresh(document["_id"], fields)
+            elif (fields := self._fields_of(document)) is not None:
+                known[document["_id"]] = fields
+        newer += [by_id[product_id] for product_id in self._index.refresh(known)]
         if not newer:
             return {}
         by_write: dict[str, list[Document]] = {item["write_id"]: [] for item in newer}

@@ -17,8 +17,9 @@ from typing import Any
 from bls_models.background import Background
 from bls_models.database.store import INDEX_FIELDS, Document, Store
 from bls_models.errors import ConflictError, IndexUnavailableError, ProductError
+from bls_models.index.engine import WritableIndex
 from bls_models.index.filters.columns import declared_values
-from bls_models.index.product_index import ProductIndex
+from bls_models.index.filters.language import Scalar
 from bls_models.product import stored_revision
 from bls_models.replication.follower import IndexFollower
 from bls_models.replication.product_loader import STRANGE_ID, LeftOut, product_key, write_of
@@ -78,7 +79,7 @@ class SyncCheck:
 
     def __init__(
         self,
-        index: ProductIndex,
+        index: WritableIndex,
         store: Store,
         follower: IndexFollower,
         lasting_seconds: float = LASTING_SECONDS,
@@ -201,21 +202,29 @@ class SyncCheck:
         """
         differences: dict[str, Difference] = {}
         strange: dict[str, Any] = {}
-        seen: set[str] = set()
+        count = 0
+        last: str | None = None
         # Before the database: what is added meanwhile is in both, or found missing and does not
         # last.
-        indexed = self._index.product_ids() | set(self._follower.left_out)
+        indexed, left_out = self._index.id_ranges(), set(self._follower.left_out)
         for documents in self._store.iterate_products(PAGE, FIELDS):
             self._pause(0)
+            count += len(documents)
             page = {product_key(document["_id"]): document for document in documents}
             strange |= {
                 key: document["_id"] for key, document in page.items() if key != document["_id"]
             }
-            seen |= page.keys()
-            differences |= self._differences(page.keys() - strange.keys(), page)
+            ids = page.keys() - strange.keys()
+            if ids:
+                gone = set(indexed.between(last, max(ids))) - ids
+                last = max(ids)
+                differences |= self._differences(gone, {})
+            left_out -= page.keys()
+            differences |= self._differences(ids, page)
         differences |= dict.fromkeys(strange, STRANGE)
-        differences |= self._differences(indexed - seen, {})
-        return len(seen), strange, differences
+        left_out.update(indexed.between(last, None))
+        differences |= self._differences(left_out, {})
+        return count, strange, differences
 
     def _compare(
         self, product_ids: Iterable[str], strange: Mapping[str, Any]
@@ -233,16 +242,24 @@ class SyncCheck:
     def _differences(
         self, product_ids: Iterable[str], stored: Mapping[str, Document]
     ) -> dict[str, Difference]:
-        left_out = self._follower.left_out
+        ids, left_out = list(product_ids), self._follower.left_out
+        writes = self._index.write_ids(ids)
+        fields = self._index.fields([key for key in ids if key in writes and key in stored])
         found = {
-            key: self._difference(key, stored.get(key), left_out.get(key)) for key in product_ids
+            key: self._difference(
+                stored.get(key), writes.get(key), fields.get(key, {}), left_out.get(key)
+            )
+            for key in ids
         }
         return {key: item for key, item in found.items() if item is not None}
 
     def _difference(
-        self, product_id: str, document: Document | None, left_out: LeftOut | None
+        self,
+        document: Document | None,
+        indexed: str | None,
+        fields: Mapping[str, Scalar],
+        left_out: LeftOut | None,
     ) -> Difference | None:
-        indexed = self._index.write_id(product_id)
         if document is None:
             if indexed is None and left_out is None:
                 return None
@@ -258,18 +275,18 @@ class SyncCheck:
         if indexed != write_id:
             detail = f"stored by write {write_id}, the index has write {indexed}"
             return Difference(OTHER_REVISION, revision, detail)
-        names = self._other_fields(product_id, document)
+        names = _other_fields(fields, document)
         if names:
             return Difference(OTHER_FIELDS, revision, f"the index has other {', '.join(names)}")
         return None
 
-    def _other_fields(self, product_id: str, document: Document) -> list[str]:
-        """The fields for filters that the index has other values of."""
-        indexed = self._index.fields(product_id)
-        try:
-            stored = declared_values(document)
-        except ProductError as error:
-            return [error.tensor]
-        return sorted(
-            name for name in stored.keys() | indexed.keys() if stored.get(name) != indexed.get(name)
-        )
+
+def _other_fields(indexed: Mapping[str, Scalar], document: Document) -> list[str]:
+    """The fields for filters that the index has other values of."""
+    try:
+        stored = declared_values(document)
+    except ProductError as error:
+        return [error.tensor]
+    return sorted(
+        name for name in stored.keys() | indexed.keys() if stored.get(name) != indexed.get(name)
+    )

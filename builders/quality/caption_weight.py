@@ -12,7 +12,8 @@ from bls_models.bundle import Bundle
 from bls_models.captions.captioner import Caption, Captioner
 from bls_models.engines.cpu import CpuEngines
 from bls_models.engines.encoders import Encoders
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexQuery
 from bls_models.product import embedding_text
 from bls_models.settings import Settings

@@ -67,7 +67,10 @@ def put(ingest: Ingest, search: Searched, product_id: str, *images: bytes) -> In
     """Write a product and wait until the index has it."""
     result = ingest.upsert(product(product_id), *images)
     write_id = ingest.stored_write_id(product_id)
-    wait_for(lambda: search.index.write_id(product_id) == write_id, "the index has the product")
+    wait_for(
+        lambda: search.index.write_ids([product_id]) == {product_id: write_id},
+        "the index has the product",
+    )
     return result
 
 

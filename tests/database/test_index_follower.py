@@ -115,7 +115,7 @@ def test_many_changes_in_a_row_end_in_what_the_database_holds(
             shop.put(number, name=f"Step {step}")
     stored = {item["_id"]: item["write_id"] for item in shop.store.products.find({})}
     wait_for(
-        lambda: {key: followed.index.write_id(key) for key in followed.ids} == stored,
+        lambda: followed.writes == stored,
         "the index holds the last write of every product",
     )
 

@@ -19,7 +19,7 @@ from serving_support import (
 )
 
 from bls_models.errors import ConflictError, IndexUnavailableError
-from bls_models.index.product_index import IndexedProduct
+from bls_models.index.engine import IndexedProduct
 from bls_models.replication.sync_check import SyncCheck
 from bls_models.settings import Settings
 
@@ -76,7 +76,7 @@ def test_every_kind_of_damage_is_found_and_repaired(
     followed.start()
     followed.index.remove("p1")
     followed.index.upsert([other_write("p2"), other_write("no such product")])
-    followed.index.refresh("p3", {"category": "thing", "name": "Product 3", "price": 1.0})
+    followed.index.refresh({"p3": {"category": "thing", "name": "Product 3", "price": 1.0}})
     damaged = {
         "p1": "missing",
         "p2": "other_revision",

@@ -18,7 +18,8 @@ from serving_support import WAIT_SECONDS, Serving, picture, send, serving, unit,
 
 from bls_models.bundle import Bundle
 from bls_models.database.store import Document, Store
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.replication.follower import IndexFollower
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX
@@ -221,7 +222,7 @@ def damage(ids: list[str], bundle: Bundle, store: Store, settings: Settings) -> 
         for product_id in ("ghost", ids[1])
     ]
     index.upsert(wrong)
-    index.refresh(ids[2], {"price": -1.0})
+    index.refresh({ids[2]: {"price": -1.0}})
     # Its last snapshot, with the damage, is written although no event says that anything changed.
     follower._changes += 1
     follower.stop()

@@ -26,7 +26,8 @@ from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.errors import CaptionerError, EncoderError
 from bls_models.images.preprocessing import Preprocess, prepare_pixels
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest

@@ -14,9 +14,10 @@ from serving_support import unit, wait_for
 
 from bls_models.errors import SetupError
 from bls_models.index import product_index, scored_query, upkeep
+from bls_models.index.engine import IndexedProduct
 from bls_models.index.lists.candidates import CandidateIndex
 from bls_models.index.options import IndexOptions
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.index.storage.readers import Readers
 from bls_models.index.storage.rows import VectorRows
@@ -280,11 +281,11 @@ def test_a_change_waits_for_room_in_the_lists(monkeypatch: pytest.MonkeyPatch) -
     index.upsert([product(random, number) for number in range(1000, 1200)])
     later = threading.Thread(target=lambda: index.upsert([product(random, 5000)]))
     later.start()
-    assert index.write_id("p5000") is None
+    assert index.write_ids(["p5000"]) == {}
     assert len(index.search(queries(random, 1, 0))) == 30
     may_add.set()
     later.join()
-    assert index.write_id("p5000") == "w"
+    assert index.write_ids(["p5000"]) == {"p5000": "w"}
     assert index.wait_for_lists(LISTS_SECONDS)
     index.close()
 

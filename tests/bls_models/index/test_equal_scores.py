@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 from serving_support import unit
 
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexQuery
 from bls_models.index.scored_query import SCORE_DECIMALS
 from bls_models.vectors import FloatArray

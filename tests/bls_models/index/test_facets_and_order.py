@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from serving_support import unit
 
 from bls_models.errors import RequestError
+from bls_models.index.engine import IndexedProduct
 from bls_models.index.facets import MAX_FIELDS, parse_facets
 from bls_models.index.filters import sorted_entries
 from bls_models.index.options import IndexOptions
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.specs import SORTS
 

@@ -19,8 +19,9 @@ from words_support import shares_by_hand
 
 from bls_models.errors import FilterError
 from bls_models.index import scored_query
+from bls_models.index.engine import IndexedProduct
 from bls_models.index.filters.evaluation import FrozenColumns
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.index.storage import frozen_rows, rows
 from bls_models.index.view_scores import LEAST_DISTANCE, POWER
@@ -278,7 +279,7 @@ def test_after_any_changes_searches_equal_scoring_by_hand(seed: int, steps: int)
                 twin.upsert(random_product(random, number))
         assert twin.index.product_ids() == set(twin.products)
         for product_id, product in twin.products.items():
-            assert twin.index.write_id(product_id) == product.write_id
+            assert twin.index.write_ids([product_id]) == {product_id: product.write_id}
         info = twin.index.info()
         stored = twin.products.values()
         assert info["products"] == len(stored)
@@ -441,7 +442,7 @@ def test_changes_count_up_the_version_and_removing_nothing_does_not() -> None:
     assert twin.index.info()["version"] == 3
     twin.remove("p0")
     assert twin.index.info()["version"] == 4
-    assert twin.index.write_id("p0") is None
+    assert twin.index.write_ids(["p0"]) == {}
 
 
 def scores_of(matches: list[IndexMatch]) -> list[tuple[float, float, float]]:
@@ -534,7 +535,7 @@ def test_a_product_has_another_version_after_each_change_and_no_other_product() 
     twin.index.upsert([first])
     changed = version_of(twin, first)
     for name in ("a", "no such product"):
-        twin.index.refresh(name, {"category": "vase"})
+        twin.index.refresh({name: {"category": "vase"}})
     renewed = version_of(twin, first)
     twin.index.remove("a")
     twin.index.upsert([first])
@@ -553,7 +554,7 @@ def test_refreshed_fields_count_for_filters() -> None:
         random_vectors(random, 0, TEXT_DIM),
     )
     twin.index.upsert([product])
-    twin.index.refresh("a", {"category": "vase"})
+    twin.index.refresh({"a": {"category": "vase"}})
     for category, found in (("mug", 0), ("vase", 1)):
         asked = replace(query_for(product), filter=json.dumps({"category": category}).encode())
         assert len(twin.index.search([asked])[0]) == found
@@ -630,7 +631,7 @@ def test_a_change_that_fails_half_way_is_not_taken_for_done() -> None:
     product = IndexedProduct("a", "w", {}, random_vectors(random, 1, IMAGE_DIM), wrong)
     with pytest.raises((AssertionError, ValueError, RuntimeError)):
         twin.index.upsert([product])
-    assert twin.index.write_id("a") is None
+    assert twin.index.write_ids(["a"]) == {}
 
 
 def test_two_runs_of_the_index_give_out_different_versions() -> None:

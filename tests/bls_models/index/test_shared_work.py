@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from serving_support import unit
 
+from bls_models.index.engine import IndexedProduct
 from bls_models.index.options import IndexOptions
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexQuery
 
 PRODUCTS, DIM = 40, 6

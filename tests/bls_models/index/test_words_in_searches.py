@@ -13,8 +13,9 @@ from serving_support import unit
 
 from bls_models.errors import ProductError
 from bls_models.index import scored_query
+from bls_models.index.engine import IndexedProduct
 from bls_models.index.options import IndexOptions
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.vectors import FloatArray
 
@@ -213,7 +214,7 @@ def test_words_follow_every_change() -> None:
         return found[0].product_id if found else None
 
     assert first(article(3)) == "p3"
-    index.refresh("p3", {"name": "Other", "attributes": {"article": "ZZ-4444-Z"}})
+    index.refresh({"p3": {"name": "Other", "attributes": {"article": "ZZ-4444-Z"}}})
     assert first(article(3)) is None
     assert first("zz4444z") == "p3"
     index.remove("p3")
@@ -258,7 +259,7 @@ def test_a_restored_index_has_the_same_words(tmp_path: Path) -> None:
     for index in (saved, restored):
         index.upsert([product(number, "later") for number in range(0, 50)])
         index.remove("p60")
-        index.refresh("p61", {"name": "Other", "attributes": {"article": "ZZ-4444-Z"}})
+        index.refresh({"p61": {"name": "Other", "attributes": {"article": "ZZ-4444-Z"}}})
     for text in ("velmora", "red mug", article(8), article(49), "zz4444z", name(61)):
         asked = query(text, 5, top_k=200)
         mine, theirs = saved.search([asked])[0], restored.search([asked])[0]

@@ -15,7 +15,8 @@ from serving_support import blocks as blocks_of
 
 from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexAnswer, IndexMatch, IndexQuery
 from bls_models.index.view_scores import view_scores
 from bls_models.match.matcher import ProductMatcher

@@ -11,7 +11,8 @@ from match_support import MatchSender, match_request
 from serving_support import SMALL_BUNDLE, ContentEncoders, blocks, encoded, image_vector
 
 from bls_models.captions.queue import CaptionQueue
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.request import match_query_from_tensors
 from bls_models.services import Services

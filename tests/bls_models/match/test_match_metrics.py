@@ -13,7 +13,8 @@ from serving_support import SMALL_BUNDLE, ContentEncoders, blocks, encoded, imag
 
 from bls_models.captions.queue import CaptionQueue
 from bls_models.errors import EncoderError
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.request import match_query_from_tensors
 from bls_models.services import Services

@@ -30,7 +30,8 @@ from serving_support import (
 from bls_models.bundle import DetectorBundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.errors import DetectorError, EncoderError, RequestError
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.engine import IndexedProduct
+from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest

@@ -12,8 +12,9 @@ from serving_support import SMALL_BUNDLE, ContentEncoders, unit
 
 from bls_models.captions.queue import CaptionQueue
 from bls_models.errors import RequestError
+from bls_models.index.engine import IndexedProduct
 from bls_models.index.options import IndexOptions
-from bls_models.index.product_index import IndexedProduct, ProductIndex
+from bls_models.index.product_index import ProductIndex
 from bls_models.match.matcher import ProductMatcher
 from bls_models.match.record import MatchRequest
 from bls_models.match.request import match_query_from_tensors
