@@ -1,0 +1,22 @@
+"""A Milvus of each kind for the tests, once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from milvus_support import milvus_lite, milvus_server
+
+
+@pytest.fixture(scope="session")
+def milvus_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Milvus 2.3.5."""
+    with milvus_server(tmp_path_factory.mktemp("milvus")) as server:
+        yield server.uri
+
+
+@pytest.fixture(scope="session")
+def lite_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Milvus Lite."""
+    with milvus_lite(tmp_path_factory.mktemp("lite")) as uri:
+        yield uri
