@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bls_models.database.embeddings import IMAGE
 from bls_models.database.store import Store
 from bls_models.errors import ServiceError
 from bls_models.index.query import IndexAnswer, IndexQuery, Search
 from bls_models.index.view_scores import BEST_VIEW
 from bls_models.ingest.upsert_item import Duplicate, Upsert
-from bls_models.metric.catalogue import IMAGE, NONE
+from bls_models.metric.catalogue import NONE
 from bls_models.vectors import FloatArray, vector_of_length
 
 logger = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ import pymongo
 from pymongo.errors import DuplicateKeyError
 
 from bls_models.bundle import Bundle
+from bls_models.database.embeddings import IMAGE
 from bls_models.database.store import PAGE_SECONDS, Document, Store, database_errors
 from bls_models.errors import ConflictError, SetupError
 from bls_models.metric.fitting import Fit, Sample, Scatter, fit
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 METRICS = "metrics"
 CURRENT = "current"
-IMAGE = "image"
 # The version that stands for raw vectors.
 NONE = "none"
 # Of larger catalogues a part is taken: whole products, at random.

@@ -21,7 +21,6 @@ from bls_models.index.filters.language import (
     Exists,
     Node,
     Not,
-    OneOf,
     Or,
     Range,
     Scalar,

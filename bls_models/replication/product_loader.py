@@ -7,25 +7,21 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pymongo
 
 from bls_models.bundle import Bundle
 from bls_models.database.change_stream import StreamEndedError
+from bls_models.database.embeddings import stored_vectors
 from bls_models.database.store import INDEX_FIELDS, PAGE_SECONDS, Document, Store
 from bls_models.errors import ProductError
 from bls_models.index.engine import IndexedProduct, WritableIndex
 from bls_models.index.filters.columns import declared_values
-from bls_models.metric.catalogue import IMAGE
 from bls_models.metric.metric import Metric
-from bls_models.vectors import FloatArray, vector_of_length
 
 logger = logging.getLogger(__name__)
 
 # How often products are read again that others write while they are read; their events follow.
 READ_ATTEMPTS = 3
-TEXT = "text"
-KINDS = (IMAGE, TEXT)
 STRANGE_ID = "its id is not a string"
 
 # What takes the place of a document that must be read from the database.
@@ -242,30 +238,25 @@ class ProductLoader:
 
     def _indexed(self, document: Document, embeddings: list[Document]) -> IndexedProduct | None:
         """What the index keeps of a product; None where it cannot be searched."""
-        current = [
-            item for item in embeddings if item.get("fingerprint") == self._bundle.fingerprint
-        ]
-        if not current:
+        try:
+            vectors = stored_vectors(embeddings, self._bundle)
+        except ValueError as error:
+            self._leave_out(document, f"a stored vector is damaged ({error}); reembed it")
+            return None
+        if vectors is None:
             self._leave_out(document)
             return None
         fields = self._fields_of(document)
         if fields is None:
             return None
-        try:
-            for item in current:
-                if item.get("kind") not in KINDS:
-                    raise ValueError(f"its kind is {item.get('kind')!r}")
-            images = _stack(current, IMAGE, self._bundle.image_dim)
-            return IndexedProduct(
-                product_id=document["_id"],
-                write_id=document["write_id"],
-                fields=fields,
-                image_vectors=images if self._metric is None else self._metric.rows(images),
-                text_vectors=_stack(current, TEXT, self._bundle.text_dim),
-            )
-        except ValueError as error:
-            self._leave_out(document, f"a stored vector is damaged ({error}); reembed it")
-            return None
+        images = vectors.images
+        return IndexedProduct(
+            product_id=document["_id"],
+            write_id=document["write_id"],
+            fields=fields,
+            image_vectors=images if self._metric is None else self._metric.rows(images),
+            text_vectors=vectors.texts,
+        )
 
     def _fields_of(self, document: Document) -> dict[str, Any] | None:
         """What the index keeps of a product; None, and it is left out, if that cannot be kept."""
@@ -298,20 +289,3 @@ def product_key(product_id: object) -> str:
     if isinstance(product_id, str):
         return product_id
     return f"{type(product_id).__name__} {product_id!r}"
-
-
-def _stack(embeddings: list[Document], kind: str, dim: int) -> FloatArray:
-    """The vectors of one kind, (n, dim), in the order of the product's pictures.
-
-    Raises:
-        ValueError: one is damaged.
-    """
-    own = sorted((item for item in embeddings if item.get("kind") == kind), key=_number)
-    vectors = [vector_of_length(item.get("vector"), dim) for item in own]
-    return np.stack(vectors) if vectors else np.zeros((0, dim), np.float32)
-
-
-def _number(embedding: Document) -> int:
-    """Which of its product's pictures it is of: the end of its id (``ingest/upserter.py``)."""
-    _, _, number = str(embedding["_id"]).rpartition(":")
-    return int(number) if number.isdecimal() else 0
