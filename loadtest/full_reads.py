@@ -28,7 +28,9 @@ from bls_models.database.connection import connect
 from bls_models.database.store import PAGE_SECONDS, Document, Store
 from bls_models.errors import ServiceError
 from bls_models.index.product_index import ProductIndex
+from bls_models.metric.catalogue import NONE
 from bls_models.replication.follower import IndexFollower
+from bls_models.replication.snapshot_schedule import SnapshotSchedule
 from bls_models.replication.sync_check import SyncCheck
 from bls_models.settings import Settings
 from bls_models.vectors import binary_from_vector
@@ -112,7 +114,8 @@ def _following(
     index: ProductIndex, store: Store, bundle: Bundle, settings: Settings
 ) -> Iterator[tuple[IndexFollower, Callable[[], None]]]:
     """A follower, and what starts it and waits until it has read everything."""
-    follower = IndexFollower(index, store, bundle, settings)
+    snapshots = SnapshotSchedule(index, settings, bundle.fingerprint, NONE, store.identity)
+    follower = IndexFollower(index, store, bundle, snapshots)
 
     def load() -> None:
         follower.start(LOAD_SECONDS)

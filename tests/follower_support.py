@@ -16,11 +16,10 @@ from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.database.connection import connect
 from bls_models.database.store import INGEST_LOG, Store
-from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.ingest.ingester import IngestRequest, IngestResult, ProductIngester
 from bls_models.product import embedding_text
-from bls_models.replication.follower import IndexFollower
+from bls_models.replication.index_generation import IndexGeneration
 from bls_models.services import Services
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
@@ -82,10 +81,10 @@ class Followed:
     """An index that follows a shop's database over a connection of its own."""
 
     def __init__(self, settings: Settings, bundle: Bundle = SMALL_BUNDLE) -> None:
-        self.index = ProductIndex(bundle.image_dim, bundle.text_dim, 1000)
         self.database = connect(settings)
         self.store = Store(self.database, 30)
-        self.follower = IndexFollower(self.index, self.store, bundle, settings)
+        generation = IndexGeneration(settings, bundle, self.store, None)
+        self.index, self.follower = generation.index, generation.follower
 
     def start(self, seconds: float = 60) -> None:
         self.follower.start(seconds)

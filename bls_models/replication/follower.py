@@ -25,18 +25,12 @@ from bls_models.database.change_stream import (
 )
 from bls_models.database.connection import causal_session, check_server
 from bls_models.database.store import Store
-from bls_models.errors import (
-    STANDS_STILL,
-    DatabaseError,
-    IndexUnavailableError,
-    SetupError,
-)
+from bls_models.errors import STANDS_STILL, IndexUnavailableError, ServiceError, SetupError
 from bls_models.index.engine import WritableIndex
 from bls_models.metric.catalogue import NONE
 from bls_models.metric.metric import Metric
+from bls_models.replication.checkpoints import Checkpoints, Progress
 from bls_models.replication.product_loader import LeftOut, ProductLoader
-from bls_models.replication.snapshot_schedule import Progress, SnapshotSchedule
-from bls_models.settings import Settings
 from bls_models.telemetry.metrics import (
     INDEX_ATTRIBUTE_KEYS,
     INDEX_FOLLOWING,
@@ -98,7 +92,7 @@ class IndexFollower:
         index: what is kept; no other follower changes it.
         store: the database.
         bundle: whose vectors are searched.
-        settings: where snapshots go, and when.
+        checkpoints: keep how far it has followed.
         metrics: get the index's state.
         metric: what image vectors become in the index; None: they stay as they are.
     """
@@ -108,7 +102,7 @@ class IndexFollower:
         index: WritableIndex,
         store: Store,
         bundle: Bundle,
-        settings: Settings,
+        checkpoints: Checkpoints,
         metrics: Metrics = NO_METRICS,
         metric: Metric | None = None,
     ) -> None:
@@ -117,9 +111,7 @@ class IndexFollower:
         self._metrics = metrics
         self._loader = ProductLoader(index, store, bundle, metric)
         self._metric = NONE if metric is None else metric.version
-        self._snapshots = SnapshotSchedule(
-            index, settings, bundle.fingerprint, self._metric, store.identity
-        )
+        self._checkpoints = checkpoints
         self._restored = False
         self._followed_at = time.monotonic()
         self._lag_seconds = 0.0
@@ -190,7 +182,7 @@ class IndexFollower:
         if beside:
             self._restored = True
         else:
-            self._snapshots.begin()
+            self._checkpoints.begin()
         self._thread.start()
         self._loaded.wait(wait_seconds)
 
@@ -201,17 +193,17 @@ class IndexFollower:
             metrics: get the index's state from now on.
         """
         self._metrics = metrics
-        self._snapshots.begin()
+        self._checkpoints.begin()
 
     def step_aside(self) -> None:
         """Go on following, but report nothing and leave the snapshots to another follower."""
         self._metrics = NO_METRICS
-        self._snapshots.close(None)
+        self._checkpoints.close(None)
 
     def stop(self, last_snapshot: bool = True) -> None:
         """Stop following, and write a last snapshot where one is wanted."""
         ended = self._thread.close(CLOSE_SECONDS + 1)
-        self._snapshots.close(self._progress() if ended and last_snapshot else None)
+        self._checkpoints.close(self._progress() if ended and last_snapshot else None)
 
     def reread(self, product_ids: list[str], seconds: float) -> None:
         """Have products read again, in turn with the changes, and wait for it.
@@ -264,8 +256,8 @@ class IndexFollower:
                         self._load()
                     self._following = True
                     self._follow(reader, session)
-            except (ConnectionFailure, DatabaseError, SetupError) as error:
-                logger.warning("the index lost the database, trying again: %s", error)
+            except (ConnectionFailure, ServiceError, SetupError) as error:
+                logger.warning("the index cannot follow the database, trying again: %s", error)
             except (PyMongoError, StreamEndedError) as error:
                 # A token that the server no longer knows, or any other refusal.
                 self._token = None
@@ -278,16 +270,11 @@ class IndexFollower:
             self._thread.wait(RETRY_SECONDS)
 
     def _restore(self) -> None:
-        snapshot = self._snapshots.restore()
+        progress = self._checkpoints.restore()
         self._restored = True
-        if snapshot is not None:
-            self._loader.restore(snapshot.left_out)
-            self._token = snapshot.position.token
-            logger.info(
-                "the index took %d products from a snapshot of %s",
-                self._index.info()["products"],
-                snapshot.position.time.isoformat(timespec="seconds"),
-            )
+        if progress is not None:
+            self._loader.restore(progress.left_out)
+            self._token = progress.token
 
     def _load(self) -> None:
         if self._index.info()["products"]:
@@ -321,7 +308,7 @@ class IndexFollower:
             self._report()
             progress = self._progress()
             if progress is not None:
-                self._snapshots.offer(progress)
+                self._checkpoints.offer(progress)
             if changes.events:
                 self._thread.wait(start + APPLY_SECONDS - time.monotonic())
 
@@ -368,6 +355,6 @@ class IndexFollower:
         report.set(INDEX_LOADED_SHARE, info["loaded_share"])
         lost = time.monotonic() - self._followed_at
         report.set(INDEX_LAG_SECONDS, self._lag_seconds if self._following else lost)
-        age = self._snapshots.age_seconds
+        age = self._checkpoints.age_seconds
         if age is not None:
             report.set(INDEX_SNAPSHOT_AGE_SECONDS, age)

@@ -19,7 +19,7 @@ from bls_models.index.options import IndexOptions
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.metric.catalogue import NONE, CatalogueMetrics
 from bls_models.metric.metric import Metric
-from bls_models.replication.index_generation import IndexGeneration
+from bls_models.replication.generation import Generation, generation_of
 from bls_models.replication.metric_fitter import LOOK_SECONDS, MetricFitter
 from bls_models.settings import AUTO, Settings
 from bls_models.telemetry.metrics import INDEX_FOLLOWING, NO_METRICS, Metrics
@@ -68,8 +68,8 @@ class IndexHost:
         self._metrics = metrics
         self._keeps_raw = keeps_raw
         self._catalogue = CatalogueMetrics(self._store, bundle)
-        self._serving: IndexGeneration | None = None
-        self._raw: IndexGeneration | None = None
+        self._serving: Generation | None = None
+        self._raw: Generation | None = None
         # Why the metric that is to be served is not known; empty: it is.
         self._problem = "check that MongoDB runs"
         self._begun = threading.Event()
@@ -89,7 +89,7 @@ class IndexHost:
         if self._settings.metric == AUTO:
             self._fitter.start()
         if self._begun.wait(wait_seconds) and self._serving is not None:
-            self._serving.follower.wait_loaded(deadline - time.monotonic())
+            self._serving.wait_loaded(deadline - time.monotonic())
 
     def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
         """The answers, and the index's state; see ``bls_models.index.query.Search``."""
@@ -108,7 +108,7 @@ class IndexHost:
 
     def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
         """Whether others should not wait for these; see ``ProductIndex.may_take_long``."""
-        return self._serving is not None and self._serving.index.may_take_long(queries)
+        return self._serving is not None and self._serving.may_take_long(queries)
 
     def check(self, repair: bool, reply: Callable[[dict[str, Any] | Exception], None]) -> None:
         """Compare the index with the database, beside the searches.
@@ -129,12 +129,12 @@ class IndexHost:
             if not isinstance(outcome, Exception):
                 try:
                     report = outcome | {"metric": self._wanted()}
-                    outcome = serving.follower.info() | {"sync_check": report}
+                    outcome = serving.info() | {"sync_check": report}
                 except ProductMatchError as error:
                     outcome = error
             reply(outcome)
 
-        serving.check.start(repair, told)
+        serving.check(repair, told)
 
     def close(self) -> None:
         """Break off a check, stop following, write a last snapshot, and end the upkeep."""
@@ -146,7 +146,7 @@ class IndexHost:
                 generation.close()
         self._fitter.close()
 
-    def _generation(self) -> IndexGeneration:
+    def _generation(self) -> Generation:
         """The one that serves, if all that queries may ask for is loaded.
 
         Raises:
@@ -197,21 +197,21 @@ class IndexHost:
         serving = self._made(metric, self._metrics)
         if self._keeps_raw and metric is not None:
             self._raw = self._made(None)
-            self._raw.follower.start(0.0, beside=True)
-        serving.follower.start(0.0)
+            self._raw.start(beside=True)
+        serving.start()
         self._serving = serving
         self._begun.set()
 
-    def _made(self, metric: Metric | None, metrics: Metrics = NO_METRICS) -> IndexGeneration:
-        return IndexGeneration(self._settings, self._bundle, self._store, metric, metrics)
+    def _made(self, metric: Metric | None, metrics: Metrics = NO_METRICS) -> Generation:
+        return generation_of(self._settings, self._bundle, self._store, metric, metrics)
 
     def _load_beside(self, metric: Metric | None) -> None:
         """Load an index beside the one that serves, and let it serve."""
         new = self._made(metric)
         logger.info("an index for metric %s is built beside the one that serves", new.version)
-        new.follower.start(0.0, beside=True)
+        new.start(beside=True)
         try:
-            while not new.follower.wait_loaded(VERSION_SECONDS):
+            while not new.wait_loaded(VERSION_SECONDS):
                 if self._watcher.stopping or self._overtaken(new.version):
                     return
             if not self._watcher.stopping:
@@ -227,15 +227,15 @@ class IndexHost:
         except DatabaseError:
             return False
 
-    def _replace(self, new: IndexGeneration) -> None:
+    def _replace(self, new: Generation) -> None:
         """Let a generation that is loaded serve."""
         old = self._serving
         assert old is not None
         if self._keeps_raw and old.version == NONE:
-            old.follower.step_aside()
+            old.step_aside()
             self._raw = old
         self._serving = new
         if old is not self._raw:
             old.close(last_snapshot=False)
-        new.follower.take_over(self._metrics)
+        new.take_over(self._metrics)
         logger.info("the index serves metric %s", new.version)

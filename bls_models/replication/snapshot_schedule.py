@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bls_models.background import Background
-from bls_models.database.change_stream import Token
 from bls_models.errors import DatabaseError
 from bls_models.index.product_index import ProductIndex
-from bls_models.replication.product_loader import LeftOut
-from bls_models.replication.snapshot_folder import Position, Snapshot, SnapshotFolder
+from bls_models.replication.checkpoints import Progress
+from bls_models.replication.snapshot_folder import Position, SnapshotFolder
 from bls_models.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,21 +23,6 @@ PAUSE_SHARE = 10
 # and short fields. The second is for small catalogues.
 SIZE_OVER_VECTORS = 1.1
 LEAST_BYTES = 2**20
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the index has followed.
-
-    Attributes:
-        token: where the change stream goes on.
-        changes: changes applied so far, a number that only grows.
-        left_out: products that are left out now.
-    """
-
-    token: Token
-    changes: int
-    left_out: Mapping[str, LeftOut]
 
 
 class SnapshotSchedule:
@@ -92,7 +75,7 @@ class SnapshotSchedule:
             return None
         return (datetime.now(UTC) - self._saved[1]).total_seconds()
 
-    def restore(self) -> Snapshot | None:
+    def restore(self) -> Progress | None:
         """Fill the index from the newest snapshot that fits.
 
         Raises:
@@ -103,9 +86,16 @@ class SnapshotSchedule:
         snapshot = self._folder.restore(
             self._fingerprint, self._metric, self._identity(), self._index.restore
         )
-        if snapshot is not None:
-            self._saved, self._tried_at = (0, snapshot.position.time), time.monotonic()
-        return snapshot
+        if snapshot is None:
+            return None
+        position = snapshot.position
+        self._saved, self._tried_at = (0, position.time), time.monotonic()
+        logger.info(
+            "the index took %d products from a snapshot of %s",
+            self._index.info()["products"],
+            position.time.isoformat(timespec="seconds"),
+        )
+        return Progress(position.token, 0, snapshot.left_out)
 
     def offer(self, progress: Progress) -> None:
         """Start a snapshot if one is due and none is being written; does not wait for it.

@@ -25,8 +25,7 @@ from bls_models.database.pictures import Pictures
 from bls_models.database.store import INGEST_LOG, Document, Store
 from bls_models.database.write_journal import WriteJournal
 from bls_models.errors import DatabaseError, SetupError
-from bls_models.index.product_index import ProductIndex
-from bls_models.replication.follower import IndexFollower
+from bls_models.replication.index_generation import IndexGeneration
 from bls_models.settings import Settings
 from bls_models.telemetry.request_log import LogWriter
 from loadtest.faults.stale_secondary import ChangeReply, StaleReplicaSet
@@ -243,8 +242,8 @@ def test_the_follower_reads_nothing_older_than_its_stream(shop: Shop, settings: 
     shop.put(1)
     commands = Commands()
     database = connect(settings, event_listeners=[commands])
-    index = ProductIndex(SMALL_BUNDLE.image_dim, SMALL_BUNDLE.text_dim, 1000)
-    follower = IndexFollower(index, Store(database, 30), SMALL_BUNDLE, settings)
+    generation = IndexGeneration(settings, SMALL_BUNDLE, Store(database, 30), None)
+    index, follower = generation.index, generation.follower
     try:
         follower.start(60)
         shop.put(2)

@@ -14,9 +14,11 @@ from bls_models.errors import STANDS_STILL
 from bls_models.index.lists.candidates import CandidateIndex
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import ProductIndex
+from bls_models.metric.catalogue import NONE
 from bls_models.replication import follower as follower_module
 from bls_models.replication.follower import IndexFollower
 from bls_models.replication.product_loader import ProductLoader
+from bls_models.replication.snapshot_schedule import SnapshotSchedule
 from bls_models.settings import Settings
 from bls_models.telemetry.metrics import INDEX_LOADED_SHARE, Metrics, MetricSpec
 
@@ -44,6 +46,11 @@ def filled(settings: Settings) -> Iterator[Shop]:
     shop.close()
 
 
+def unsaved(followed: Followed) -> SnapshotSchedule:
+    identity = followed.store.identity
+    return SnapshotSchedule(followed.index, Settings(), SMALL_BUNDLE.fingerprint, NONE, identity)
+
+
 def test_a_full_read_says_how_far_it_is(filled: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     second_page, go_on = threading.Event(), threading.Event()
     put, pages = ProductLoader._put, []
@@ -58,7 +65,7 @@ def test_a_full_read_says_how_far_it_is(filled: Shop, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ProductLoader, "_put", held)
     followed, metrics = Followed(filled.settings), KeptMetrics()
     followed.follower = IndexFollower(
-        followed.index, followed.store, SMALL_BUNDLE, filled.settings, metrics
+        followed.index, followed.store, SMALL_BUNDLE, unsaved(followed), metrics
     )
     try:
         followed.start(0)
@@ -97,7 +104,9 @@ def test_a_large_catalogue_is_not_ready_before_its_first_lists(
     followed.index = ProductIndex(
         SMALL_BUNDLE.image_dim, SMALL_BUNDLE.text_dim, 1000, IndexOptions(flat_rows=50)
     )
-    followed.follower = IndexFollower(followed.index, followed.store, SMALL_BUNDLE, filled.settings)
+    followed.follower = IndexFollower(
+        followed.index, followed.store, SMALL_BUNDLE, unsaved(followed)
+    )
     try:
         followed.start(0)
         wait_for(training.is_set, "lists are being made")

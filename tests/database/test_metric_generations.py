@@ -21,7 +21,7 @@ from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.metric.catalogue import NONE, CatalogueMetrics, Current
 from bls_models.metric.fitting import Fit
 from bls_models.metric.metric import Metric
-from bls_models.replication import index_host
+from bls_models.replication import generation
 from bls_models.replication.index_generation import IndexGeneration
 from bls_models.replication.index_host import IndexHost
 from bls_models.settings import Settings
@@ -202,7 +202,7 @@ def test_an_index_that_cannot_be_loaded_leaves_nothing_behind(
         def fail(seconds: float) -> bool:
             raise DatabaseError("away")
 
-    monkeypatch.setattr(index_host, "IndexGeneration", Failing)
+    monkeypatch.setattr(generation, "IndexGeneration", Failing)
     serve(two, metric("first"))
     wait_for(lambda: len(tried) > 2, "it is tried again and again")
     assert last(host, 0)[1]["metric"] == NONE

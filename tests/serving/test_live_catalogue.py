@@ -19,8 +19,7 @@ from serving_support import WAIT_SECONDS, Serving, picture, send, serving, unit,
 from bls_models.bundle import Bundle
 from bls_models.database.store import Document, Store
 from bls_models.index.engine import IndexedProduct
-from bls_models.index.product_index import ProductIndex
-from bls_models.replication.follower import IndexFollower
+from bls_models.replication.index_generation import IndexGeneration
 from bls_models.settings import Settings
 from bls_models.specs import PRODUCT_INDEX
 from loadtest.catalogue_changes import KINDS, Catalogue, PacedChanges
@@ -207,8 +206,8 @@ def test_a_damaged_index_is_found_out_and_repaired_through_the_running_server(
 
 def damage(ids: list[str], bundle: Bundle, store: Store, settings: Settings) -> None:
     """Leave a snapshot of an index that differs from the database in every way."""
-    index = ProductIndex(bundle.image_dim, bundle.text_dim, settings.max_filter_bytes)
-    follower = IndexFollower(index, store, bundle, settings)
+    generation = IndexGeneration(settings, bundle, store, None)
+    index, follower = generation.index, generation.follower
     follower.start(60)
     index.remove(ids[0])
     wrong = [

@@ -1,0 +1,91 @@
+"""What serves for one metric; another metric takes another generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from bls_models.bundle import Bundle
+from bls_models.database.store import Store
+from bls_models.index.query import IndexAnswer, IndexQuery
+from bls_models.metric.metric import Metric
+from bls_models.replication.index_generation import IndexGeneration
+from bls_models.settings import Settings
+from bls_models.telemetry.metrics import NO_METRICS, Metrics
+
+
+class Generation(Protocol):
+    """An index made for one metric, with what keeps it equal to the database.
+
+    Attributes:
+        version: of the metric.
+    """
+
+    version: str
+
+    def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
+        """The answers to queries of raw vectors, and the index's state.
+
+        Raises:
+            IndexUnavailableError: the index is not loaded yet, or does not answer.
+        """
+        ...
+
+    def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
+        """Whether others should not wait for these."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """The index's state, as ``details`` has it."""
+        ...
+
+    def require_loaded(self) -> None:
+        """Refuse what needs the index, where it is not loaded yet.
+
+        Raises:
+            IndexUnavailableError: it is not.
+        """
+        ...
+
+    def start(self, beside: bool = False) -> None:
+        """Load the index and follow the database.
+
+        Args:
+            beside: another generation serves until ``take_over``.
+        """
+        ...
+
+    def wait_loaded(self, seconds: float) -> bool:
+        """Wait so long until it is loaded; whether it is."""
+        ...
+
+    def take_over(self, metrics: Metrics) -> None:
+        """Report in place of another generation, which is stopped."""
+        ...
+
+    def step_aside(self) -> None:
+        """Go on following, but report nothing."""
+        ...
+
+    def check(self, repair: bool, told: Callable[[dict[str, Any] | Exception], None]) -> None:
+        """Compare with the database; see ``SyncCheck.start``."""
+        ...
+
+    def close(self, last_snapshot: bool = True) -> None:
+        """Stop all that it started."""
+        ...
+
+
+def generation_of(
+    settings: Settings,
+    bundle: Bundle,
+    store: Store,
+    metric: Metric | None,
+    metrics: Metrics = NO_METRICS,
+) -> Generation:
+    """A generation with the engine that the settings name; nothing else asks which it is.
+
+    Raises:
+        SetupError: what the settings name is not there.
+    """
+    return IndexGeneration(settings, bundle, store, metric, metrics)
