@@ -10,7 +10,7 @@ from bls_models.database.store import Store
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.metric.metric import Metric
 from bls_models.replication.index_generation import IndexGeneration
-from bls_models.settings import Settings
+from bls_models.settings import MILVUS, Settings
 from bls_models.telemetry.metrics import NO_METRICS, Metrics
 
 
@@ -88,4 +88,9 @@ def generation_of(
     Raises:
         SetupError: what the settings name is not there.
     """
+    if settings.index_engine == MILVUS:
+        # Only here: it imports what only this engine needs.
+        from bls_models.replication.milvus_generation import MilvusGeneration
+
+        return MilvusGeneration(settings, bundle, store, metric, metrics)
     return IndexGeneration(settings, bundle, store, metric, metrics)

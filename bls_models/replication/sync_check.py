@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bls_models.background import Background
 from bls_models.database.store import INDEX_FIELDS, Document, Store
@@ -21,7 +21,6 @@ from bls_models.index.engine import WritableIndex
 from bls_models.index.filters.columns import declared_values
 from bls_models.index.filters.language import Scalar
 from bls_models.product import stored_revision
-from bls_models.replication.follower import IndexFollower
 from bls_models.replication.product_loader import STRANGE_ID, LeftOut, product_key, write_of
 
 logger = logging.getLogger(__name__)
@@ -67,6 +66,24 @@ class Difference:
 STRANGE = Difference(NOT_SEARCHABLE, 0, STRANGE_ID)
 
 
+class Followed(Protocol):
+    """What keeps the index that is checked."""
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the index is behind the database; endless while it does not follow."""
+        ...
+
+    @property
+    def left_out(self) -> Mapping[str, LeftOut]:
+        """Stored products that are not searched now, by id."""
+        ...
+
+    def reread(self, product_ids: list[str], seconds: float) -> None:
+        """Have products read again, and wait for it."""
+        ...
+
+
 class SyncCheck:
     """Runs one check at a time, in a thread of its own.
 
@@ -81,7 +98,7 @@ class SyncCheck:
         self,
         index: WritableIndex,
         store: Store,
-        follower: IndexFollower,
+        follower: Followed,
         lasting_seconds: float = LASTING_SECONDS,
     ) -> None:
         self._index = index

@@ -139,6 +139,11 @@ INDEX_STALE = MetricSpec(
     "gauge",
     "Products with vectors of another bundle, stored but not searched.",
 )
+INDEX_LEADER = MetricSpec(
+    "product_match_index_leader",
+    "gauge",
+    "1 where this server keeps the index in Milvus equal to the database, which one of all does.",
+)
 INDEX_RESYNCS = MetricSpec(
     "product_match_index_resyncs_total",
     "counter",
@@ -172,6 +177,7 @@ METRICS = (
     INDEX_LOADED_SHARE,
     INDEX_LAG_SECONDS,
     INDEX_STALE,
+    INDEX_LEADER,
     INDEX_RESYNCS,
     INDEX_SNAPSHOT_AGE_SECONDS,
 )

@@ -1,0 +1,350 @@
+"""An index in Milvus with what keeps it, made for one metric and shared by all servers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from bls_models.background import Background
+from bls_models.bundle import Bundle
+from bls_models.database.lease import Lease
+from bls_models.database.store import Document, Store, database_errors
+from bls_models.errors import DatabaseError, IndexUnavailableError, ProductMatchError
+from bls_models.index.query import IndexAnswer, IndexQuery, any_reads_fields
+from bls_models.metric.catalogue import NONE
+from bls_models.metric.metric import Metric
+from bls_models.milvus.collections import Collections, create, drop, existing
+from bls_models.milvus.connection import MilvusConnection
+from bls_models.milvus.search import MilvusSearch
+from bls_models.milvus.writer import MilvusWriter
+from bls_models.replication.follower import IndexFollower
+from bls_models.replication.metric_search import MetricSearch
+from bls_models.replication.milvus_checkpoints import (
+    CHECKPOINT,
+    MilvusCheckpoints,
+    checkpoint_of,
+    left_out_of,
+)
+from bls_models.replication.product_loader import LeftOut
+from bls_models.replication.sync_check import SyncCheck
+from bls_models.settings import Settings
+from bls_models.telemetry.metrics import (
+    INDEX_FOLLOWING,
+    INDEX_LAG_SECONDS,
+    INDEX_LEADER,
+    INDEX_LOADED_SHARE,
+    INDEX_PRODUCTS,
+    INDEX_RESYNCS,
+    INDEX_STALE,
+    INDEX_VECTORS,
+    NO_METRICS,
+    Metrics,
+)
+from bls_models.watchdog import apart
+
+logger = logging.getLogger(__name__)
+
+# The collection with a document for each index: its lease, its collections' names, its state.
+INDEXES = "milvus_indexes"
+# Requests to read products again, for whoever has the lease.
+REREADS = "milvus_rereads"
+LEASE_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+# A state that is older tells nothing of now.
+STATE_SECONDS = 5.0
+# How often indexes that nobody uses any more are looked for, and an index in use says so.
+USED_SECONDS = 30.0
+CLOSE_SECONDS = 10.0
+
+STATE = "state"
+# Whether the whole catalogue has been in it.
+FILLED = "filled"
+
+
+class MilvusGeneration:
+    """One index in Milvus; see ``generation.Generation``.
+
+    Of all servers one has the lease, and follows the database. The others search, and know the
+    index's state from what that one saves with the lease.
+
+    Args:
+        settings: where Milvus is, and how to search.
+        bundle: the lengths of vectors, and whose they must be.
+        store: what the index holds.
+        metric: None: raw vectors.
+        metrics: get the index's state.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        bundle: Bundle,
+        store: Store,
+        metric: Metric | None,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
+        self.version = NONE if metric is None else metric.version
+        self._settings = settings
+        self._bundle = bundle
+        self._store = store
+        self._metric = metric
+        self._metrics = metrics
+        self._connection = MilvusConnection(settings)
+        self._name = f"{bundle.fingerprint}/{self.version}"
+        self._lease = Lease(store.database[INDEXES], self._name, LEASE_SECONDS)
+        self._collections: Collections | None = None
+        # Whether collections had to be made, so that nothing is in them.
+        self._empty = False
+        self._looked_at = self._followed_at = time.monotonic()
+        self._used_at = float("-inf")
+        self._loaded = threading.Event()
+        self._search: MetricSearch | None = None
+        self._follower: IndexFollower | None = None
+        self._check: SyncCheck | None = None
+        self._problem = "check that MongoDB and Milvus run"
+        self._keeper = Background("milvus-index", self._keep)
+
+    def search(self, queries: Sequence[IndexQuery]) -> tuple[list[IndexAnswer], dict[str, Any]]:
+        """The answers to queries of raw vectors, and the index's state.
+
+        Raises:
+            IndexUnavailableError: the index is not loaded yet, or Milvus does not answer.
+        """
+        self.require_loaded()
+        about = self.info()
+        assert self._search is not None
+        return self._search.answers(queries), about
+
+    def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
+        """Whether others should not wait for these: those with filters take Milvus longest."""
+        return any_reads_fields(queries)
+
+    def info(self) -> dict[str, Any]:
+        """The index's state, as its follower saved it last."""
+        state: dict[str, Any] = dict(self._lease.document.get(STATE, {}))
+        state.pop("lag_seconds", None)
+        return state | {"following": self.lag_seconds != float("inf")}
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the index is behind the database; endless while nobody follows."""
+        if self._follower is not None:
+            return self._follower.lag_seconds
+        state: Mapping[str, Any] = self._lease.document.get(STATE, {})
+        fresh = time.monotonic() - self._looked_at + self._lease.idle_seconds <= STATE_SECONDS
+        return float(state.get("lag_seconds", "inf")) if fresh else float("inf")
+
+    @property
+    def left_out(self) -> Mapping[str, LeftOut]:
+        """Stored products that are not searched, by id."""
+        if self._follower is not None:
+            return self._follower.left_out
+        kept = checkpoint_of(self._lease.document)
+        return {} if kept is None else left_out_of(kept)
+
+    def require_loaded(self) -> None:
+        """Refuse what needs the index, where it is not loaded yet.
+
+        Raises:
+            IndexUnavailableError: it is not.
+        """
+        if not self._loaded.is_set():
+            follower = self._follower
+            why = self._problem if follower is None else follower.waiting_for
+            raise IndexUnavailableError(f"the index is not loaded yet: {why}; try again later")
+
+    def start(self, beside: bool = False) -> None:
+        """Search the index, and keep it equal to the database where no other server does."""
+        self._keeper.start()
+
+    def wait_loaded(self, seconds: float) -> bool:
+        """Wait so long until the whole catalogue is in it; whether it is."""
+        return self._loaded.wait(max(0.0, seconds))
+
+    def take_over(self, metrics: Metrics) -> None:
+        """Report in place of another generation, which is stopped."""
+        self._metrics = metrics
+
+    def step_aside(self) -> None:
+        """Go on, but report nothing."""
+        self._metrics = NO_METRICS
+
+    def check(self, repair: bool, told: Callable[[dict[str, Any] | Exception], None]) -> None:
+        """Compare with the database; see ``SyncCheck.start``."""
+        self.require_loaded()
+        assert self._check is not None
+        self._check.start(repair, told)
+
+    def reread(self, product_ids: list[str], seconds: float) -> None:
+        """Have products read again by whoever follows, and wait for it.
+
+        Raises:
+            IndexUnavailableError: nobody got to it in time.
+            DatabaseError: the database did not answer.
+        """
+        requests = self._store.database[REREADS]
+        deadline = time.monotonic() + seconds
+        with database_errors("asking for products to be read again"):
+            wanted = {"index": self._name, "product_ids": product_ids}
+            asked = requests.insert_one(wanted).inserted_id
+        while True:
+            with database_errors("waiting for products to be read again"):
+                if requests.find_one({"_id": asked}, {"_id": 1}) is None:
+                    return
+                late = time.monotonic() > deadline or self._keeper.stopping
+                if late:
+                    requests.delete_one({"_id": asked})
+            if late:
+                raise IndexUnavailableError(
+                    f"the products were not read again within {seconds:.0f} s; check that a "
+                    "server follows the database, then try again"
+                )
+            time.sleep(LOOK_SECONDS)
+
+    def close(self, last_snapshot: bool = True) -> None:
+        """Break off a check, stop following, and leave that to others."""
+        if self._check is not None:
+            self._check.close()
+        self._keeper.close(CLOSE_SECONDS)
+        self._stop_following(last_snapshot)
+        with contextlib.suppress(DatabaseError):
+            self._lease.release()
+        self._connection.close()
+
+    # --- the keeper's thread --------------------------------------------------------------
+
+    def _keep(self) -> None:
+        apart()
+        self._metrics.add(INDEX_RESYNCS, 0)
+        while not self._keeper.stopping:
+            problem = ""
+            try:
+                self._look()
+            except ProductMatchError as error:
+                problem = str(error)
+            except Exception as error:
+                logger.exception("the index in Milvus could not be looked after")
+                problem = repr(error)
+            if problem and problem != self._problem:
+                logger.warning("the index in Milvus is looked after again: %s", problem)
+            self._problem = problem
+            self._report()
+            self._keeper.wait(LOOK_SECONDS)
+
+    def _look(self) -> None:
+        # Before the lease, which is not renewed while collections are made and loaded.
+        collections = self._collections or self._made_collections()
+        held = self._lease.take()
+        self._looked_at = time.monotonic()
+        if held and self._follower is None:
+            self._begin_following(collections)
+        elif not held and self._follower is not None:
+            logger.warning("another server follows the database for the index in Milvus")
+            self._stop_following(last_checkpoint=False)
+        if self._follower is not None:
+            self._lead(self._follower)
+        if not self._loaded.is_set() and self._lease.document.get(FILLED):
+            self._begin_searching(collections)
+            self._loaded.set()
+        if time.monotonic() - self._used_at >= USED_SECONDS:
+            self._say_used()
+
+    def _made_collections(self) -> Collections:
+        catalogue = hashlib.sha256(self._store.identity().encode()).hexdigest()[:8]
+        dim = self._bundle.image_dim if self._metric is None else self._metric.dim
+        # Catalogues of the same bundle may share a Milvus.
+        collections = Collections.of(
+            f"{self._bundle.fingerprint}_{catalogue}", self.version, dim, self._bundle.text_dim
+        )
+        names = {collections.images, collections.texts}
+        self._empty = not names <= set(existing(self._connection))
+        create(self._connection, collections)
+        self._collections = collections
+        return collections
+
+    def _begin_following(self, collections: Collections) -> None:
+        saved: Document = {"images": collections.images, "texts": collections.texts}
+        if self._empty:
+            # What an earlier index had followed is not in this one.
+            saved |= {CHECKPOINT: None, FILLED: False}
+            self._empty = False
+        self._lease.save(saved)
+        follower = IndexFollower(
+            MilvusWriter(self._connection, collections, self._store, self._lease),
+            self._store,
+            self._bundle,
+            MilvusCheckpoints(self._lease, self._store.identity()),
+            self._metrics,
+            self._metric,
+        )
+        follower.start(0.0)
+        self._follower = follower
+
+    def _stop_following(self, last_checkpoint: bool) -> None:
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            follower.stop(last_checkpoint)
+
+    def _lead(self, follower: IndexFollower) -> None:
+        """What the holder of the lease does for all."""
+        state = follower.info() | {"lag_seconds": follower.lag_seconds}
+        filled = follower.loaded or bool(self._lease.document.get(FILLED))
+        self._lease.save({STATE: state, FILLED: filled})
+        with database_errors("looking for products to read again"):
+            asked = list(self._store.database[REREADS].find({"index": self._name}).limit(1))
+        for item in asked:
+            # It is tried again with the next look if it takes longer; the lease must be renewed.
+            follower.reread(item["product_ids"], LEASE_SECONDS / 4)
+            with database_errors("telling that products were read again"):
+                self._store.database[REREADS].delete_one({"_id": item["_id"]})
+
+    def _begin_searching(self, collections: Collections) -> None:
+        index = MilvusSearch(
+            self._connection, collections, self._store, self._bundle, self._metric, self._settings
+        )
+        self._search = MetricSearch(index, self._metric)
+        written = MilvusWriter(self._connection, collections, self._store, self._lease)
+        self._check = SyncCheck(written, self._store, self)
+
+    def _say_used(self) -> None:
+        """Keep this index from being removed, and remove those that nobody uses."""
+        indexes = self._store.database[INDEXES]
+        with database_errors("looking for indexes that nobody uses"):
+            indexes.update_one({"_id": self._name}, {"$currentDate": {"used": True}})
+            others = list(indexes.find({"_id": {"$ne": self._name}})) if self._lease.held else []
+        self._used_at = time.monotonic()
+        kept = timedelta(seconds=self._settings.milvus_keep_seconds)
+        for other in others:
+            used = other.get("used")
+            if used is None or self._lease.document["now"] - used <= kept:
+                continue
+            for name in (other.get("images"), other.get("texts")):
+                if name:
+                    drop(self._connection, name)
+            with database_errors("forgetting an index that nobody uses"):
+                indexes.delete_one({"_id": other["_id"], "used": used})
+            logger.info("the index %s, which nobody uses, was removed from Milvus", other["_id"])
+
+    def _report(self) -> None:
+        """Bring the metrics up to date; while it follows, the follower does most of it."""
+        report = self._metrics
+        report.set(INDEX_LEADER, float(self._follower is not None))
+        if self._follower is not None:
+            return
+        info, lag = self.info(), self.lag_seconds
+        following = lag != float("inf")
+        report.set(INDEX_PRODUCTS, info.get("products", 0))
+        report.set(INDEX_VECTORS, info.get("image_vectors", 0), "image")
+        report.set(INDEX_VECTORS, info.get("text_vectors", 0), "text")
+        report.set(INDEX_STALE, info.get("stale_products", 0))
+        report.set(INDEX_LOADED_SHARE, info.get("loaded_share", 0.0))
+        report.set(INDEX_FOLLOWING, float(following))
+        if following:
+            self._followed_at = time.monotonic()
+        report.set(INDEX_LAG_SECONDS, lag if following else time.monotonic() - self._followed_at)
