@@ -28,6 +28,7 @@ from bls_models.errors import SetupError
 
 TEXT, JSON = "text", "json"
 CPU, GPU = "cpu", "gpu"
+FAISS, MILVUS = "faiss", "milvus"
 AUTO, INT8, FP32 = "auto", "int8", "fp32"
 LogFormat = Literal["text", "json"]
 
@@ -39,6 +40,7 @@ Flag = Annotated[bool, BeforeValidator(lambda word: str(word).strip())]
 SNAPSHOT_FOLDER = "PRODUCT_MATCH_SNAPSHOT_FOLDER"
 PROFILE = "PRODUCT_MATCH_PROFILE"
 CPU_PRECISION = "PRODUCT_MATCH_CPU_PRECISION"
+INDEX_ENGINE = "PRODUCT_MATCH_INDEX_ENGINE"
 INDEX_PROCESS = "PRODUCT_MATCH_INDEX_PROCESS"
 METRIC = "PRODUCT_MATCH_METRIC"
 # A variable with it names a file with the value, which a secret should be in.
@@ -447,6 +449,58 @@ class Settings(EnvironmentSettings):
         "Where candidates are searched: `cpu`, or `gpu`, which needs a GPU and an environment with "
         "the extra `gpu` (the GPU image has faiss-cpu and refuses it), and keeps searches under a "
         "filter on the CPU.",
+    )
+    index_engine: Literal["faiss", "milvus"] = setting(
+        FAISS,
+        INDEX_ENGINE,
+        "What holds and searches the vectors: `faiss`, in the memory of each server, or `milvus`, "
+        "a Milvus server or cluster that all servers share, for a catalogue that outgrows one "
+        "machine (needs an environment with the extra `milvus`).",
+    )
+    milvus_uri: str = setting(
+        "http://127.0.0.1:19530",
+        "MILVUS_URI",
+        "With the engine `milvus`: its address; `https://` for TLS. A path that ends in `.db` is a "
+        "file of Milvus Lite, for trying things with some thousand products.",
+    )
+    milvus_token: str = setting(
+        "",
+        "MILVUS_TOKEN",
+        "What Milvus knows this server by: `user:password`, or an API key.",
+        secret=True,
+    )
+    milvus_certificate: str = setting(
+        "",
+        "MILVUS_CERTIFICATE",
+        "File with the certificates (PEM) of the authority that signed Milvus's, for an `https://` "
+        "address. Empty: those that gRPC brings.",
+    )
+    milvus_consistency: Literal["Strong", "Bounded", "Session", "Eventually"] = setting(
+        "Bounded",
+        "MILVUS_CONSISTENCY",
+        "How fresh what a search sees must be, in Milvus's words; `Strong` waits until everything "
+        "that was written is there, some 0.2 s.",
+    )
+    milvus_timeout_ms: Count = setting(
+        2000, "PRODUCT_MATCH_MILVUS_TIMEOUT_MS", "Longest wait for one operation of Milvus."
+    )
+    milvus_proof: Flag = setting(
+        False,
+        "PRODUCT_MATCH_MILVUS_PROOF",
+        "Whether a search asks Milvus for more candidates until no product beyond them can reach "
+        "the page: slower, and as good as Milvus's own lists are.",
+    )
+    milvus_cache_bytes: Count = setting(
+        512 * 2**20,
+        "PRODUCT_MATCH_MILVUS_CACHE_BYTES",
+        "Bytes of vectors from MongoDB that a server keeps, with which it scores what Milvus "
+        "proposes.",
+    )
+    milvus_keep_seconds: Count = setting(
+        3600,
+        "PRODUCT_MATCH_MILVUS_KEEP_SECONDS",
+        "How long collections in Milvus stay that no server has used since: of another bundle, or "
+        "of a metric that is not served any more.",
     )
     snapshot_folder: str = setting(
         "",
