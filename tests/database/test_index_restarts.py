@@ -298,7 +298,7 @@ def test_a_snapshot_taken_while_changes_apply_is_no_older_than_its_token(
                     "there is a new snapshot",
                 )
                 # As if it were killed: no last snapshot, with all changes, replaces that one.
-                running.follower._snapshots.close(None)
+                running.follower._checkpoints.close(None)
     finally:
         done.set()
         thread.join()
