@@ -44,8 +44,8 @@ $(VENV)/.demo-installed: $(VENV)/.installed
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,local,build,demo]'
 	@touch $@
 
-# nginx and promtool, which tests run, in build/tools where the system has none. What cannot be had is
-# named and is no failure here, and as there is no marker then, the next run tries again.
+# nginx, promtool and Chromium, which tests run, in build/tools where the system has none. What cannot
+# be had is named and is no failure here, and as there is no marker then, the next run tries again.
 TOOLS := build/tools/.complete
 $(TOOLS): tests/fetch_tools.py | $(BIN)/python
 	@PYTHONPATH=. $(BIN)/python tests/fetch_tools.py
