@@ -143,17 +143,23 @@ def add(server: Server, key: gr.Textbox) -> None:
     with gr.Accordion("What the file does not say itself", open=False):
         with gr.Row():
             category = gr.Textbox(
-                label="Category", info="of products that have none", max_length=128
+                "", label="Category", info="of products that have none", max_length=128
             )
-            currency = gr.Textbox(label="Currency", info="of prices that name none", max_length=3)
+            currency = gr.Textbox(
+                "", label="Currency", info="of prices that name none", max_length=3
+            )
             decimal_mark = gr.Dropdown(
                 [("as the file tells", ""), ("point", "."), ("comma", ",")], value="",
                 label="Decimal mark", info="what 1.299 and 1,299 mean",
             )  # fmt: skip
             encoding = gr.Textbox(
-                label="Encoding", info="of text that is not UTF-8, such as cp1252", max_length=32
+                "",
+                label="Encoding",
+                info="of text that is not UTF-8, such as cp1252",
+                max_length=32,
             )
         columns = gr.Textbox(
+"",
             label="Columns", lines=2, placeholder="product_id=Article number",
             info="a field or attribute and the column it is read from, NAME=COLUMN, one a line",
         )  # fmt: skip

@@ -47,24 +47,23 @@ class Handlers:
         self._editor = editor
 
     async def open(self, product_id: str, key: str) -> list[Any]:
-        """Open a product; updates the notice, the id's field and the form."""
+        """Open a product; updates what is said above and below the form, the id and the form."""
         product_id = product_id.strip()
-        unchanged = [gr.skip()] * FORM_FIELDS
         if not product_id:
-            return [alert("say which product: its id is empty"), gr.skip(), *unchanged]
+            return _kept(above=alert("say which product: its id is empty"))
         try:
             opened = await self._editor.open(product_id, key)
         except ClientError as error:
-            return [alert(error), product_id, *unchanged]
+            return _kept(above=alert(error), product_id=product_id)
         if opened is None:
             said = f"There is no product {product_id}. Fill in the form to add it."
-            return [words.notice(said), product_id, *form_values(None)]
-        return [words.notice(f"Opened {product_id}."), product_id, *form_values(opened)]
+            return [words.notice(said), "", product_id, *form_values(None)]
+        return [words.notice(f"Opened {product_id}."), "", product_id, *form_values(opened)]
 
     async def open_named(self, product_id: str, key: str) -> list[Any]:
         """Open the product that another tab names, and empty the field that it named it in."""
         if not product_id:
-            return [gr.skip()] * (3 + FORM_FIELDS)
+            return [gr.skip()] * (4 + FORM_FIELDS)
         return ["", *await self.open(product_id, key)]
 
     async def open_duplicate(self, key: str, event: gr.EventData) -> list[Any]:
@@ -72,19 +71,15 @@ class Handlers:
         return await self.open(str(event.product_id), key)
 
     async def save(
-        self,
-        key: str,
-        opened: Document | None,
-        uploads: list[str] | None,
-        *fields: Any,
+        self, key: str, opened: Document | None, uploads: list[str] | None, *fields: Any
     ) -> list[Any]:
-        """Save the form; updates the notice, the id's field and the form."""
+        """Save the form; updates as `open`."""
         try:
-            form = Form(*fields)
-            saved = await self._editor.save(form, uploads or [], opened, key)
+            saved = await self._editor.save(Form(*fields), uploads or [], opened, key)
         except (ClientError, FormError) as error:
-            return [alert(str(error)), gr.skip(), *[gr.skip()] * FORM_FIELDS]
-        return [_told(saved, bool(uploads)), saved.result.product_id, *form_values(saved.opened)]
+            return _kept(below=alert(str(error)))
+        told = _told(saved, bool(uploads))
+        return ["", told, saved.result.product_id, *form_values(saved.opened)]
 
     async def suggest(
         self, key: str, opened: Document | None, uploads: list[str] | None
@@ -98,31 +93,29 @@ class Handlers:
         return [words.suggestion(caption), text, gr.update(visible=bool(text))]
 
     async def ask(self, opened: Document | None) -> list[Any]:
-        """Ask once more before a product is deleted; updates the question and its group."""
+        """Ask once more before a product is deleted; updates what is said, and the question."""
         if opened is None:
             return [alert("open the product that is to be deleted"), gr.skip(), gr.skip()]
         return ["", words.deletion(opened), gr.update(visible=True)]
 
     async def delete(self, opened: Document | None, key: str) -> list[Any]:
-        """Delete the product; updates the notice, the question's group, the id and the form."""
-        hidden = gr.update(visible=False)
-        skipped = [gr.skip()] * (1 + FORM_FIELDS)
+        """Delete the product, about which was asked; updates as `open`."""
         if opened is None:
-            return [gr.skip(), hidden, *skipped]
+            return _kept(below=alert("open the product that is to be deleted"))
         try:
             result = await self._editor.delete(opened["product_id"], key)
         except ClientError as error:
-            return [alert(error), hidden, *skipped]
+            return _kept(below=alert(error))
         said = (
             f"Deleted {result.product_id}. Matches leave it out within a second."
             if result.status == "deleted"
             else f"{result.product_id} was gone already."
         )
-        return [words.notice(said), hidden, "", *form_values(None)]
+        return ["", words.notice(said), "", *form_values(None)]
 
 
 # What `form_values` updates.
-FORM_FIELDS = 12
+FORM_FIELDS = 13
 
 
 def form_values(opened: Opened | None) -> list[Any]:
@@ -141,7 +134,14 @@ def form_values(opened: Opened | None) -> list[Any]:
         None,
         "",
         gr.update(visible=False),
+        gr.update(visible=False),
     ]
+
+
+def _kept(above: str = "", below: str = "", product_id: str | None = None) -> list[Any]:
+    """Words above and below a form that stays as it is."""
+    kept = gr.skip() if product_id is None else product_id
+    return [above, below, kept, *[gr.skip()] * FORM_FIELDS]
 
 
 def _told(saved: Saved, gave_pictures: bool) -> str:
@@ -157,6 +157,7 @@ def add(server: Server) -> CatalogueTab:
     handlers = Handlers(Editor(server))
     private: dict[str, Any] = {"api_visibility": "private"}
     key = gr.Textbox(
+        "",
         label="Ingest key",
         type="password",
         info="One of the gateway's keys of the class ingest; none for a server that asks for none. "
@@ -164,30 +165,32 @@ def add(server: Server) -> CatalogueTab:
         html_attributes=gr.InputHTMLAttributes(autocomplete="off"),
         elem_id="catalogue-key",
     )
-    named = gr.Textbox(visible="hidden", elem_id="catalogue-named")
+    named = gr.Textbox("", visible="hidden", elem_id="catalogue-named")
     with gr.Row(equal_height=True, elem_classes="catalogue-open"):
-        product_id = gr.Textbox(label="Product id", scale=3, elem_id="catalogue-id", max_length=128)
-        open_it = gr.Button("Open", scale=1, min_width=90, elem_id="catalogue-open")
-        new = gr.Button("New", scale=1, min_width=90, elem_id="catalogue-new")
-    notice = gr.HTML(js_on_load=OPENS, elem_id="catalogue-notice")
+        product_id = gr.Textbox(
+            "", label="Product id", scale=3, min_width=120, elem_id="catalogue-id", max_length=128
+        )
+        open_it = gr.Button("Open", scale=1, min_width=70, elem_id="catalogue-open")
+        new = gr.Button("New", scale=1, min_width=70, elem_id="catalogue-new")
+    found = gr.HTML(elem_classes="catalogue-said", elem_id="catalogue-found")
     heading = gr.HTML(words.heading(None))
     opened = gr.State(None)
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
-                name = gr.Textbox(label="Name", max_length=512, elem_id="catalogue-name")
+                name = gr.Textbox("", label="Name", max_length=512, elem_id="catalogue-name")
                 category = gr.Textbox(
-                    label="Category", max_length=128, elem_id="catalogue-category"
+                    "", label="Category", max_length=128, elem_id="catalogue-category"
                 )
             description = gr.Textbox(
-                label="Description", lines=3, max_length=8192, elem_id="catalogue-description"
+                "", label="Description", lines=3, max_length=8192, elem_id="catalogue-description"
             )
             with gr.Row():
                 suggest = gr.Button("Suggest a description", size="sm", elem_id="catalogue-suggest")
                 take = gr.Button(
                     "Use this description", size="sm", visible=False, elem_id="catalogue-take"
                 )
-            suggestion = gr.HTML(elem_id="catalogue-suggestion")
+            suggestion = gr.HTML(elem_classes="catalogue-said", elem_id="catalogue-suggestion")
             suggested = gr.State("")
             describe = gr.Checkbox(
                 False,
@@ -199,16 +202,19 @@ def add(server: Server) -> CatalogueTab:
                     None, label="Price", minimum=0, step="any", elem_id="catalogue-price"
                 )
                 currency = gr.Textbox(
-                    label="Currency", max_length=3, placeholder="EUR", elem_id="catalogue-currency"
+                    "",
+                    label="Currency",
+                    max_length=3,
+                    placeholder="EUR",
+                    elem_id="catalogue-currency",
                 )
             table = gr.HTML(
                 attributes.attribute_table({}),
                 js_on_load=attributes.EDITS,
                 elem_id=attributes.TABLE_ID,
             )
-            rows = gr.Textbox(visible=False)
+            rows = gr.Textbox("", visible=False)
         with gr.Column(scale=2, min_width=280):
-            gr.HTML('<div class="catalogue-label">Pictures</div>')
             pictures = gr.HTML(words.stored_pictures(None, {}), elem_id="catalogue-pictures")
             uploads = gr.File(
                 label="New pictures",
@@ -224,7 +230,8 @@ def add(server: Server) -> CatalogueTab:
     with gr.Row():
         save = gr.Button("Save", variant="primary", elem_id="catalogue-save")
         delete = gr.Button("Delete…", elem_id="catalogue-delete")
-    with gr.Group(visible=False, elem_classes="catalogue-confirm") as confirm:
+    notice = gr.HTML(js_on_load=OPENS, elem_classes="catalogue-said", elem_id="catalogue-notice")
+    with gr.Group(visible=False) as confirm:
         question = gr.HTML(elem_id="catalogue-question")
         with gr.Row():
             sure = gr.Button("Delete it", variant="stop", elem_id="catalogue-sure")
@@ -234,15 +241,15 @@ def add(server: Server) -> CatalogueTab:
 
     form = [
         heading, opened, name, category, description, price, currency, table, pictures, uploads,
-        suggestion, take,
+        suggestion, take, confirm,
     ]  # fmt: skip
-    shown = [notice, product_id, *form]
+    shown = [found, notice, product_id, *form]
     fields = [product_id, name, category, description, price, currency, rows, describe]
     saved_from = [key, opened, uploads, *fields]
     gr.on([open_it.click, product_id.submit], handlers.open, [product_id, key], shown, **private)
     named.change(handlers.open_named, [named, key], [named, *shown], **private)
     notice.click(handlers.open_duplicate, key, shown, **private)
-    new.click(lambda: ["", "", *form_values(None)], None, shown, **private)
+    new.click(lambda: ["", "", "", *form_values(None)], None, shown, **private)
     save.click(
         handlers.save, saved_from, shown, js=attributes.reading(saved_from.index(rows)), **private
     )
@@ -257,5 +264,5 @@ def add(server: Server) -> CatalogueTab:
     )
     delete.click(handlers.ask, opened, [notice, question, confirm], **private)
     keep.click(lambda: gr.update(visible=False), None, confirm, **private)
-    sure.click(handlers.delete, [opened, key], [notice, confirm, *shown[1:]], **private)
+    sure.click(handlers.delete, [opened, key], shown, **private)
     return CatalogueTab(named)

@@ -45,10 +45,11 @@ def heading(document: Document | None) -> str:
 
 def stored_pictures(document: Document | None, shown: Shown) -> str:
     """The stored pictures, in their order."""
+    label = '<div class="catalogue-label">Pictures</div>'
     stored = sha256s(document)
-    if not stored:
-        return '<p class="catalogue-hint">No pictures are stored.</p>'
-    return _pictures(str((document or {})["name"]), stored, shown)
+    if document is None or not stored:
+        return f'{label}<p class="catalogue-hint">No pictures are stored.</p>'
+    return label + _pictures(str(document["name"]), stored, shown)
 
 
 def caption_words(caption: Mapping[str, Any]) -> str:
@@ -85,8 +86,10 @@ def outcome(result: IngestResult, saved: Document, gave_pictures: bool) -> str:
     if not count:
         lines.append("It has no pictures, so only words find it.")
     elif result.status != "unchanged":
-        stored = f"{count} {'picture' if count == 1 else 'pictures'}"
-        lines.append(f"Its {stored} {'were replaced' if gave_pictures else 'stayed'}.")
+        became = "is what you sent" if gave_pictures else "stayed as it was"
+        if count > 1:
+            became = "are what you sent" if gave_pictures else "stayed as they were"
+        lines.append(f"{'Its picture' if count == 1 else f'Its {count} pictures'} {became}.")
     caption = result.details.get("caption")
     if caption:
         is_described = caption["status"] == "ok"
@@ -166,4 +169,8 @@ def _pictures(name: str, stored: Sequence[str], shown: Shown) -> str:
         f"<li>{shown.get(sha256, Picture()).html(f'{name}, picture {number}')}</li>"
         for number, sha256 in enumerate(stored, 1)
     )
-    return f'<ul class="catalogue-pictures">{images}</ul>' if stored else "<p>no pictures</p>"
+    return (
+        f'<ul class="catalogue-pictures">{images}</ul>'
+        if stored
+        else '<p class="catalogue-hint">no pictures</p>'
+    )
