@@ -7,6 +7,9 @@ import importlib.util
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
 import tomllib
 import urllib.error
 import urllib.request
@@ -15,9 +18,11 @@ from pathlib import Path
 
 import pytest
 from agent_support import (
+    MODULE,
     READING,
     TOKEN_VARIABLE,
     answered,
+    environment,
     found,
     over_http,
     over_stdio,
@@ -28,7 +33,15 @@ from agent_support import (
 from mcp import Client
 from mcp.types import CallToolResult, Tool
 from PIL import Image
-from serving_support import ROOT, SAMPLE, SampleProduct, Serving, picture, wait_for
+from serving_support import (
+    ROOT,
+    SAMPLE,
+    WAIT_SECONDS,
+    SampleProduct,
+    Serving,
+    picture,
+    wait_for,
+)
 
 from local_server.processes import free_port
 from product_match_client import BadRequestError
@@ -173,6 +186,22 @@ def test_a_server_that_is_away_is_told(tmp_path: Path) -> None:
     assert f"cannot reach {url}" in told(result)
 
 
+def test_a_signal_ends_it_though_it_waits_for_the_agent() -> None:
+    command = [sys.executable, "-m", MODULE]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, env=environment("", {}), text=True) as tools:
+        try:
+            assert tools.stdin is not None
+            assert tools.stdout is not None
+            tools.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+            tools.stdin.flush()
+            assert json.loads(tools.stdout.readline())["id"] == 1
+            tools.send_signal(signal.SIGINT)
+            assert tools.wait(WAIT_SECONDS) == -signal.SIGINT
+        finally:
+            tools.kill()
+
+
 @pytest.mark.server
 def test_an_agent_adds_a_product_over_http_and_finds_it(
     server: Serving, catalogue: list[SampleProduct], tmp_path: Path
@@ -241,6 +270,7 @@ def test_callers_over_http_need_the_token_where_there_is_one(
     [
         (["--http=8765", "--host=0.0.0.0"], TOKEN_VARIABLE),
         (["--http=8765", "--photos=."], "leave out one of --photos and --http"),
+        (["--http=65536"], "expected a port"),
         (["--photos=no-such-folder"], "no-such-folder is no folder"),
         (["--url=ftp://shop"], "the scheme is 'ftp'"),
     ],

@@ -82,9 +82,11 @@ def options_from_arguments(arguments: argparse.Namespace) -> Options:
     """The options of a command line and its environment.
 
     Raises:
-        BadRequestError: they cannot be had together, or the folder is none.
+        BadRequestError: they cannot be had together, or port or folder is none.
     """
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if arguments.http is not None and not 0 < arguments.http < 65536:
+        raise BadRequestError(f"--http {arguments.http}: expected a port, 1 to 65535")
     if arguments.http is not None and arguments.host not in LOOPBACK_HOSTS and not token:
         raise BadRequestError(
             f"--host {arguments.host} is open to others: set ${TOKEN_VARIABLE} to a secret that "

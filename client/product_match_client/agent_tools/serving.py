@@ -113,7 +113,8 @@ class BearerToken:
 
     def _passes(self, scope: Scope) -> bool:
         sent = Headers(scope=scope).get("authorization", "")
-        return hmac.compare_digest(sent.encode("utf-8"), self._expected)
+        # As it was on the wire.
+        return hmac.compare_digest(sent.encode("latin-1"), self._expected)
 
 
 async def _serve_http(server: MCPServer, options: Options, port: int) -> None:
