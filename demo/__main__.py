@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ProductMatchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 0
 
 
 def serve(options: DemoOptions, url: str) -> None:

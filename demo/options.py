@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class DemoOptions(EnvironmentSettings):
-    """Options of ``python -m demo``; each that is no secret is also a flag (``--port`` and so on)."""
+    """Options of ``python -m demo``; each that is no secret is also a flag, as ``--port``."""
 
     told_by: ClassVar[str] = "flag or environment variable"
 
@@ -24,6 +24,12 @@ class DemoOptions(EnvironmentSettings):
         "DEMO_URL",
         "The server or its gateway, as the client takes it; unset: the local server of `STATE`, "
         "which is started if it does not run.",
+    )
+    shown_url: str = setting(
+        "",
+        "DEMO_SHOWN_URL",
+        "Where visitors reach that server, for the requests that they copy from the page; unset: "
+        "as the page does.",
     )
     host: str = setting("127.0.0.1", "DEMO_HOST", "Address to listen on; 0.0.0.0: all.")
     port: Port = setting(7860, "DEMO_PORT", "Port of the page; 0: any free one.")

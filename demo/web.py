@@ -21,7 +21,7 @@ MAX_UPLOAD = "64mb"
 
 def application(options: DemoOptions, url: str) -> FastAPI:
     """The page of the server at a URL, with its health at ``/healthz``."""
-    server = Server(url, options.api_key)
+    server = Server(url, options.api_key, options.shown_url)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -35,7 +35,7 @@ def application(options: DemoOptions, url: str) -> FastAPI:
         return {"status": "ok"}
 
     app.add_middleware(AddressLimit, rate=options.rate, burst=options.burst)
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         build(server, options),
         path="/",
@@ -48,3 +48,4 @@ def application(options: DemoOptions, url: str) -> FastAPI:
         css_paths=ASSETS / "page.css",
         favicon_path=str(ASSETS / "icon.svg"),
     )
+    return app
