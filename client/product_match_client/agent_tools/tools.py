@@ -77,7 +77,7 @@ class ReadingTools:
     """What changes nothing.
 
     The methods are the tools: agents see their names and parameters, and are told the rest by the
-    descriptions in `serving`. What fails is a ToolError with the words of the client or the server.
+    texts of `descriptions`. What fails is a ToolError with the words of the client or the server.
 
     Args:
         client: of the server; it needs a key that may match.
