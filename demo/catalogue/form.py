@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from demo.catalogue.attributes import attributes_from_rows
+from demo.catalogue.faults import FormError
+from product_match_client.documents import price_from_text
 
 Document = dict[str, Any]
 
@@ -19,7 +21,7 @@ class Form:
         name: of the product.
         category: of the product.
         description: empty for none.
-        price: None for none.
+        price: empty for none.
         currency: an ISO 4217 code in any case; empty for none.
         attributes: the table's rows, as `attributes.reading` puts them.
         describe: whether the server may describe a product without a description.
@@ -29,7 +31,7 @@ class Form:
     name: str
     category: str
     description: str
-    price: float | None
+    price: str
     currency: str
     attributes: str
     describe: bool
@@ -46,7 +48,7 @@ def document_from_form(form: Form, opened: Document | None) -> Document:
         opened: the document that the form was filled from; None for a new product.
 
     Raises:
-        FormError: an attribute cannot be read.
+        FormError: the price or an attribute cannot be read.
     """
     document: Document = {
         "product_id": form.product_id.strip(),
@@ -54,8 +56,11 @@ def document_from_form(form: Form, opened: Document | None) -> Document:
         "category": form.category,
         "attributes": attributes_from_rows(form.attributes),
     }
-    if form.price is not None:
-        document["price"] = form.price
+    if form.price.strip():
+        try:
+            document["price"] = price_from_text(form.price)
+        except ValueError as error:
+            raise FormError(str(error)) from error
     if form.currency.strip():
         document["currency"] = form.currency.strip().upper()
     was_generated = bool(opened and opened.get("description_generated"))
@@ -66,6 +71,13 @@ def document_from_form(form: Form, opened: Document | None) -> Document:
     elif was_generated and not form.describe:
         document["description"] = ""
     return document
+
+
+def price_text(document: Document) -> str:
+    """The price of a document as the form has it; empty for none."""
+    price = document.get("price")
+    # The server takes prices below 1e12; whole numbers are shown without decimals.
+    return "" if price is None else f"{price:.15g}"
 
 
 def sha256s(document: Document | None) -> list[str]:

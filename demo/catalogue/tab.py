@@ -11,7 +11,7 @@ from demo.alerts import alert
 from demo.catalogue import attributes, import_section, words
 from demo.catalogue.editing import Editor, Opened, Saved
 from demo.catalogue.faults import FormError
-from demo.catalogue.form import Document, Form
+from demo.catalogue.form import Document, Form, price_text
 from demo.server import Server
 from product_match_client.errors import ClientError
 
@@ -127,7 +127,7 @@ def form_values(opened: Opened | None) -> list[Any]:
         document.get("name", ""),
         document.get("category", ""),
         document.get("description", ""),
-        document.get("price"),
+        price_text(document),
         document.get("currency", ""),
         attributes.attribute_table(document.get("attributes", {})),
         words.stored_pictures(document, opened.shown if opened else {}),
@@ -198,8 +198,8 @@ def add(server: Server) -> CatalogueTab:
                 elem_id="catalogue-describe",
             )
             with gr.Row():
-                price = gr.Number(
-                    None, label="Price", minimum=0, step="any", elem_id="catalogue-price"
+                price = gr.Textbox(
+                    "", label="Price", placeholder="59.90", max_length=32, elem_id="catalogue-price"
                 )
                 currency = gr.Textbox(
                     "",
