@@ -11,6 +11,7 @@ from bls_models.settings import EnvironmentSettings, setting
 from product_match_client.credentials import API_KEY_VARIABLE
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Megabytes = Annotated[int, Field(ge=1, le=1_000_000)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
@@ -51,6 +52,11 @@ class DemoOptions(EnvironmentSettings):
     )
     burst: Count = setting(
         20, "DEMO_BURST", "Such requests that an address may send at once on top of its rate."
+    )
+    uploads_mb: Megabytes = setting(
+        1024,
+        "DEMO_UPLOADS_MB",
+        "MiB that uploads may take on disk, all together; each is deleted after an hour or two.",
     )
     actions: Count = setting(8, "DEMO_ACTIONS", "Actions under way at once, of all visitors.")
     queue_size: Count = setting(

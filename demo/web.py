@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.utils import get_upload_folder
 
-from demo.limits import AddressLimit
+from demo.find.samples import sample_photos
+from demo.limits import AddressLimit, UploadRoom
 from demo.options import DemoOptions
 from demo.page import ASSETS, build, theme
 from demo.server import Server
@@ -34,6 +37,8 @@ def application(options: DemoOptions, url: str) -> FastAPI:
     async def health() -> dict[str, Any]:
         return {"status": "ok"}
 
+    folder = Path(get_upload_folder())
+    app.add_middleware(UploadRoom, folder=folder, most_bytes=options.uploads_mb * 2**20)
     app.add_middleware(AddressLimit, rate=options.rate, burst=options.burst)
     gr.mount_gradio_app(
         app,
@@ -42,6 +47,7 @@ def application(options: DemoOptions, url: str) -> FastAPI:
         auth=(USER, options.password) if options.password else None,
         footer_links=[],
         run_history=False,
+        allowed_paths=[str(path) for path in sample_photos().values()],
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,
         theme=theme(),
