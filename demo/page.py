@@ -64,7 +64,10 @@ def build(server: Server, options: DemoOptions) -> gr.Blocks:
             with gr.Tab("Catalogue", id="catalogue"):
                 edited = catalogue.add(server)
             with gr.Tab("Operations", id="operations"):
-                operations.add(server)
+                watched = operations.add(server)
+        # Typed once, for both; it does not leave the browser for that.
+        for typed, other in ((edited.key, watched.key), (watched.key, edited.key)):
+            typed.input(None, typed, other, js="(key) => key")
         found.filters_read_with(page)
         found.edit_leads_to(tabs, edited.product_id)
     page.state_session_capacity = MOST_SESSIONS

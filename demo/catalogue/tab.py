@@ -31,9 +31,11 @@ class CatalogueTab:
     Attributes:
         product_id: a hidden field: the product whose id is put here is opened, and the field is
             empty again.
+        key: the field for the ingest key.
     """
 
     product_id: gr.Textbox
+    key: gr.Textbox
 
 
 class Handlers:
@@ -265,4 +267,4 @@ def add(server: Server) -> CatalogueTab:
     delete.click(handlers.ask, opened, [notice, question, confirm], **private)
     keep.click(lambda: gr.update(visible=False), None, confirm, **private)
     sure.click(handlers.delete, [opened, key], shown, **private)
-    return CatalogueTab(named)
+    return CatalogueTab(named, key)

@@ -8,6 +8,10 @@ from demo.operations.tables import Column, Markup, bar, card, numbers, paragraph
 
 NO_FEEDBACK = "No feedback yet."
 NO_METRIC = "none"
+COLUMNS = (
+    "raw and learned: left-out pictures that find their product first, without a metric and with "
+    "it; gain in points; seen: of products that the fit knew, unseen: of others."
+)
 
 
 def feedback(report: Report) -> Markup:
@@ -68,8 +72,9 @@ def learned_metric(server: Report) -> Markup:
         Column(""),
         *numbers("fitted", "raw", "learned", "gain", "seen", "unseen", "products", "views"),
     )
-    table_ = table("Versions of the learned metric", columns, rows, "None was fitted yet.")
-    return card("Learned metric", paragraph(_served(metric)), table_, _columns(rows))
+    versions = table("Versions of the learned metric", columns, rows, "None was fitted yet.")
+    notes = [paragraph(COLUMNS)] if rows else []
+    return card("Learned metric", paragraph(_served(metric)), versions, *notes)
 
 
 def _served(metric: Report) -> str:
@@ -83,12 +88,3 @@ def _served(metric: Report) -> str:
                 f"pictures find their product first, {share(item['raw'])} without it."
             )
     return f"{version} is served (mode {metric['mode']})."
-
-
-def _columns(rows: list[tuple[str, ...]]) -> str:
-    if not rows:
-        return ""
-    return paragraph(
-        "raw and learned: left-out pictures that find their product first, without a metric "
-        "and with it; gain in points; seen: of products that the fit knew, unseen: of others."
-    )

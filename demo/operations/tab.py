@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -31,8 +32,19 @@ const timer = setInterval(() => {{
 """
 
 
-def add(server: Server) -> None:
-    """Put the tab's parts where the page is being built."""
+@dataclass(frozen=True)
+class OperationsTab:
+    """What other tabs may use.
+
+    Attributes:
+        key: the field for the ingest key.
+    """
+
+    key: gr.Textbox
+
+
+def add(server: Server) -> OperationsTab:
+    """The tab, within the block under way."""
     with gr.Row(elem_classes="operations-controls"):
         chosen = gr.Radio(
             [period.name for period in PERIODS],
@@ -71,3 +83,4 @@ def add(server: Server) -> None:
         [said, shown, samples],
         show_progress="hidden",
     )
+    return OperationsTab(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from demo.operations.charts import Chart, Series, Span, bar_chart, line_chart
-from demo.operations.figures import clock, count, milliseconds, moment, share
+from demo.operations.figures import clock, count, milliseconds, moment
 from demo.operations.reports import Report
 from demo.operations.tables import Column, Markup, bar, card, numbers, paragraph, table
 
@@ -39,7 +39,7 @@ def traffic(history: Report) -> Markup:
     cut = CUT if history["cut"] else ""
     if requests:
         parts = ", ".join(f"{count(number)} {name}" for name, number in totals.items())
-        told = f"{count(requests)} requests: {parts}.{cut}"
+        told = f"{count(requests)} in all: {parts}.{cut}"
     else:
         told = "No requests in this time."
     counts = Chart(
@@ -123,10 +123,3 @@ def most_matched(report: Report) -> Markup:
 
 def _cut(report: Report) -> list[Markup]:
     return [paragraph(CUT.strip())] if report["cut"] else []
-
-
-def error_share(history: Report) -> str:
-    """Errors among all requests."""
-    requests = sum(bucket["requests"] for bucket in history["buckets"])
-    errors = sum(bucket["errors"] for bucket in history["buckets"])
-    return share(errors / requests if requests else None)
