@@ -90,12 +90,11 @@ def fetch_pictures(urls: Sequence[str], allow_private: bool = False) -> list[byt
 
 
 def forget_oldest(cache: Path, most_bytes: int) -> None:
-    """Remove the files that have been in a folder for longest, until it has so many bytes at most."""
+    """Remove the files that were not asked for the longest, to so many bytes in the folder."""
     # Others may remove them at the same time.
     with contextlib.suppress(OSError):
-        files = sorted(
-            (path.stat().st_mtime, path.stat().st_size, path) for path in cache.iterdir()
-        )
+        found = [(path.stat(), path) for path in cache.iterdir()]
+        files = sorted((about.st_mtime, about.st_size, path) for about, path in found)
         taken = sum(size for _, size, _ in files)
         for _, size, path in files:
             if taken <= most_bytes:
@@ -169,6 +168,8 @@ class LinkedPictures:
                     address = urljoin(address, answer.headers["Location"])
                     continue
                 if answer.status == 304 and file.is_file():
+                    # The newest, so that nobody forgets it before it is read.
+                    file.touch()
                     return file
                 _check_answer(answer)
                 await self._store(answer, file)
