@@ -117,9 +117,9 @@ sync-check: install ## Compare the running server's index with its database (REP
 # --- containers -------------------------------------------------------------------------------
 # The variables of docker/compose.yaml: PROFILE, BUNDLE, TORCH_PIP_ARGS, GATEWAY_HTTP_PORT and so on.
 
-COMPOSE = PROFILE=$(PROFILE) docker compose -f docker/compose.yaml --profile $(PROFILE)
+COMPOSE = PROFILE=$(PROFILE) docker compose -f docker/compose.yaml --profile $(PROFILE)$(if $(filter yes,$(DEMO)), --profile demo)
 up: export TORCH_PIP_ARGS := $(TORCH_PIP_ARGS)
-up: ## Run the whole service in containers, with the sample products (PROFILE=gpu; SAMPLE=no: without them)
+up: ## Run the whole service in containers, with the sample products (PROFILE=gpu; SAMPLE=no: without them; DEMO=yes: with the page)
 	@docker/make-secrets.sh
 	$(COMPOSE) up --build --detach --wait
 	$(if $(filter no,$(SAMPLE)),,$(COMPOSE) run --rm import)
