@@ -72,7 +72,8 @@ def add(server: Server) -> OperationsTab:
                 now, told = await fetch(client, period)
         except ClientError as error:
             # What was shown stays, with its time.
-            return gr.HTML(alert(error), visible=True), gr.skip(), gr.skip()
+            kept = gr.skip() if before else ""
+            return gr.HTML(alert(error), visible=True), kept, gr.skip()
         known = sampled(before, now)
         return gr.HTML("", visible=False), board(told, known, period), known
 
@@ -82,5 +83,7 @@ def add(server: Server) -> OperationsTab:
         [chosen, key, samples],
         [said, shown, samples],
         show_progress="hidden",
+        # What is chosen while an answer is on its way is asked for after it.
+        trigger_mode="always_last",
     )
     return OperationsTab(key)
