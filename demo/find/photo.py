@@ -12,7 +12,8 @@ def photo_input() -> gr.Image:
     """Takes a photo by drop, choice, paste or camera; its value is the path of the file as it came.
 
     Gradio would open the file with Pillow and refuse what that does not know. The server takes
-    more, and says itself what it does not take.
+    more, and says itself what it does not take. Events may give it a value and nothing else: where
+    they update it, Gradio makes a new one, which opens files again.
     """
     photo = gr.Image(
         label="Photo",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from product_match_client.calls import MatchOptions
+from product_match_client.errors import BadRequestError
 
 NO_WEIGHT = 1.0
 
@@ -78,6 +79,20 @@ class Query:
         if self.sends_photo:
             options["objects"] = self.objects
         return options
+
+
+def number_of(label: str, text: str | None) -> float | None:
+    """The number in one of the page's fields; None where the field is empty.
+
+    Raises:
+        BadRequestError: it is no number.
+    """
+    if not text or not text.strip():
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise BadRequestError(f"{label}: got {text!r}; expected a number, as 0.5 or 20") from None
 
 
 def filter_of(

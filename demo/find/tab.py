@@ -14,7 +14,7 @@ from demo.find.answer import EVERYTHING, HINT, answer_html, pictures_of
 from demo.find.choices import choices_of
 from demo.find.photo import photo_input
 from demo.find.preview import preview
-from demo.find.query import Liked, Query, filter_of
+from demo.find.query import Liked, Query, filter_of, number_of
 from demo.find.samples import sample_photos, samples_html
 from demo.find.snippets import curl_text, python_text
 from demo.server import Server
@@ -30,6 +30,8 @@ element.addEventListener("click", (event) => {
 MOST_MATCHES = 24
 WEIGHTS = {"minimum": -1, "maximum": 2, "step": 0.1, "value": 1}
 SCENE_SIZE = 960
+PRICES = ("Price from", "Price to")
+LEAST_SCORE = "Least score"
 
 
 class FindTab:
@@ -76,24 +78,18 @@ class FindTab:
         with gr.Accordion("Filters", open=False):
             self._category = gr.Dropdown([], label="Category", multiselect=True, value=[])
             with gr.Row(elem_classes="find-prices"):
+                # No gr.Number, which shows an empty field as 0.
                 self._least, self._most = (
-                    # Without a placeholder an empty field would show 0.
-                    gr.Number(label=label, placeholder="any", minimum=0, step="any", min_width=90)
-                    for label in ("Price from", "Price to")
+                    gr.Textbox(label=label, placeholder="any", max_lines=1, min_width=90)
+                    for label in PRICES
                 )
             self._refresh = gr.Button("Read them from the catalogue again", size="sm")
         self._choices_alert = gr.HTML(visible=False)
-        with gr.Accordion("More", open=False):
+        with gr.Accordion("More options", open=False):
             self._photo_weight = gr.Slider(label="Weight of the photo", **WEIGHTS)
             self._words_weight = gr.Slider(label="Weight of the words", **WEIGHTS)
-            self._min_score = gr.Number(
-                None,
-                label="Least score",
-                placeholder="the server's own",
-                info="-1 to 1; empty: the server's own",
-                minimum=-1,
-                maximum=1,
-                step=0.05,
+            self._min_score = gr.Textbox(
+                label=LEAST_SCORE, placeholder="the server's own", info="-1 to 1", max_lines=1
             )
             self._top_k = gr.Slider(1, MOST_MATCHES, 6, step=1, label="Matches")
             self._objects = gr.Radio(
@@ -132,8 +128,6 @@ class FindTab:
             [
                 self._results,
                 self._liked,
-                self._photo,
-                self._words,
                 self._copies,
                 self._curl,
                 self._python,
@@ -141,7 +135,10 @@ class FindTab:
             trigger_mode="always_last",
             show_progress="minimal",
             show_progress_on=self._results,
-            api_visibility="private",
+        )
+        # Beside the search for it, so that only this event touches the photo.
+        self._sample.click(
+            self._show_sample, None, [self._photo, self._words], show_progress="hidden"
         )
 
     def filters_read_with(self, page: gr.Blocks) -> None:
@@ -152,7 +149,6 @@ class FindTab:
             None,
             [self._category, self._least, self._most, self._choices_alert],
             show_progress="hidden",
-            api_visibility="private",
         )
 
     def edit_leads_to(self, tabs: gr.Tabs, product_id: gr.Textbox) -> None:
@@ -171,7 +167,6 @@ class FindTab:
             None,
             [tabs, product_id],
             show_progress="hidden",
-            api_visibility="private",
         )
 
     async def _find(
@@ -179,11 +174,11 @@ class FindTab:
         photo: str | None,
         words: str | None,
         categories: list[str],
-        least: float | None,
-        most: float | None,
+        least: str | None,
+        most: str | None,
         photo_weight: float,
         words_weight: float,
-        min_score: float | None,
+        min_score: str | None,
         top_k: int,
         objects: str,
         liked: Liked | None,
@@ -191,39 +186,38 @@ class FindTab:
     ) -> list[Any]:
         data = event._data if isinstance(event._data, dict) else {}
         does = data.get("does")
-        shown_photo, shown_words = gr.skip(), gr.skip()
         if data.get("sample") in self._samples:
             photo, words, liked = str(self._samples[data["sample"]]), "", None
-            shown_photo, shown_words = photo, words
         elif event.target is self._photo or does == "unlike":
             liked = None
         elif does == "like":
             liked = Liked(str(data.get("product")), str(data.get("name")))
-        query = Query(
-            photo=Path(photo) if photo else None,
-            words=(words or "").strip(),
-            liked=liked,
-            filter=filter_of(categories or [], least, most),
-            photo_weight=photo_weight,
-            words_weight=words_weight,
-            min_score=EVERYTHING if does == "weak" else min_score,
-            top_k=int(top_k),
-            objects=objects,
-        )
-        answer, copies = HINT, [gr.skip(), gr.skip(), gr.skip()]
-        if not query.is_empty:
-            try:
+        answer, copies = HINT, [gr.update(visible=False), "", ""]
+        try:
+            prices = [number_of(*field) for field in zip(PRICES, (least, most), strict=True)]
+            query = Query(
+                photo=Path(photo) if photo else None,
+                words=(words or "").strip(),
+                liked=liked,
+                filter=filter_of(categories or [], *prices),
+                photo_weight=photo_weight,
+                words_weight=words_weight,
+                min_score=EVERYTHING if does == "weak" else number_of(LEAST_SCORE, min_score),
+                top_k=int(top_k),
+                objects=objects,
+            )
+            if not query.is_empty:
                 answer = await self._answer(query)
-            except ClientError as error:
-                answer = alert(error)
-            else:
                 said = self._server.shown_url, self._server.needs_key
-                copies = [
-                    gr.update(visible=True),
-                    curl_text(query, *said),
-                    python_text(query, *said),
-                ]
-        return [answer, liked, shown_photo, shown_words, *copies]
+                texts = curl_text(query, *said), python_text(query, *said)
+                copies = [gr.update(visible=True), *texts]
+        except ClientError as error:
+            answer = alert(error)
+        return [answer, liked, *copies]
+
+    def _show_sample(self, event: gr.EventData) -> tuple[str, str]:
+        """The photo and the words of a sample."""
+        return str(self._samples[event.sample]), ""
 
     async def _answer(self, query: Query) -> str:
         async with self._server.client() as client:
