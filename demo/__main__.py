@@ -69,8 +69,8 @@ def serve(options: DemoOptions, url: str) -> None:
         listening = socket.create_server((options.host, options.port))
     except OSError as error:
         raise SetupError(
-            f"the page cannot listen on {options.host}:{options.port} ({error.strerror}); choose "
-            "another port with --port"
+            f"the page cannot listen on {options.host}:{options.port} "
+            f"({os.strerror(error.errno or 0)}); choose another port with --port"
         ) from error
     with listening, tempfile.TemporaryDirectory(prefix="product-match-page-") as uploads:
         # Nothing that visitors sent outlives the page.

@@ -18,6 +18,7 @@ from demo.page import ASSETS, build, theme
 from demo.server import Server
 
 USER = "demo"
+DESCRIPTION = '<meta name="description" content="Find products by photos and words.">'
 # Catalogues to import; a picture is bounded by the server.
 MAX_UPLOAD = "64mb"
 
@@ -51,6 +52,7 @@ def application(options: DemoOptions, url: str) -> FastAPI:
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,
         theme=theme(),
+        head=DESCRIPTION,
         css_paths=ASSETS / "page.css",
         favicon_path=str(ASSETS / "icon.svg"),
     )

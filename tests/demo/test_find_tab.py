@@ -138,6 +138,7 @@ def test_a_photo_finds_its_product_and_what_becomes_of_it_is_recorded(
     # A type that the server takes and browsers have, from a picture with transparency.
     data = encoded(Image.open(mug.queries[0]).convert("RGBA"))
     give_photo(page, "odd name ' \" <b>.png", data)
+    expect(page).to_have_title("product-match")
     first = cards(page).first
     expect(first).to_have_attribute("data-product", mug.product_id)
     expect(first.locator(".find-likely")).to_have_text("likely")
