@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from demo.operations.charts import Chart, Series, Span, line_chart
-from demo.operations.figures import clock, count, moment, seconds, share
+from demo.operations.figures import NOTHING, clock, count, moment, seconds, share
 from demo.operations.reports import Report
 from demo.operations.tables import Markup, card, escaped, paragraph
 
@@ -31,8 +31,8 @@ def sampled(samples: Sequence[LagSample], server: Report) -> list[LagSample]:
     """Samples with that of a report, the oldest dropped; those of a later clock are wrong."""
     now = moment(server["time"])
     index = server["index"]
-    seconds = None if index is None else index["lag_seconds"]
-    return [*(item for item in samples if item.time < now), LagSample(now, seconds)][-MOST_SAMPLES:]
+    behind = None if index is None else index["lag_seconds"]
+    return [*(item for item in samples if item.time < now), LagSample(now, behind)][-MOST_SAMPLES:]
 
 
 def index_state(server: Report) -> Markup:
@@ -56,7 +56,7 @@ def index_state(server: Report) -> Markup:
         ]
     facts += [
         ("bundle", f"{bundle['name']}, {bundle['fingerprint']}"),
-        ("languages", ", ".join(bundle["languages"]) or "–"),  # noqa: RUF001
+        ("languages", ", ".join(bundle["languages"]) or NOTHING),
     ]
     return card("Index", paragraph(says), _facts(facts))
 
