@@ -41,7 +41,7 @@ def history(*buckets: Report, cut: bool = False) -> Report:
 def server(**parts: Any) -> Report:
     """A report on the server."""
     bundle = {"name": "mini", "fingerprint": "0f", "languages": ["en"]}
-    metric = {"mode": "auto", "version": "none", "fitted": None, "versions": []}
+    metric: Report = {"mode": "auto", "version": "none", "fitted": None, "versions": []}
     return SPAN | {"bundle": bundle, "products": 72, "index": INDEX, "metric": metric} | parts
 
 
