@@ -44,8 +44,8 @@ $(VENV)/.demo-installed: $(VENV)/.installed
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cpu,local,build,demo]'
 	@touch $@
 
-# nginx and promtool, which tests run, in build/tools where the system has none. What cannot be had is
-# named and is no failure here, and as there is no marker then, the next run tries again.
+# nginx, promtool and Chromium, which tests run, in build/tools where the system has none. What cannot
+# be had is named and is no failure here, and as there is no marker then, the next run tries again.
 TOOLS := build/tools/.complete
 $(TOOLS): tests/fetch_tools.py | $(BIN)/python
 	@PYTHONPATH=. $(BIN)/python tests/fetch_tools.py
@@ -117,9 +117,9 @@ sync-check: install ## Compare the running server's index with its database (REP
 # --- containers -------------------------------------------------------------------------------
 # The variables of docker/compose.yaml: PROFILE, BUNDLE, TORCH_PIP_ARGS, GATEWAY_HTTP_PORT and so on.
 
-COMPOSE = PROFILE=$(PROFILE) docker compose -f docker/compose.yaml --profile $(PROFILE)
+COMPOSE = PROFILE=$(PROFILE) docker compose -f docker/compose.yaml --profile $(PROFILE)$(if $(filter yes,$(DEMO)), --profile demo)
 up: export TORCH_PIP_ARGS := $(TORCH_PIP_ARGS)
-up: ## Run the whole service in containers, with the sample products (PROFILE=gpu; SAMPLE=no: without them)
+up: ## Run the whole service in containers, with the sample products (PROFILE=gpu; SAMPLE=no: without them; DEMO=yes: with the page)
 	@docker/make-secrets.sh
 	$(COMPOSE) up --build --detach --wait
 	$(if $(filter no,$(SAMPLE)),,$(COMPOSE) run --rm import)

@@ -25,8 +25,11 @@ FEEDBACK_EVENTS = ("accepted", "rejected", "clicked")
 # How product_picture hands out a picture: its format, and whether as text that JSON can hold.
 PICTURE_FORMATS = ("webp", "jpeg")
 PICTURE_ENCODINGS = ("base64", "raw")
-# What product_index does beside searching: compare itself with the database, and mend itself.
-CHECK, REPAIR = INDEX_OPERATIONS = ("check", "repair")
+# What product_report tells of.
+REPORTS = ("matches", "errors", "history", "stages", "feedback", "products", "server")
+# What product_index does beside searching: compare itself with the database, mend itself, and tell
+# of itself.
+CHECK, REPAIR, INFO = INDEX_OPERATIONS = ("check", "repair", "info")
 
 # What a query of product_match is made of: photos, words, or both.
 QUERY_KINDS = ("image", "text", "both")
@@ -291,6 +294,18 @@ PRODUCT_PICTURE = ModelSpec(
     ),
 )
 
+# A report may take a second, so nobody waits for a batch of them.
+PRODUCT_REPORT = ModelSpec(
+    name="product_report",
+    max_batch_size=1,
+    inputs=(
+        TensorSpec("report", "BYTES", (1,)),
+        TensorSpec("limit", "INT32", (1,), optional=True),
+        TensorSpec("hours", "FP32", (1,), optional=True),
+    ),
+    outputs=(TensorSpec("report", "BYTES", (1,)),),
+)
+
 ENCODER_SPECS = (IMAGE_ENCODER, TEXT_ENCODER)
 CAPTION_ENGINE_SPECS = (CAPTION_VISION, CAPTION_DECODER)
 ENGINE_SPECS = (*ENCODER_SPECS, *CAPTION_ENGINE_SPECS, OBJECT_DETECTOR)
@@ -303,6 +318,7 @@ BASE_SPECS = (
     PRODUCT_INGEST,
     PRODUCT_FEEDBACK,
     PRODUCT_PICTURE,
+    PRODUCT_REPORT,
 )
 CAPTION_SPECS = (*CAPTION_ENGINE_SPECS, IMAGE_CAPTIONER)
 MODEL_SPECS = {spec.name: spec for spec in (*BASE_SPECS, *CAPTION_SPECS, OBJECT_DETECTOR)}

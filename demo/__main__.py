@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 
 import uvicorn
@@ -16,6 +17,8 @@ from bls_models.settings import values_from_files
 from demo.options import DemoOptions, add_flags, read_options
 from demo.web import application
 
+# Where Gradio keeps uploads.
+UPLOADS_VARIABLE = "GRADIO_TEMP_DIR"
 SECRETS = ("PRODUCT_MATCH_API_KEY", "DEMO_PASSWORD")
 
 
@@ -39,6 +42,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ProductMatchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+class PageServer(uvicorn.Server):
+    """A server that ends when it is told to, also with pages open.
+
+    Each open page holds streams that never end by themselves.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close all connections, then stop."""
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
+        await super().shutdown(sockets)
 
 
 def serve(options: DemoOptions, url: str) -> None:
@@ -51,16 +69,18 @@ def serve(options: DemoOptions, url: str) -> None:
         listening = socket.create_server((options.host, options.port))
     except OSError as error:
         raise SetupError(
-            f"the page cannot listen on {options.host}:{options.port} ({error.strerror}); choose "
-            "another port with --port"
+            f"the page cannot listen on {options.host}:{options.port} "
+            f"({os.strerror(error.errno or 0)}); choose another port with --port"
         ) from error
-    with listening:
+    with listening, tempfile.TemporaryDirectory(prefix="product-match-page-") as uploads:
+        # Nothing that visitors sent outlives the page.
+        os.environ[UPLOADS_VARIABLE] = uploads
         config = uvicorn.Config(
             application(options, url), log_level="warning", timeout_graceful_shutdown=5
         )
         host, port = listening.getsockname()[:2]
         print(f"Page: http://{host}:{port}  (server {url}). Press Ctrl-C to stop.", flush=True)
-        uvicorn.Server(config).run(sockets=[listening])
+        PageServer(config).run(sockets=[listening])
 
 
 if __name__ == "__main__":

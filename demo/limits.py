@@ -1,10 +1,13 @@
-"""How much one visitor may ask of the page."""
+"""How much one visitor may ask of the page, and all may leave on its disk."""
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from cachetools import LRUCache
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -52,3 +55,61 @@ class AddressLimit:
         granted = tokens >= 1
         self._buckets[address] = (tokens - granted, now)
         return granted
+
+
+UPLOADS = "/upload"
+NO_LENGTH = "an upload has to say its length, as browsers do"
+NO_ROOM = "the page holds as many uploads as it may; try again in an hour"
+
+
+class UploadRoom:
+    """ASGI middleware: refuses uploads that the disk of the page has no room for.
+
+    Args:
+        app: what it stands before.
+        folder: where uploads are kept until they are deleted.
+        most_bytes: of all that the folder holds, with the uploads under way.
+    """
+
+    def __init__(self, app: ASGIApp, folder: Path, most_bytes: int) -> None:
+        self._app = app
+        self._folder = folder
+        self._most_bytes = most_bytes
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 411 or 507 in place of an upload that cannot be kept."""
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "POST"
+            or not scope["path"].rstrip("/").endswith(UPLOADS)
+        ):
+            await self._app(scope, receive, send)
+            return
+        # The web server takes no more of a body than this.
+        length = Headers(scope=scope).get("content-length", "")
+        if not length.isdecimal():
+            await JSONResponse({"detail": NO_LENGTH}, 411)(scope, receive, send)
+            return
+        size = int(length)
+        # Files that come of uploads under way count twice for a moment, which is on the safe side.
+        if _bytes_in(self._folder) + self._under_way + size > self._most_bytes:
+            await JSONResponse({"detail": NO_ROOM}, 507)(scope, receive, send)
+            return
+        self._under_way += size
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= size
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of all files below a folder, whichever of them are just being deleted."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(root, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total

@@ -11,11 +11,12 @@ from bls_models.settings import EnvironmentSettings, setting
 from product_match_client.credentials import API_KEY_VARIABLE
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Megabytes = Annotated[int, Field(ge=1, le=1_000_000)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class DemoOptions(EnvironmentSettings):
-    """Options of ``python -m demo``; each that is no secret is also a flag (``--port`` and so on)."""
+    """Options of ``python -m demo``; each that is no secret is also a flag, as ``--port``."""
 
     told_by: ClassVar[str] = "flag or environment variable"
 
@@ -24,6 +25,12 @@ class DemoOptions(EnvironmentSettings):
         "DEMO_URL",
         "The server or its gateway, as the client takes it; unset: the local server of `STATE`, "
         "which is started if it does not run.",
+    )
+    shown_url: str = setting(
+        "",
+        "DEMO_SHOWN_URL",
+        "Where visitors reach that server, for the requests that they copy from the page; unset: "
+        "as the page does.",
     )
     host: str = setting("127.0.0.1", "DEMO_HOST", "Address to listen on; 0.0.0.0: all.")
     port: Port = setting(7860, "DEMO_PORT", "Port of the page; 0: any free one.")
@@ -45,6 +52,11 @@ class DemoOptions(EnvironmentSettings):
     )
     burst: Count = setting(
         20, "DEMO_BURST", "Such requests that an address may send at once on top of its rate."
+    )
+    uploads_mb: Megabytes = setting(
+        1024,
+        "DEMO_UPLOADS_MB",
+        "MiB that uploads may take on disk, all together; each is deleted after an hour or two.",
     )
     actions: Count = setting(8, "DEMO_ACTIONS", "Actions under way at once, of all visitors.")
     queue_size: Count = setting(

@@ -17,12 +17,40 @@ FONT = ("system-ui", "sans-serif")
 FONT_MONO = ("ui-monospace", "monospace")
 # Uploads and what is made of them go after this time, looked for this often, in seconds.
 KEPT_FILES_S = (3600, 1800)
+# Visitors whose state is kept; with more, those who were away longest begin anew.
+MOST_SESSIONS = 500
 
 
 def theme() -> gr.themes.Base:
     """Colours and shapes of the page, light and dark."""
+    # Soft's greens and greys are too pale to read on its own backgrounds.
     return gr.themes.Soft(
         primary_hue="emerald", neutral_hue="slate", font=FONT, font_mono=FONT_MONO
+    ).set(
+        body_background_fill="*neutral_50",
+        block_background_fill="white",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        color_accent="*primary_700",
+        block_label_background_fill="*background_fill_primary",
+        block_label_background_fill_dark="*background_fill_secondary",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_background_fill="none",
+        block_title_padding="0",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_600",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_500",
+        checkbox_label_background_fill_selected="*primary_700",
+        checkbox_label_background_fill_selected_dark="*primary_700",
+        checkbox_background_color_selected="*primary_700",
     )
 
 
@@ -36,7 +64,15 @@ def build(server: Server, options: DemoOptions) -> gr.Blocks:
             with gr.Tab("Catalogue", id="catalogue"):
                 edited = catalogue.add(server)
             with gr.Tab("Operations", id="operations"):
-                operations.add(server)
-        found.edit_leads_to(tabs, edited)
+                watched = operations.add(server)
+        # Typed once, for both; it does not leave the browser for that.
+        for typed, other in ((edited.key, watched.key), (watched.key, edited.key)):
+            typed.input(None, typed, other, js="(key) => key")
+        found.filters_read_with(page)
+        found.edit_leads_to(tabs, edited.product_id)
+    page.state_session_capacity = MOST_SESSIONS
+    for event in page.fns.values():
+        # The server has an API; the page is none beside it.
+        event.api_visibility = "private"
     page.queue(max_size=options.queue_size, default_concurrency_limit=options.actions)
     return page

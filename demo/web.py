@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.utils import get_upload_folder
 
-from demo.limits import AddressLimit
+from demo.find.samples import sample_photos
+from demo.limits import AddressLimit, UploadRoom
 from demo.options import DemoOptions
 from demo.page import ASSETS, build, theme
 from demo.server import Server
 
 USER = "demo"
+DESCRIPTION = '<meta name="description" content="Find products by photos and words.">'
 # Catalogues to import; a picture is bounded by the server.
 MAX_UPLOAD = "64mb"
 
 
 def application(options: DemoOptions, url: str) -> FastAPI:
     """The page of the server at a URL, with its health at ``/healthz``."""
-    server = Server(url, options.api_key)
+    server = Server(url, options.api_key, options.shown_url)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -34,17 +38,22 @@ def application(options: DemoOptions, url: str) -> FastAPI:
     async def health() -> dict[str, Any]:
         return {"status": "ok"}
 
+    folder = Path(get_upload_folder())
+    app.add_middleware(UploadRoom, folder=folder, most_bytes=options.uploads_mb * 2**20)
     app.add_middleware(AddressLimit, rate=options.rate, burst=options.burst)
-    return gr.mount_gradio_app(
+    gr.mount_gradio_app(
         app,
         build(server, options),
         path="/",
         auth=(USER, options.password) if options.password else None,
         footer_links=[],
         run_history=False,
+        allowed_paths=[str(path) for path in sample_photos().values()],
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,
         theme=theme(),
+        head=DESCRIPTION,
         css_paths=ASSETS / "page.css",
         favicon_path=str(ASSETS / "icon.svg"),
     )
+    return app

@@ -25,3 +25,13 @@ make picture-secret "$(random 32)"
 make triton-admin-secret "$(random 32)"
 make gateway-keys "$(printf 'shop match %s\nloader ingest %s' "$(random 32)" "$(random 32)")"
 make grafana-password "$(random 12)"
+
+# The page's own. Its key also goes into a file of keys that was there before the page was.
+make demo-password "$(random 12)"
+make demo-key "$(random 32)"
+line="demo match $(cat demo-key)"
+if ! grep -qxF "$line" gateway-keys; then
+  printf '%s\n%s\n' "$(cat gateway-keys)" "$line" > gateway-keys.new
+  chmod 444 gateway-keys.new
+  mv -f gateway-keys.new gateway-keys
+fi

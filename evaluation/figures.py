@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bls_models.feedback.report import share_interval
+from bls_models.report.feedback import share_interval
 from evaluation.ranking import Ranking
 from evaluation.sets import EvaluationQuery
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bls_models.feedback.report import share_interval
+from bls_models.report.feedback import share_interval
 from evaluation.figures import Interval, Outcome
 
 BIN = 0.05

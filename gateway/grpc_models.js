@@ -7,7 +7,9 @@
 
 import fs from 'fs';
 
-const PUBLIC_MODELS = ['product_match', 'product_ingest', 'product_feedback', 'product_picture'];
+const PUBLIC_MODELS = [
+    'product_match', 'product_ingest', 'product_feedback', 'product_picture', 'product_report',
+];
 const NAME_FIELD = 1;
 const FRAME_HEADER_BYTES = 5;
 // No message of the protocol has a field number that takes more.

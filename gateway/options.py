@@ -69,9 +69,9 @@ class GatewayOptions(EnvironmentSettings):
     match_rate: Number = setting(
         20,
         "GATEWAY_MATCH_RATE",
-        "Matches, feedback, calls of `product_picture` and metadata requests a second for each "
-        "client, at each gateway: with several, a client that uses all of them gets so many times "
-        "as much.",
+        "Matches, feedback, calls of `product_picture` and `product_report`, and metadata requests "
+        "a second for each client, at each gateway: with several, a client that uses all of them "
+        "gets so many times as much.",
     )
     match_burst: Number = setting(
         40,

@@ -16,6 +16,8 @@ from local_server.processes import LOOPBACK, ManagedProcess, check_port_free, fr
 
 START_SECONDS = 60.0
 PROBE_MS = 500
+# Log entries that it reads in a second, on a machine that has other things to do too.
+MOST_REPORT_ENTRIES = 10_000
 
 
 def answers(uri: str, timeout_ms: int = PROBE_MS) -> bool:

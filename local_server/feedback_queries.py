@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bls_models.errors import SetupError
-from bls_models.feedback.report import JudgedRequest
+from bls_models.report.feedback import JudgedRequest
 
 COLUMNS = ("image", "text", "product_id")
 

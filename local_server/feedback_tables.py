@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bls_models.database.store import database_errors
-from bls_models.feedback.report import feedback_report, requests_with_feedback
+from bls_models.report.feedback import feedback_report, requests_with_feedback
 from local_server.feedback_queries import photos_by_hash, write_queries
 from local_server.log_tables import reports_database
 from local_server.options import Options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from pymongo.database import Database
 from rich.console import Console
@@ -12,7 +13,8 @@ from rich.table import Table
 from bls_models.database import queries
 from bls_models.database.store import INGEST_LOG, MATCH_LOG, Document, database_errors
 from bls_models.errors import SetupError
-from local_server.database import local_database
+from bls_models.settings import Settings
+from local_server.database import MOST_REPORT_ENTRIES, local_database
 from local_server.options import Options
 from local_server.running import connect_for_reports, find_running, state_lock
 from local_server.stack import database_name
@@ -31,10 +33,13 @@ def show_logs(options: Options, console: Console) -> int:
             errors = queries.recent_errors(database, log, ROWS)
             if errors:
                 console.print(_errors_table(log, errors))
-        percentiles = queries.latency_percentiles(database)
+        now = datetime.now(UTC)
+        kept_since = now - timedelta(days=Settings.from_environment().log_days)
+        span = queries.newest_span(database[MATCH_LOG], kept_since, now, MOST_REPORT_ENTRIES)
+        percentiles = queries.latency_percentiles(database, span)
         if percentiles:
             console.print(_latency_table(percentiles))
-        products = queries.most_matched(database, limit=SHOWN_MATCHES)
+        products = queries.most_matched(database, span, SHOWN_MATCHES)
         if products:
             names = ", ".join(f"{item['product_id']} ({item['matches']})" for item in products)
             console.print(plain(f"Most matched: {names}"))

@@ -9,14 +9,14 @@ from rich.table import Table
 
 from bls_models.bundle import Bundle
 from bls_models.database.store import Document, Store
-from bls_models.feedback.report import share_interval
 from bls_models.metric.catalogue import NONE, CatalogueMetrics, Current
-from bls_models.metric.fitting import Fit, Gain
+from bls_models.metric.fitting import Fit, Gain, best_of
+from bls_models.report.feedback import share_interval
 from bls_models.settings import AUTO, Settings
 from local_server.log_tables import reports_database
 from local_server.options import Options
 from local_server.running import find_running
-from local_server.served_metric import best_of, fit_with_progress, wait_until_served
+from local_server.served_metric import fit_with_progress, wait_until_served
 from product_match_client.terminal import plain
 from reporting.progress import Report
 

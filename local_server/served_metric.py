@@ -6,14 +6,13 @@ import contextlib
 import json
 import time
 import urllib.request
-from collections.abc import Sequence
 
 from bls_models.bundle import Bundle
 from bls_models.database.store import Store
 from bls_models.errors import ConflictError, ServiceError
 from bls_models.match.probes import probe_body
 from bls_models.metric.catalogue import CHANGED_SHARE, CatalogueMetrics
-from bls_models.metric.fitting import Fit, Gain
+from bls_models.metric.fitting import Fit, best_of
 from bls_models.settings import Settings
 from local_server.probe import ENDPOINT
 from local_server.running import Running
@@ -25,11 +24,6 @@ RETRY_SECONDS = 0.5
 SERVED_SECONDS = 300.0
 # How long the start waits for a fit that the server has begun by itself.
 OTHER_FIT_SECONDS = 120.0
-
-
-def best_of(gains: Sequence[Gain]) -> Gain:
-    """The best of what was tried; raw vectors stand first."""
-    return max(gains[1:], key=lambda gain: gain.both)
 
 
 def headline(fitted: Fit) -> str:

@@ -21,8 +21,8 @@ from bls_models.database.connection import check_server, connect
 from bls_models.database.store import database_errors
 from bls_models.engines.precisions import described_precisions
 from bls_models.errors import DatabaseError, SetupError
-from bls_models.settings import AUTO, SNAPSHOT_FOLDER, Settings
-from local_server.database import local_database
+from bls_models.settings import AUTO, REPORT_ENTRIES, SNAPSHOT_FOLDER, Settings
+from local_server.database import MOST_REPORT_ENTRIES, local_database
 from local_server.options import PROJECT, Options, make_folder
 from local_server.running import Running, announced, state_lock
 from local_server.served_metric import fit_first
@@ -177,6 +177,8 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
             parts.callback(_drop, uri, name)
         if SNAPSHOT_FOLDER not in os.environ:
             settings[SNAPSHOT_FOLDER] = str(state / SNAPSHOTS / name)
+        if not options.mongodb_uri and REPORT_ENTRIES not in os.environ:
+            settings[REPORT_ENTRIES] = str(MOST_REPORT_ENTRIES)
         report("tritonserver: loading the models")
         triton = parts.enter_context(
             running_triton(

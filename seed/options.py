@@ -25,6 +25,8 @@ class ReadOptions:
         category: of products that have none.
         sheet: the name of an Excel sheet; empty: the first visible one that is not empty.
         pictures: the folder of the pictures; None: beside the catalogue.
+        no_folders: whether no file of this machine is looked at for a picture, as is needed for a
+            catalogue that a stranger sent: pictures are links and what the catalogue itself holds.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +37,7 @@ class ReadOptions:
     category: str = ""
     sheet: str = ""
     pictures: Path | None = None
+    no_folders: bool = False
 
     def target(self, column: str, known: str) -> str:
         """The field or attribute that a column of a known layout is read as; empty for none.

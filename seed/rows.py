@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bls_models.errors import SetupError
 from seed.options import NO_OPTIONS, ReadOptions
-from seed.pictures.folder import ArchivePictures, FolderPictures, Pictures
+from seed.pictures.folder import ArchivePictures, FolderPictures, NoPictures, Pictures
 from seed.pictures.references import LINK, picture_references
 from seed.products.generic import product_from_values
 from seed.products.layouts import Layout, layout_of_table
@@ -89,10 +89,12 @@ class Catalog:
             )
 
     def _pictures(self) -> Pictures:
-        if self._options.pictures is not None:
+        if self._options.pictures is not None and not self._options.no_folders:
             return FolderPictures(self._options.pictures, all_below=True)
         if self._source.packing == "zip":
             return ArchivePictures(self.path, self._source.member)
+        if self._options.no_folders:
+            return NoPictures()
         return FolderPictures(self.path.parent)
 
     def _row(self, record: Record, pictures: Pictures) -> CatalogRow | RowError:

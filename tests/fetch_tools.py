@@ -42,9 +42,11 @@ WRAPPER = """\
 root=$(cd "$(dirname "$0")/../.." && pwd)
 {variables}exec "$root/{program}" "$@"
 """
+VARIABLE = 'export {name}="{paths}${{{name}:+:${name}}}"\n'
 # Containers let no program make a sandbox, and have a small /dev/shm.
 BROWSER_OPTIONS = ("--no-sandbox", "--disable-dev-shm-usage")
-VARIABLE = 'export {name}="{paths}${{{name}:+:${name}}}"\n'
+# A browser that cannot start may wait for ever.
+BROWSER_SECONDS = 120.0
 # The fonts that were unpacked and no others, so that a page looks the same on every machine. A name
 # that is none of theirs gets the first.
 FONTS = """\
@@ -133,7 +135,8 @@ class Chromium(Tool):
         wrap(folder, program, "usr/lib/chromium/chromium", FONTCONFIG_PATH="etc/fonts")
         page = "data:text/html,<script>document.write(6 * 7)</script>"
         profile = f"--user-data-dir={apt.folder}/profile"
-        shown = run(str(program), *BROWSER_OPTIONS, "--headless", profile, "--dump-dom", page)
+        options = (*BROWSER_OPTIONS, "--headless", profile, "--dump-dom")
+        shown = run(str(program), *options, page, seconds=BROWSER_SECONDS)
         if "42</body>" not in shown:
             raise SetupError(f"{self.name}: a page with 42 is shown as {shown!r}")
 
@@ -202,6 +205,7 @@ def wrap(folder: Path, wrapper: Path, program: str, **variables: str) -> None:
         program: its path in the folder.
         variables: paths in the folder; each comes before what its variable has.
     """
+    # Some, such as NSS's, have no version in their names.
     libraries = sorted({str(path.parent.relative_to(folder)) for path in folder.rglob("lib*.so*")})
     paths = {name: [path] for name, path in variables.items()} | {"LD_LIBRARY_PATH": libraries}
     lines = [
@@ -213,11 +217,11 @@ def wrap(folder: Path, wrapper: Path, program: str, **variables: str) -> None:
     wrapper.chmod(0o755)
 
 
-def run(*command: str, folder: Path | None = None) -> str:
+def run(*command: str, folder: Path | None = None, seconds: float | None = None) -> str:
     """The output of a command.
 
     Raises:
-        SetupError: it fails; the message is a line of what it said.
+        SetupError: it fails, or takes longer than it may; the message is a line of what it said.
     """
     try:
         done = subprocess.run(
@@ -227,9 +231,12 @@ def run(*command: str, folder: Path | None = None) -> str:
             capture_output=True,
             text=True,
             check=False,
+            timeout=seconds,
         )
     except OSError as error:
         raise SetupError(f"{command[0]}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise SetupError(f"{Path(command[0]).name}: no end after {seconds:g} s") from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or [f"status {done.returncode}"]
         # apt-get's first error is the cause, and there may be warnings before it.

@@ -18,7 +18,7 @@ from pillow_heif import register_heif_opener
 from serving_support import blocks, encoded
 
 from bls_models.index.filters.language import FIELD_OPERATORS, LOGICAL_OPERATORS
-from bls_models.specs import SORTS, ModelSpec, TensorSpec
+from bls_models.specs import REPORTS, SORTS, ModelSpec, TensorSpec
 
 # --- picture files ----------------------------------------------------------------------------
 
@@ -303,6 +303,9 @@ VALUES: dict[str, tuple[st.SearchStrategy[Any], st.SearchStrategy[Any]]] = {
     "size": (st.integers(16, 2048), st.integers(-(2**31), 2**31 - 1)),
     "format": (st.sampled_from([b"webp", b"jpeg"]), st.sampled_from([b"png", b"WEBP", b"\xff"])),
     "encoding": (st.sampled_from([b"base64", b"raw"]), st.sampled_from([b"hex", b""])),
+    "report": (st.sampled_from([name.encode() for name in REPORTS]), st.binary(max_size=9)),
+    "limit": (st.integers(1, 100), st.integers(-(2**31), 2**31 - 1)),
+    "hours": (st.floats(0.125, 720, width=32), st.floats(width=32)),
     "duplicates": (st.sampled_from([b"never", b"report"]), st.sampled_from([b"REPORT", b""])),
     "top_k": (st.integers(1, 100), st.integers(-(2**31), 2**31 - 1)),
     "offset": (st.integers(0, 10), st.integers(-(2**31), 2**31 - 1)),

@@ -105,7 +105,7 @@ def test_the_curl_commands_of_the_documents_get_answers(
 ) -> None:
     documents = [README, API]
     commands = [text for doc in documents for text in fenced("sh", doc) if "curl" in text]
-    assert len(commands) == 8
+    assert len(commands) == 9
 
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON, and strict parsers refuse it")
@@ -131,6 +131,7 @@ def test_the_curl_commands_of_the_documents_get_answers(
     assert answers[4]["status"] == "found"
     assert answers[5]["status"] == "recorded"
     assert base64.b64decode(answers[6]["picture"])[:2] == b"\xff\xd8"
+    assert len(json.loads(answers[7]["report"])["buckets"]) == 6
 
 
 def run_python(code: str, server: Serving, folder: Path) -> list[str]:
@@ -150,7 +151,7 @@ def run_python(code: str, server: Serving, folder: Path) -> list[str]:
 
 @pytest.mark.server
 def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> None:
-    lists, _, objects, nvidia_objects, like, facets, *pictures, _, project, nvidia = fenced(
+    lists, _, objects, nvidia_objects, like, facets, *pictures, _, report, project, nvidia = fenced(
         "python", API
     )
     for found, expected in (("mug", ["mug"]), (["mug", "cup"], ["mug", "cup"]), ([], [])):
@@ -169,6 +170,8 @@ def test_the_python_of_the_api_prints_matches(server: Serving, photos: Path) -> 
         assert run_python(code, server, photos) == [printed]
         with Image.open(photos / "mug.webp") as image:
             assert image.format == "WEBP"
+    *buckets, following = run_python(report, server, photos)
+    assert (len(buckets), following) == (6, "True")
     # Three matches, three colours, three ranges.
     assert len(run_python(facets, server, photos)) == 9
     assert server.log_entry("order-9")["status"] == "ok"

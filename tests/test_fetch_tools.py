@@ -105,6 +105,11 @@ def test_a_command_that_fails_in_silence_is_named_with_its_status() -> None:
         fetch_tools.run("false")
 
 
+def test_a_command_that_does_not_end_is_named() -> None:
+    with pytest.raises(SetupError, match="sleep: no end after"):
+        fetch_tools.run("sleep", "600", seconds=0.1)
+
+
 def test_a_wrapped_program_finds_what_was_unpacked_and_what_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,21 +1,86 @@
-"""What the request logs say, as plain documents; times are UTC."""
+"""What the request logs say, as plain documents; times are UTC.
+
+Questions are asked of spans of time, by the index on ``time``, that hold no more entries than a
+database reads within its time limit. The local database, unlike MongoDB, reads all that fits the
+conditions of a question, also where only the newest ones are wanted.
+"""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import DESCENDING
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from bls_models.database.store import INGEST_LOG, MATCH_LOG, Document
 
 DEFAULT_LIMIT = 50
 PERCENTILES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
+# Where the newest entries are looked for, one after another; None: everywhere.
+LOOKED_BACK = (timedelta(hours=1), timedelta(days=1), None)
+# A span is sought in steps back. The first is such a part of it, and each is longer than the one
+# before, so that none counts much more than what was counted until then.
+FIRST_STEP = 1 / 1024
+STEP_FACTOR = 2
+LEAST_STEP = timedelta(seconds=1)
+
+_IS_OK = {"$eq": ["$status", "ok"]}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Log entries by time.
+
+    Attributes:
+        since: from then on.
+        until: up to then, without it.
+        cut: whether more was asked for, but holds too many entries.
+    """
+
+    since: datetime
+    until: datetime
+    cut: bool = False
+
+    @property
+    def condition(self) -> Document:
+        """What an entry of it fits."""
+        return {"time": {"$gte": self.since, "$lt": self.until}}
+
+
+def newest_span(log: Collection[Document], since: datetime, until: datetime, most: int) -> Span:
+    """As much of a span as has no more than so many entries, its newest part.
+
+    Args:
+        log: whose entries are counted.
+        since: begin of the whole.
+        until: end of it.
+        most: entries.
+
+    Returns:
+        Where it is cut it holds half of ``most`` at least, unless one second has more.
+    """
+    start, left = until, most
+    step = (until - since) * FIRST_STEP
+    while start > since:
+        begin = max(since, start - step)
+        count = log.count_documents(Span(begin, start).condition, limit=left + 1)
+        if count <= left:
+            start, left = begin, left - count
+            step *= STEP_FACTOR
+        elif left > most // 2 and step > LEAST_STEP:
+            step /= STEP_FACTOR
+        else:
+            break
+    return Span(start, until, cut=start > since)
 
 
 def recent_matches(database: Database[Document], limit: int = DEFAULT_LIMIT) -> list[Document]:
     """The latest match requests, newest first, errors among them."""
-    return list(database[MATCH_LOG].find().sort("time", DESCENDING).limit(limit))
+    return _newest(database[MATCH_LOG], {}, limit)
 
 
 def recent_errors(
@@ -28,10 +93,75 @@ def recent_errors(
     """
     if log not in (MATCH_LOG, INGEST_LOG):
         raise ValueError(f"log is {log!r}; expected {MATCH_LOG!r} or {INGEST_LOG!r}")
-    return list(database[log].find({"status": "error"}).sort("time", DESCENDING).limit(limit))
+    return _newest(database[log], {"status": "error"}, limit)
 
 
-def latency_percentiles(database: Database[Document]) -> dict[str, dict[str, float]]:
+def _newest(log: Collection[Document], condition: Document, limit: int) -> list[Document]:
+    now = datetime.now(UTC)
+    found: list[Document] = []
+    for back in LOOKED_BACK:
+        when = {} if back is None else {"time": {"$gte": now - back}}
+        found = list(log.find(condition | when).sort("time", DESCENDING).limit(limit))
+        if len(found) == limit:
+            break
+    return found
+
+
+def history(
+    database: Database[Document], span: Span, since: datetime, buckets: int
+) -> list[dict[str, Any]]:
+    """Match requests over time, in equal buckets, the oldest first.
+
+    Args:
+        database: has the log.
+        span: what is read; the bucket in which it begins is shorter, those before it are left out.
+        since: begin of the first bucket; the last one ends with the span.
+        buckets: their number.
+
+    Returns:
+        Rows ``{"time", "requests", "ok", "empty", "errors", "degraded", "p50_ms", "p95_ms",
+        "p99_ms"}``: ``time`` is a bucket's begin; ``ok`` were answered, ``empty`` are those of them
+        without a match; milliseconds are of what was answered, None where nothing was.
+    """
+    width = (span.until - since) / buckets
+    times = [*(since + number * width for number in range(buckets)), span.until]
+    return [
+        _bucket(database[MATCH_LOG], Span(max(begin, span.since), end))
+        for begin, end in itertools.pairwise(times)
+        if end > span.since
+    ]
+
+
+def _bucket(log: Collection[Document], span: Span) -> dict[str, Any]:
+    """A row of ``history``."""
+    answered = {"$cond": [_IS_OK, "$milliseconds.total", None]}
+    without_match = {"$eq": [{"$ifNull": ["$matches", []]}, []]}
+    groups = log.aggregate(
+        [
+            {"$match": span.condition},
+            {
+                "$group": {
+                    "_id": None,
+                    "requests": {"$sum": 1},
+                    "ok": _count_of(_IS_OK),
+                    "empty": _count_of({"$and": [_IS_OK, without_match]}),
+                    "degraded": _count_of({"$ne": [{"$ifNull": ["$degraded", []]}, []]}),
+                    "values": _percentiles_of(answered),
+                }
+            },
+        ]
+    )
+    counts = ("requests", "ok", "empty", "errors", "degraded")
+    row: dict[str, Any] = {"time": span.since} | dict.fromkeys(counts, 0)
+    row |= dict.fromkeys(PERCENTILES)
+    for group in groups:
+        row |= {name: group[name] for name in counts if name in group}
+        row |= dict(zip(PERCENTILES, group["values"], strict=True))
+        row["errors"] = row["requests"] - row["ok"]
+    return row
+
+
+def latency_percentiles(database: Database[Document], span: Span) -> dict[str, dict[str, float]]:
     """Milliseconds of answered requests by stage, as p50, p95 and p99 with their count.
 
     Returns:
@@ -40,20 +170,14 @@ def latency_percentiles(database: Database[Document]) -> dict[str, dict[str, flo
     """
     groups = database[MATCH_LOG].aggregate(
         [
-            {"$match": {"status": "ok"}},
+            {"$match": span.condition | {"status": "ok"}},
             {"$project": {"stage": {"$objectToArray": "$milliseconds"}}},
             {"$unwind": "$stage"},
             {
                 "$group": {
                     "_id": "$stage.k",
                     "count": {"$sum": 1},
-                    "values": {
-                        "$percentile": {
-                            "input": "$stage.v",
-                            "p": list(PERCENTILES.values()),
-                            "method": "approximate",
-                        }
-                    },
+                    "values": _percentiles_of("$stage.v"),
                 }
             },
         ]
@@ -65,7 +189,9 @@ def latency_percentiles(database: Database[Document]) -> dict[str, dict[str, flo
     }
 
 
-def most_matched(database: Database[Document], limit: int = DEFAULT_LIMIT) -> list[dict[str, Any]]:
+def most_matched(
+    database: Database[Document], span: Span, limit: int = DEFAULT_LIMIT
+) -> list[dict[str, Any]]:
     """Products by how often they were a request's best match, most often first.
 
     Returns:
@@ -73,7 +199,7 @@ def most_matched(database: Database[Document], limit: int = DEFAULT_LIMIT) -> li
     """
     groups = database[MATCH_LOG].aggregate(
         [
-            {"$match": {"status": "ok"}},
+            {"$match": span.condition | {"status": "ok"}},
             {"$project": {"matches": {"$slice": ["$matches", 1]}}},
             {"$unwind": "$matches"},
             {
@@ -95,3 +221,13 @@ def most_matched(database: Database[Document], limit: int = DEFAULT_LIMIT) -> li
         }
         for group in groups
     ]
+
+
+def _count_of(condition: Document) -> Document:
+    return {"$sum": {"$cond": [condition, 1, 0]}}
+
+
+def _percentiles_of(value: Any) -> Document:
+    """Those of the numbers; what is none is left aside."""
+    points = list(PERCENTILES.values())
+    return {"$percentile": {"input": value, "p": points, "method": "approximate"}}

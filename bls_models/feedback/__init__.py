@@ -1,5 +1,5 @@
-"""Feedback on matches: what it may say, how it is stored, and reports on it.
+"""Feedback on matches: what it may say, and how it is stored.
 
-``product_feedback`` and the reports of ``local_server`` and ``evaluation`` import it. It never
-changes how a match is found.
+``product_feedback`` alone imports it. It never changes how a match is found; what feedback says of
+matches is in ``bls_models.report``.
 """

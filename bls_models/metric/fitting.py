@@ -81,6 +81,11 @@ class Gain:
         return SEEN_SHARE * self.seen + (1 - SEEN_SHARE) * self.unseen
 
 
+def best_of(gains: Sequence[Gain]) -> Gain:
+    """The best of what was tried; raw vectors stand first."""
+    return max(gains[1:], key=lambda gain: gain.both)
+
+
 @dataclass(frozen=True)
 class Fit:
     """What fitting came to.

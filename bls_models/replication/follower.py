@@ -161,6 +161,11 @@ class IndexFollower:
         """How far the index is behind the database; endless while it does not follow."""
         return self._lag_seconds if self._following else float("inf")
 
+    @property
+    def seconds_behind(self) -> float:
+        """How far the index is behind the database; while it does not follow, since it last did."""
+        return self._lag_seconds if self._following else time.monotonic() - self._followed_at
+
     def info(self) -> dict[str, Any]:
         """What ``details`` says of the index; ``stale_products`` are stored, not searched."""
         return self._index.info() | {
@@ -353,8 +358,7 @@ class IndexFollower:
         report.set(INDEX_STALE, info["stale_products"])
         report.set(INDEX_FOLLOWING, float(self._following))
         report.set(INDEX_LOADED_SHARE, info["loaded_share"])
-        lost = time.monotonic() - self._followed_at
-        report.set(INDEX_LAG_SECONDS, self._lag_seconds if self._following else lost)
+        report.set(INDEX_LAG_SECONDS, self.seconds_behind)
         age = self._checkpoints.age_seconds
         if age is not None:
             report.set(INDEX_SNAPSHOT_AGE_SECONDS, age)

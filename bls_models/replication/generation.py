@@ -39,6 +39,11 @@ class Generation(Protocol):
         """The index's state, as ``details`` has it."""
         ...
 
+    @property
+    def seconds_behind(self) -> float:
+        """How far the index is behind the database, or how long ago it followed it last."""
+        ...
+
     def require_loaded(self) -> None:
         """Refuse what needs the index, where it is not loaded yet.
 

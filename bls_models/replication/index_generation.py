@@ -76,6 +76,11 @@ class IndexGeneration:
         """The index's state, as ``details`` has it."""
         return self.follower.info()
 
+    @property
+    def seconds_behind(self) -> float:
+        """How old what it holds is; see ``IndexFollower.seconds_behind``."""
+        return self.follower.seconds_behind
+
     def require_loaded(self) -> None:
         """Refuse what needs the index, where it is not loaded yet.
 

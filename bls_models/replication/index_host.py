@@ -106,6 +106,15 @@ class IndexHost:
         following = about["following"] and raw_about["following"]
         return [next(parts[asks]) for asks in asks_raw], about | {"following": following}
 
+    def info(self) -> dict[str, Any]:
+        """The index's state, also while it loads, and as ``lag_seconds`` how old that is.
+
+        Raises:
+            IndexUnavailableError: it has not begun to load.
+        """
+        generation = self._begun_generation()
+        return generation.info() | {"lag_seconds": round(generation.seconds_behind, 3)}
+
     def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
         """Whether others should not wait for these; see ``ProductIndex.may_take_long``."""
         return self._serving is not None and self._serving.may_take_long(queries)
@@ -152,10 +161,19 @@ class IndexHost:
         Raises:
             IndexUnavailableError: it is not.
         """
-        if self._serving is None:
-            raise IndexUnavailableError(f"the index is not loaded yet: {self._problem}")
+        serving = self._begun_generation()
         if self._raw is not None:
             self._raw.require_loaded()
+        return serving
+
+    def _begun_generation(self) -> Generation:
+        """The one that serves, or is about to.
+
+        Raises:
+            IndexUnavailableError: there is none yet.
+        """
+        if self._serving is None:
+            raise IndexUnavailableError(f"the index is not loaded yet: {self._problem}")
         return self._serving
 
     def _wanted(self) -> str:

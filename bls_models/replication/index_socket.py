@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from bls_models.background import Background
 from bls_models.errors import IndexUnavailableError, ProductMatchError, SetupError
 from bls_models.index.query import IndexAnswer, IndexQuery
-from bls_models.specs import CHECK, PRODUCT_MATCH, REPAIR
+from bls_models.specs import CHECK, INFO, PRODUCT_MATCH, REPAIR
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,10 @@ class Index(Protocol):
 
     def check(self, repair: bool, reply: Reply) -> None:
         """Compare the index with the database, beside the searches."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """The index's state."""
         ...
 
 
@@ -132,10 +136,11 @@ class IndexSocket:
 
     def _answer(self, connection: _Connection, operation: str, argument: Any) -> None:
         try:
-            if operation != SEARCH:
+            if operation in (CHECK, REPAIR):
                 self._index.check(operation == REPAIR, partial(_tell, connection))
                 return
-            answer: Any = self._index.search(argument)
+            index = self._index
+            answer: Any = index.info() if operation == INFO else index.search(argument)
         except Exception as error:
             answer = _portable(error)
         connection.send(answer)
@@ -149,7 +154,7 @@ class RemoteIndex:
 
     Args:
         folder: that of the other's ``IndexSocket``.
-        seconds: the longest wait for the answer to a search.
+        seconds: the longest wait for an answer, but that of a check.
     """
 
     def __init__(self, folder: Path, seconds: float) -> None:
@@ -165,6 +170,11 @@ class RemoteIndex:
         found: tuple[list[IndexAnswer], dict[str, Any]]
         found = self._ask(SEARCH, list(queries), self._seconds)
         return found
+
+    def info(self) -> dict[str, Any]:
+        """The other's state; see ``IndexHost.info``."""
+        about: dict[str, Any] = self._ask(INFO, None, self._seconds)
+        return about
 
     @staticmethod
     def may_take_long(queries: Sequence[IndexQuery]) -> bool:

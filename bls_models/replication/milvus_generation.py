@@ -141,6 +141,14 @@ class MilvusGeneration:
         return float(state.get("lag_seconds", "inf")) if fresh else float("inf")
 
     @property
+    def seconds_behind(self) -> float:
+        """How far the index is behind the database, or how long ago that was known last."""
+        if self._follower is not None:
+            return self._follower.seconds_behind
+        lag = self.lag_seconds
+        return lag if lag != float("inf") else time.monotonic() - self._followed_at
+
+    @property
     def left_out(self) -> Mapping[str, LeftOut]:
         """Stored products that are not searched, by id."""
         if self._follower is not None:
@@ -337,8 +345,7 @@ class MilvusGeneration:
         report.set(INDEX_LEADER, float(self._follower is not None))
         if self._follower is not None:
             return
-        info, lag = self.info(), self.lag_seconds
-        following = lag != float("inf")
+        info, following = self.info(), self.lag_seconds != float("inf")
         report.set(INDEX_PRODUCTS, info.get("products", 0))
         report.set(INDEX_VECTORS, info.get("image_vectors", 0), "image")
         report.set(INDEX_VECTORS, info.get("text_vectors", 0), "text")
@@ -347,4 +354,4 @@ class MilvusGeneration:
         report.set(INDEX_FOLLOWING, float(following))
         if following:
             self._followed_at = time.monotonic()
-        report.set(INDEX_LAG_SECONDS, lag if following else time.monotonic() - self._followed_at)
+        report.set(INDEX_LAG_SECONDS, self.seconds_behind)

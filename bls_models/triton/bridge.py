@@ -30,7 +30,7 @@ from bls_models.errors import (
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.index.wire import answers_from_tensors, tensors_from_queries
 from bls_models.settings import JSON, Settings
-from bls_models.specs import PRODUCT_INDEX, ModelSpec
+from bls_models.specs import INFO, PRODUCT_INDEX, ModelSpec
 from bls_models.telemetry.log_lines import JsonHandler, TextFormatter, log_uncaught
 from bls_models.triton.timed_calls import TimedCalls
 from bls_models.triton.traces import call_arguments
@@ -231,6 +231,13 @@ class ModelCalls:
         """``product_index``'s answer; see ``bls_models.index.query.Search``."""
         outputs = self._call(PRODUCT_INDEX, tensors_from_queries(queries), IndexUnavailableError)
         return answers_from_tensors(outputs), json.loads(outputs["index_info"][0])
+
+    def index_info(self) -> dict[str, Any]:
+        """What ``product_index`` tells of itself."""
+        asked = {"operation": np.array([INFO.encode()], np.object_)}
+        outputs = self._call(PRODUCT_INDEX, asked, IndexUnavailableError)
+        about: dict[str, Any] = json.loads(outputs["index_info"][0])
+        return about
 
     def _call(
         self, model: ModelSpec, inputs: Arrays, failure: type[ServiceError]

@@ -18,6 +18,7 @@ from bls_models.specs import (
     PRODUCT_INGEST,
     PRODUCT_MATCH,
     PRODUCT_PICTURE,
+    PRODUCT_REPORT,
     ModelSpec,
 )
 from product_match_client.arguments import (
@@ -37,6 +38,7 @@ from product_match_client.results import (
     match_result_from_outputs,
     picture_from_outputs,
     product_from_outputs,
+    report_from_outputs,
     status_from_outputs,
 )
 
@@ -258,6 +260,18 @@ def picture_call(
     given = {name: None if value is None else [value] for name, value in optional.items()}
     tensors = _tensors(PRODUCT_PICTURE, {**given, "encoding": ["raw"]})
     return Call(PRODUCT_PICTURE, tensors, picture_from_outputs)
+
+
+def report_call(
+    report: str, limit: int | None = None, hours: float | None = None
+) -> Call[dict[str, Any]]:
+    """The call behind `ProductMatchClient.report`."""
+    given = {
+        "report": [report],
+        "limit": None if limit is None else [limit],
+        "hours": None if hours is None else [hours],
+    }
+    return Call(PRODUCT_REPORT, _tensors(PRODUCT_REPORT, given), report_from_outputs)
 
 
 def json_text(value: Mapping[str, Any], name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES, OBJECT_MODES, SORTS
+from bls_models.specs import CAPTION_MODES, DESCRIPTION_MODES, OBJECT_MODES, REPORTS, SORTS
 from product_match_client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, ProductMatchClient
 from product_match_client.credentials import API_KEY_VARIABLE, headers_from_environment
 from product_match_client.documents import (
@@ -100,6 +100,12 @@ def build_parser() -> argparse.ArgumentParser:
     get.add_argument("id", help="the product's id")
     get.add_argument("--json", action="store_true", help="print the document as JSON")
     _add_picture_flags(command("picture", run_picture, "fetch a product's picture"))
+    report = command("report", run_report, "tell how the server does, as JSON")
+    report.add_argument("name", choices=REPORTS, help="what to tell of: %(choices)s")
+    report.add_argument("--limit", type=int, metavar="N", help="how many entries, products or "
+        "steps of time (default: 20, and 24 steps)")  # fmt: skip
+    report.add_argument("--hours", type=float, metavar="H", help="how far back (default: 24; "
+        "feedback: all)")  # fmt: skip
     return parser
 
 
@@ -271,6 +277,13 @@ def run_picture(arguments: argparse.Namespace, client: ProductMatchClient, conso
     except OSError as error:
         raise BadRequestError(f"cannot write {out}: {error.strerror or error}") from error
     console.print(plain(f"{out}: {found.width} x {found.height} pixels"))
+    return EXIT_OK
+
+
+def run_report(arguments: argparse.Namespace, client: ProductMatchClient, console: Console) -> int:
+    """``report``: print a report."""
+    report = client.report(arguments.name, limit=arguments.limit, hours=arguments.hours)
+    sys.stdout.write(printable_json(report) + "\n")
     return EXIT_OK
 
 

@@ -18,6 +18,7 @@ from product_match_client.calls import (
     match_call,
     picture_call,
     reembed_call,
+    report_call,
     upsert_call,
 )
 from product_match_client.endpoint import endpoint_from_url
@@ -202,6 +203,29 @@ class ProductMatchClient:
         """
         return self._transport.send(picture_call(product_id, number, sha256, size, format))
 
+    def report(
+        self, report: str, *, limit: int | None = None, hours: float | None = None
+    ) -> dict[str, Any]:
+        """How the server does; behind a gateway it takes a key of the class ingest.
+
+        Args:
+            report: ``matches`` (the latest requests), ``errors``, ``history`` (figures over time),
+                ``stages`` (times by stage), ``feedback`` (accuracy by it), ``products`` (the most
+                matched) or ``server`` (bundle, index and learned metric).
+            limit: most entries or products, or the number of a history's buckets, 1 to 100; the
+                server's default is 20, and 24 buckets.
+            hours: how far back history, stages, feedback and products go, from 0.1; the server's
+                default is 24, and for feedback all that it keeps.
+
+        Returns:
+            The report; docs/api.md has its fields. ``cut`` is true where there was more than one
+            report takes.
+
+        Raises:
+            ClientError: as for `upsert`.
+        """
+        return self._transport.send(report_call(report, limit, hours))
+
     def is_ready(self) -> bool:
         """Whether the server says that it answers; False also where it cannot be asked."""
         try:
@@ -334,6 +358,12 @@ class AsyncProductMatchClient:
     ) -> ProductPicture:
         """A stored picture, as of `ProductMatchClient.picture`."""
         return await self._send(lambda: picture_call(product_id, number, sha256, size, format))
+
+    async def report(
+        self, report: str, *, limit: int | None = None, hours: float | None = None
+    ) -> dict[str, Any]:
+        """How the server does, as `ProductMatchClient.report` tells it."""
+        return await self._send(lambda: report_call(report, limit, hours))
 
     async def is_ready(self) -> bool:
         """Whether the server says that it answers; False also where it cannot be asked."""

@@ -6,6 +6,7 @@ aiohttp is imported where a picture is fetched, so that the other kinds of pictu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ipaddress
 import json
@@ -28,6 +29,8 @@ AT_ONCE = 4
 # The server's own limit, unless its settings say otherwise.
 LARGEST_PICTURE = 10 * 2**20
 LONGEST_S = 30.0
+# Of the pictures of single calls together; those of imports stay, for they come again.
+MOST_KEPT_BYTES = 256 * 2**20
 MOST_REDIRECTS = 5
 REDIRECTED = frozenset({301, 302, 303, 307, 308})
 # What another server may do better a moment later.
@@ -54,6 +57,11 @@ def default_cache() -> Path:
     return base / "product-match" / "pictures"
 
 
+def calls_cache() -> Path:
+    """Where pictures of single calls are kept, `MOST_KEPT_BYTES` of them."""
+    return default_cache().with_name("pictures-of-calls")
+
+
 def fetch_pictures(urls: Sequence[str], allow_private: bool = False) -> list[bytes]:
     """Fetch linked pictures, a few at once, and wait for them.
 
@@ -68,13 +76,31 @@ def fetch_pictures(urls: Sequence[str], allow_private: bool = False) -> list[byt
     if not urls:
         return []
 
+    cache = calls_cache()
+
     async def fetch() -> list[Path]:
-        async with LinkedPictures(allow_private=allow_private) as pictures:
+        async with LinkedPictures(cache, allow_private=allow_private) as pictures:
             return await asyncio.gather(*(pictures.fetch(url) for url in urls))
 
     # In a thread, because this one may be running an event loop.
     with ThreadPoolExecutor(1) as thread:
-        return [path.read_bytes() for path in thread.submit(asyncio.run, fetch()).result()]
+        files = [path.read_bytes() for path in thread.submit(asyncio.run, fetch()).result()]
+    forget_oldest(cache, MOST_KEPT_BYTES)
+    return files
+
+
+def forget_oldest(cache: Path, most_bytes: int) -> None:
+    """Remove the files that were not asked for the longest, to so many bytes in the folder."""
+    # Others may remove them at the same time.
+    with contextlib.suppress(OSError):
+        found = [(path.stat(), path) for path in cache.iterdir()]
+        files = sorted((about.st_mtime, about.st_size, path) for about, path in found)
+        taken = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if taken <= most_bytes:
+                return
+            path.unlink(missing_ok=True)
+            taken -= size
 
 
 class LinkedPictures:
@@ -142,6 +168,8 @@ class LinkedPictures:
                     address = urljoin(address, answer.headers["Location"])
                     continue
                 if answer.status == 304 and file.is_file():
+                    # The newest, so that nobody forgets it before it is read.
+                    file.touch()
                     return file
                 _check_answer(answer)
                 await self._store(answer, file)

@@ -247,6 +247,18 @@ def picture_from_outputs(outputs: Outputs) -> ProductPicture:
     )
 
 
+def report_from_outputs(outputs: Outputs) -> dict[str, Any]:
+    """The answer of ``product_report``.
+
+    Args:
+        outputs: report BYTES [1,1].
+
+    Raises:
+        ServerError: the tensor is empty or holds no JSON.
+    """
+    return _json_object(_single(outputs, "report"), "report")
+
+
 def product_from_outputs(outputs: Outputs) -> dict[str, Any] | None:
     """The document that ``product_ingest`` found; None if there is no such product.
 

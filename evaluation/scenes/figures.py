@@ -10,8 +10,8 @@ from statistics import median
 
 import numpy as np
 
-from bls_models.feedback.report import share_interval
 from bls_models.objects.boxes import overlaps
+from bls_models.report.feedback import share_interval
 from evaluation.figures import Interval
 from evaluation.scenes.sets import Box, Scene, SceneProduct
 from product_match_client import MatchedObject

@@ -177,6 +177,25 @@ class ArchivePictures:
         return self._archive.read(info)
 
 
+class NoPictures:
+    """In place of a folder, where no file of this machine may be read for a catalogue."""
+
+    def has(self, name: str) -> bool:
+        """See `Pictures`."""
+        return False
+
+    def named(self, name: str) -> Path | bytes:
+        """See `Pictures`."""
+        raise BadRowError(
+            f"the picture {name[:200]!r} is a path, and no files are read here; expected a link "
+            "(https://...)"
+        )
+
+    def of_product(self, product_id: str) -> list[Path | bytes]:
+        """See `Pictures`."""
+        return []
+
+
 class _NameIndex:
     """Relative paths of pictures, found by path, by file name or by product."""
 

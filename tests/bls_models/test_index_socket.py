@@ -78,6 +78,11 @@ class HeldIndex:
 
         threading.Thread(target=work, daemon=True).start()
 
+    def info(self) -> dict[str, Any]:
+        if self.error is not None:
+            raise self.error
+        return {"version": 7}
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -128,6 +133,7 @@ def test_answers_refusals_and_state_come_as_they_are(
     assert type(answers[1].refusal) is FilterError
     assert str(answers[1].refusal) == "filter: wrong; expected right."
     assert about == {"version": 2}
+    assert remote.info() == {"version": 7}
 
 
 def test_many_ask_at_once_and_each_gets_its_own_answer(
@@ -168,8 +174,10 @@ def test_an_error_keeps_its_type_and_words(
     held.error = error
     with pytest.raises(type(error)) as caught:
         remote.search([query(1)])
+    with pytest.raises(type(error)) as of_info:
+        remote.info()
     told = checked(remote).result(SECONDS)
-    for item in (caught.value, told):
+    for item in (caught.value, of_info.value, told):
         assert type(item) is type(error)
         assert str(item) == str(error)
     held.error = None

@@ -25,6 +25,7 @@ from bls_models.specs import (
     PRODUCT_INGEST,
     PRODUCT_MATCH,
     PRODUCT_PICTURE,
+    PRODUCT_REPORT,
     ModelSpec,
     TensorSpec,
 )
@@ -34,6 +35,7 @@ from product_match_client.calls import (
     get_call,
     match_call,
     picture_call,
+    report_call,
     upsert_call,
 )
 
@@ -127,7 +129,7 @@ def test_requests_of_different_shapes_can_share_a_batch_of_the_models_that_clien
 
 
 def test_models_whose_queues_triton_keeps_leave_these_to_the_settings() -> None:
-    for spec in (PRODUCT_INGEST, PRODUCT_FEEDBACK, PRODUCT_PICTURE):
+    for spec in (PRODUCT_INGEST, PRODUCT_FEEDBACK, PRODUCT_PICTURE, PRODUCT_REPORT):
         configured = parsed(REPOSITORY / spec.name / "config.pbtxt")
         # What a configuration says, Triton does not take from the model (public_model.py).
         assert configured.WhichOneof("scheduling_choice") is None
@@ -194,6 +196,15 @@ def test_the_picture_calls_of_the_client_have_the_inputs_of_the_spec() -> None:
     assert [item.name for item in by_hash.tensors] == ["sha256", "encoding"]
     for tensor in (*by_product.tensors, *by_hash.tensors):
         assert tensor.dtype == PRODUCT_PICTURE.input(tensor.name).dtype
+
+
+def test_the_report_call_of_the_client_has_the_inputs_of_the_spec() -> None:
+    call = report_call("history", 12, 6)
+    assert call.spec is PRODUCT_REPORT
+    assert [(item.name, item.dtype) for item in call.tensors] == [
+        (item.name, item.dtype) for item in PRODUCT_REPORT.inputs
+    ]
+    assert [item.name for item in report_call("server").tensors] == ["report"]
 
 
 def test_asking_a_spec_for_an_input_it_lacks_names_the_model_and_the_input() -> None:

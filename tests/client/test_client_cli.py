@@ -80,6 +80,9 @@ class FakeClient:
     def picture(self, product_id: Any, number: Any, **options: Any) -> Any:
         return self._reply(product_id, number, options)
 
+    def report(self, report: str, **options: Any) -> Any:
+        return self._reply(report, options)
+
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeClient]:
@@ -778,4 +781,23 @@ def test_a_picture_that_is_not_there_or_cannot_be_written_is_the_callers_fault(
     assert cli.main(["picture", "mug", "--out", str(tmp_path / "a.webp")]) == 2
     with pytest.raises(SystemExit) as refusal:
         cli.main(["picture", "mug", "--out", "a.png"])
+    assert refusal.value.code == 2
+
+
+# --- reports ------------------------------------------------------------------------------------
+
+
+def test_a_report_is_printed_as_json(
+    fake: type[FakeClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answer = {"report": "history", "buckets": [], "cut": False}
+    assert cli.main(["report", "history", "--hours", "0.5", "--limit", "6"]) == 0
+    assert cli.main(["report", "server"]) == 0
+    assert fake.asked == [
+        ("history", {"limit": 6, "hours": 0.5}),
+        ("server", {"limit": None, "hours": None}),
+    ]
+    assert json.JSONDecoder().raw_decode(capsys.readouterr().out)[0] == fake.answer
+    with pytest.raises(SystemExit) as refusal:
+        cli.main(["report", "sales"])
     assert refusal.value.code == 2

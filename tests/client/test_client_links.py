@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,13 @@ from product_match_client import (
     links,
 )
 from product_match_client.calls import match_call, upsert_call
-from product_match_client.links import LinkedPictures, default_cache, fetch_pictures, is_public
+from product_match_client.links import (
+    LinkedPictures,
+    calls_cache,
+    fetch_pictures,
+    forget_oldest,
+    is_public,
+)
 
 PICTURE = b"\xff\xd8 as it was sent"
 
@@ -135,10 +142,10 @@ def test_a_picture_that_has_not_changed_is_not_sent_again(shop: Shop) -> None:
     shop.etag = '"2"'
     assert fetch(link) == PICTURE
     assert shop.unchanged == ["/a.jpg"]
-    for about in default_cache().glob("*.json"):
+    for about in calls_cache().glob("*.json"):
         about.write_text("damaged", encoding="utf-8")
     assert fetch(link) == PICTURE, "asked for anew"
-    assert len(list(default_cache().iterdir())) == 2, "the picture, and what is known of it"
+    assert len(list(calls_cache().iterdir())) == 2, "the picture, and what is known of it"
 
 
 def test_many_are_fetched_and_a_few_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +197,7 @@ def test_what_is_no_picture_to_send_is_a_bad_request(
     with pytest.raises(BadRequestError, match=message) as caught:
         fetch(f"{shop.url}/{name}")
     assert f"the picture {shop.url}/{name}" in str(caught.value)
-    assert [p for p in default_cache().glob("*") if p.is_file()] == [], "nothing is left over"
+    assert [p for p in calls_cache().glob("*") if p.is_file()] == [], "nothing is left over"
 
 
 def test_an_address_that_leads_nowhere_is_a_bad_request() -> None:
@@ -306,3 +313,12 @@ def test_each_redirect_is_checked_and_so_is_what_a_name_says_when_it_is_used(
 )
 def test_public_addresses(address: str, public: bool) -> None:
     assert is_public(address) is public
+
+
+def test_pictures_of_calls_take_no_more_than_their_room(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / str(number)).write_bytes(bytes(100))
+        os.utime(tmp_path / str(number), (number, number))
+    forget_oldest(tmp_path, 250)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
+    forget_oldest(tmp_path / "not there", 250)

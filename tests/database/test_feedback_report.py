@@ -15,7 +15,7 @@ from serving_support import picture
 from bls_models.database.store import FEEDBACK, MATCH_LOG, Document
 from bls_models.errors import SetupError
 from bls_models.feedback.entries import Feedback, feedback_entry
-from bls_models.feedback.report import (
+from bls_models.report.feedback import (
     accuracy,
     feedback_report,
     requests_with_feedback,

@@ -56,6 +56,8 @@ def test_it_answers_with_its_state_and_follows_the_database(shop: Shop, host: In
     shop.put(7, picture(7))
     shop.delete(0)
     wait_for(lambda: found(host) == {"p1", "p2", "p7"}, "the changes are seen")
+    assert host.info()["products"] == 3
+    assert 0 <= host.info()["lag_seconds"] < WAIT_SECONDS
     assert host.may_take_long([replace(QUERY, filter=b"{}")])
     assert not host.may_take_long([QUERY])
 
@@ -69,7 +71,7 @@ def test_a_check_tells_the_state_with_its_report(shop: Shop, host: IndexHost) ->
 
 
 def test_before_it_is_loaded_it_neither_searches_nor_checks(host: IndexHost) -> None:
-    for ask in (lambda: host.search([QUERY]), lambda: checked(host)):
+    for ask in (lambda: host.search([QUERY]), lambda: checked(host), host.info):
         with pytest.raises(IndexUnavailableError, match="the index is not loaded yet"):
             ask()
 

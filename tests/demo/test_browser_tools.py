@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 import pytest
-from browser_support import opened_page, running_browser
+from browser_support import need_chromium, opened_page, running_browser
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
@@ -122,6 +122,8 @@ def test_a_page_knows_its_width_and_colours(browser: Browser, pages: str) -> Non
 
 
 def test_when_it_ends_event_loops_run_again() -> None:
+    need_chromium()
+
     def use() -> str:
         with running_browser() as browser:
             version = browser.version

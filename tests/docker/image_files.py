@@ -14,7 +14,7 @@ from serving_support import ROOT
 
 DOCKER = ROOT / "docker"
 DOCKERFILE = DOCKER / "Dockerfile"
-IMAGES = ("cpu", "gpu", "gateway")
+IMAGES = ("cpu", "gpu", "gateway", "demo")
 
 
 @dataclass

@@ -11,21 +11,26 @@ from typing import Any
 
 import pytest
 import yaml
-from image_files import DOCKER, IMAGES
+from image_files import DOCKER, IMAGES, stages
 from serving_support import ROOT
 
 from bls_models.settings import FILE_SUFFIX, PICTURE_SECRET, EnvironmentSettings, Settings
+from bls_models.settings import values_from_files as values_of_names
+from demo.__main__ import SECRETS
+from demo.options import DemoOptions
 from gateway.options import GatewayOptions
 from local_server.container import ContainerOptions, values_from_files
 
 SERVERS = {"cpu": "triton-cpu", "gpu": "triton-gpu"}
+# What the page takes besides uploads (docs/deployment.md).
+PAGE_MEBIBYTES = 1024
 
 
 def compose(profile: str, *files: Path) -> subprocess.CompletedProcess[str]:
     """``docker compose config``: checks against the specification, and prints all as JSON."""
     program = Path(sys.executable).with_name("docker-compose")
     chosen = [word for file in files for word in ("--file", str(file))]
-    profiles = ["--profile", profile, "--profile", "import"]
+    profiles = [word for name in (profile, "import", "demo") for word in ("--profile", name)]
     return subprocess.run(
         [str(program), *chosen, *profiles, "config", "--format", "json"],
         env={"PATH": "/usr/bin:/bin", "PROFILE": profile},
@@ -65,7 +70,7 @@ def test_every_compose_file_fits_the_specification(tmp_path: Path) -> None:
 
 
 def test_a_profile_has_its_server_and_the_rest(profile: str, services: dict[str, Any]) -> None:
-    others = {"mongodb", "gateway", "import", "prometheus", "grafana"}
+    others = {"mongodb", "gateway", "import", "prometheus", "grafana", "demo"}
     assert services.keys() == {SERVERS[profile], *others}
     assert services[SERVERS[profile]]["image"] == f"product-match:{profile}"
     assert services["import"]["image"] == f"product-match:{profile}"
@@ -83,7 +88,7 @@ def test_only_the_gateway_is_open_to_other_machines(services: dict[str, Any]) ->
     for name, service in services.items():
         for port in service.get("ports", []):
             assert name == "gateway" or port["host_ip"] == "127.0.0.1", (name, port)
-        assert ("public" in service["networks"]) is ("ports" in service), name
+        assert bool(service["networks"].keys() & {"public", "page"}) is ("ports" in service), name
     networks = configuration("cpu")["networks"]
     assert networks["backend"]["internal"]
 
@@ -122,6 +127,7 @@ def test_the_settings_are_ones_that_the_programs_know(
     server = services[SERVERS[profile]]["environment"]
     assert server.keys() <= known(Settings, ContainerOptions)
     assert services["gateway"]["environment"].keys() <= known(GatewayOptions)
+    assert services["demo"]["environment"].keys() <= known(DemoOptions)
     secrets = tmp_path / "secrets"
     subprocess.run([str(DOCKER / "make-secrets.sh"), str(secrets)], check=True)
     here = {
@@ -213,3 +219,89 @@ def test_monitoring_reads_files_that_are_there(services: dict[str, Any]) -> None
     provider = yaml.safe_load((DOCKER / "grafana" / "dashboards.yaml").read_text(encoding="utf-8"))
     dashboards = {volume["target"] for volume in services["grafana"]["volumes"]}
     assert provider["providers"][0]["options"]["path"] in dashboards
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "runs"), [((), False), (("DEMO=yes",), True)])
+def test_the_page_runs_only_where_it_is_asked_for(words: tuple[str, ...], runs: bool) -> None:
+    command = ["make", "--dry-run", "--no-print-directory", "up", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    (line,) = (line for line in done.stdout.splitlines() if " up " in line)
+    listed = line.partition("docker compose")[2].partition(" up ")[0].split()
+    program = Path(sys.executable).with_name("docker-compose")
+    services = subprocess.run(
+        [str(program), *listed, "config", "--services"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "gateway" in services
+    assert ("demo" in services) is runs
+
+
+def page_options(service: dict[str, Any], secrets: Path) -> DemoOptions:
+    """What the page of a configuration is told, by its image and by Compose."""
+    here = {
+        name: str(value).replace("/run/secrets", str(secrets))
+        for name, value in (stages()["demo"].environment() | service["environment"]).items()
+    }
+    return DemoOptions.from_environment(here | values_of_names(here, SECRETS))
+
+
+def test_the_page_is_a_client_of_the_gateway_and_asks_for_a_password(
+    tmp_path: Path, services: dict[str, Any]
+) -> None:
+    subprocess.run([str(DOCKER / "make-secrets.sh"), str(tmp_path)], check=True)
+    page = services["demo"]
+    options = page_options(page, tmp_path)
+    port = GatewayOptions().http_port
+    assert (options.url, options.shown_url) == (
+        f"http://gateway:{port}",
+        f"http://localhost:{port}",
+    )
+    assert page["networks"].keys() == {"page"}
+    assert {name for name, one in services.items() if "page" in one["networks"]} == {
+        "demo",
+        "gateway",
+    }
+    assert f"demo match {options.api_key}\n" in (tmp_path / "gateway-keys").read_text("utf-8")
+    assert len(options.password) == 24
+    (listening,) = page["ports"]
+    assert (listening["host_ip"], listening["target"]) == ("127.0.0.1", options.port)
+    # Whoever empties the file opens the page.
+    (tmp_path / "demo-password").unlink()
+    (tmp_path / "demo-password").touch()
+    assert page_options(page, tmp_path).password == ""
+
+
+def test_the_pages_uploads_fit_into_its_memory(services: dict[str, Any]) -> None:
+    page = services["demo"]
+    (scratch,) = page["tmpfs"]
+    size = int(scratch.rpartition("size=")[2].removesuffix("m"))
+    assert int(page["environment"]["DEMO_UPLOADS_MB"]) == size // 2
+    assert int(page["mem_limit"]) >= (size + PAGE_MEBIBYTES) * 2**20
+    assert page["pids_limit"] > 0
+
+
+def test_the_pages_settings_are_a_file_of_its_own(tmp_path: Path) -> None:
+    shutil.copy(DOCKER / "compose.yaml", tmp_path)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "demo.env").write_text(
+        "DEMO_URL=https://gateway.example\nDEMO_RATE=3\nFORWARDED_ALLOW_IPS=172.16.0.0/12\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "secrets" / "settings.env").write_text(
+        f"{PICTURE_SECRET}={'s' * 32}\n", encoding="utf-8"
+    )
+    told = json.loads(compose("cpu", tmp_path / "compose.yaml").stdout)["services"]
+    page = told["demo"]["environment"]
+    options = DemoOptions.from_environment(page)
+    assert (options.url, options.rate) == ("https://gateway.example", 3)
+    assert page["FORWARDED_ALLOW_IPS"] == "172.16.0.0/12"
+    # What faces visitors is told nothing that is the others', nor they what is its.
+    assert PICTURE_SECRET not in page
+    assert [name for name, one in told.items() if "DEMO_RATE" in str(one)] == ["demo"]

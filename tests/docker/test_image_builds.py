@@ -14,6 +14,7 @@ from pymongo.uri_parser import parse_uri
 from serving_support import ROOT
 
 from gateway.keys import read_keys
+from local_server.triton import LARGE_BYTES
 
 SCRIPTS = sorted(DOCKER.glob("**/*.sh"))
 
@@ -40,8 +41,15 @@ def test_images_run_as_nobody_special_and_say_how_they_are(name: str) -> None:
     assert stage.values("USER") == ["10001:10001"]
     (health,) = stage.values("HEALTHCHECK")
     # While a catalogue is read a server is not ready, but well.
-    assert '"local_server.probe", "--level", "live"' in health or "gateway" in health
+    probe = '"local_server.probe", "--level", "live"'
+    assert {"gateway": '"gateway", "check"', "demo": "/healthz"}.get(name, probe) in health
     assert stage.values("ENTRYPOINT")
+
+
+def test_what_the_page_decodes_leaves_no_memory_behind() -> None:
+    variables = stages()["demo"].environment()
+    assert variables["MALLOC_MMAP_THRESHOLD_"] == str(LARGE_BYTES)
+    assert variables["MALLOC_TRIM_THRESHOLD_"] == str(2 * LARGE_BYTES)
 
 
 def test_base_images_are_named_once_with_their_version() -> None:
@@ -102,12 +110,22 @@ def test_secrets_are_made_once_and_fit_what_reads_them(tmp_path: Path) -> None:
     assert [(key.client, key.key_class) for key in keys] == [
         ("shop", "match"),
         ("loader", "ingest"),
+        ("demo", "match"),
     ]
+    assert keys[-1].key == made["demo-key"].strip()
     uri = parse_uri(made["mongodb-uri"].strip())
     assert (uri["username"], uri["password"]) == ("product_match", made["mongodb-password"].strip())
     assert uri["options"]["replicaSet"] == "rs0"
     # MongoDB takes 6 to 1024 characters of base64.
     assert re.fullmatch(r"[A-Za-z0-9+/=]{6,1024}", made["mongodb-keyfile"].strip())
+
+
+def test_the_pages_key_is_added_to_keys_that_were_there_before(tmp_path: Path) -> None:
+    own = tmp_path / "gateway-keys"
+    own.write_text(f"web match {'a' * 32}", encoding="utf-8")
+    for _ in range(2):
+        subprocess.run(["sh", str(DOCKER / "make-secrets.sh"), str(tmp_path)], check=True)
+        assert [key.client for key in read_keys(own)] == ["web", "demo"]
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from bls_models.feedback.report import share_interval
 from bls_models.metric.fitting import Fit, Gain
+from bls_models.report.feedback import share_interval
 from evaluation.contact_sheet import GREEN, RED, TILE, contact_sheet
 from evaluation.figures import (
     Outcome,

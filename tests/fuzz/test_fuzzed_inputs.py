@@ -33,8 +33,16 @@ from bls_models.index.filters.language import (
 from bls_models.ingest.ingester import IngestResult, ingest_request_from_tensors
 from bls_models.match.request import match_query_from_tensors
 from bls_models.picture.request import picture_query_from_tensors
+from bls_models.report.request import report_query_from_tensors
 from bls_models.settings import Settings
-from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, PRODUCT_PICTURE, SORTS
+from bls_models.specs import (
+    PRODUCT_INGEST,
+    PRODUCT_MATCH,
+    PRODUCT_PICTURE,
+    PRODUCT_REPORT,
+    REPORTS,
+    SORTS,
+)
 from bls_models.telemetry.request_ids import RequestId
 from bls_models.telemetry.request_log import LogWriter
 
@@ -182,6 +190,18 @@ def test_any_picture_request_is_read_or_refused(tensors: dict[str, npt.NDArray[A
         assert bool(outcome.product_id) != bool(outcome.sha256)
         assert outcome.size is None or 16 <= outcome.size <= 2048
         assert outcome.number >= 1
+
+
+@given(tensors=requests(PRODUCT_REPORT))
+def test_any_report_request_is_read_or_refused(tensors: dict[str, npt.NDArray[Any]]) -> None:
+    outcome = outcome_of(lambda: report_query_from_tensors(tensors, 30))
+    if isinstance(outcome, RequestError):
+        assert_worded(outcome, RequestError, outcome.tensor)
+        assert outcome.tensor in {spec.name for spec in PRODUCT_REPORT.inputs}
+    else:
+        assert outcome.report in REPORTS
+        assert 1 <= outcome.limit <= 100
+        assert 0 < outcome.hours <= 720
 
 
 @pytest.fixture

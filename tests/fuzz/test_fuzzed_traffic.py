@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving_support import SampleProduct, Serving, send
 
-from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, PRODUCT_PICTURE
+from bls_models.specs import PRODUCT_INGEST, PRODUCT_MATCH, PRODUCT_PICTURE, PRODUCT_REPORT
 from product_match_client import BadRequestError, ProductMatchClient
 from product_match_client.results import OBJECT_OUTPUTS, Match, match_result_from_outputs
 
@@ -129,6 +129,17 @@ def test_any_picture_request_is_answered_or_refused(
         with contextlib.suppress(BadRequestError):
             answer = send(server.url(protocol), tensors, model=PRODUCT_PICTURE)
             assert set(answer) == set(PRODUCT_PICTURE.output_names)
+
+
+@for_all_examples
+@pytest.mark.usefixtures("still_answers")
+@given(tensors=requests(PRODUCT_REPORT))
+def test_any_report_request_is_answered_or_refused(
+    tensors: dict[str, npt.NDArray[Any]], server: Serving, protocol: str
+) -> None:
+    with contextlib.suppress(BadRequestError):
+        answer = send(server.url(protocol), tensors, model=PRODUCT_REPORT)
+        assert set(answer) == set(PRODUCT_REPORT.output_names)
 
 
 # What may stand in a header, and what JSON may hold as it comes over the wire.

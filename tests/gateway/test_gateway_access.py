@@ -69,6 +69,17 @@ def test_only_a_key_for_ingest_may_write(gateway: Gateway, server: Serving, prot
         assert loader.match(texts="mug").details
 
 
+def test_only_a_key_for_ingest_may_read_reports(gateway: Gateway, protocol: str) -> None:
+    refusal = r"403|PERMISSION_DENIED"
+    with (
+        ProductMatchClient(gateway.url(protocol), headers={"X-API-Key": SHOP_KEY}) as shop,
+        pytest.raises(ServerError, match=rf"({refusal}).*product_report take a key of the class"),
+    ):
+        shop.report("matches")
+    with ProductMatchClient(gateway.url(protocol), headers={"X-API-Key": LOADER_KEY}) as loader:
+        assert loader.report("server")["bundle"]["name"]
+
+
 @pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/healthz"])
 def test_health_needs_no_key(gateway: Gateway, path: str) -> None:
     assert gateway.ask(path, key="").status == 200
@@ -85,6 +96,7 @@ def test_health_needs_no_key(gateway: Gateway, path: str) -> None:
         "/v2/models/product_ingest/ready",
         "/v2/models/product_feedback",
         "/v2/models/product_picture",
+        "/v2/models/product_report",
     ],
 )
 def test_metadata_and_readiness_of_public_models_pass(gateway: Gateway, path: str) -> None:

@@ -28,6 +28,7 @@ from chart_support import (
 )
 
 from bls_models.settings import FILE_SUFFIX, PICTURE_SECRET, EnvironmentSettings, Settings
+from demo.options import DemoOptions
 from gateway.options import GatewayOptions
 from local_server.container import ContainerOptions
 
@@ -39,6 +40,7 @@ ALL_ON = merged(
     {
         "profile": "gpu",
         "import": {"enabled": True},
+        "demo": {"enabled": True, "secret": {"existingSecret": "page"}},
         "autoscaling": {"enabled": True},
         "tracing": {"url": "http://collector:4318/v1/traces"},
         "metrics": {
@@ -50,6 +52,7 @@ EMBEDDED = merged(
     ALL_ON, {"mongodb": {"embedded": {"enabled": True, "existingSecret": "database"}}}
 )
 FIXED = merged(ALL_ON, {"autoscaling": {"enabled": False}})
+NO_PAGE = merged(ALL_ON, {"demo": {"enabled": False}})
 
 # Another value for each option; with a base of its own where it matters only there.
 OTHER: dict[str, Any] = {
@@ -99,7 +102,7 @@ OTHER: dict[str, Any] = {
     "service.annotations": {"a": "b"},
     "service.httpPort": 8888,
     "service.grpcPort": 8889,
-    "gateway.enabled": False,
+    "gateway.enabled": (NO_PAGE, False),
     "gateway.image.repository": "registry.example/gateway",
     "gateway.image.tag": "v2",
     "gateway.image.digest": "sha256:" + "b" * 64,
@@ -151,6 +154,23 @@ OTHER: dict[str, Any] = {
     "import.deadlineSeconds": 60,
     "import.resources.requests": {"cpu": "7"},
     "import.resources.limits": {"memory": "7Gi"},
+    "demo.enabled": False,
+    "demo.image.repository": "registry.example/page",
+    "demo.image.tag": "v2",
+    "demo.image.digest": "sha256:" + "c" * 64,
+    "demo.image.pullPolicy": "Always",
+    "demo.secret.existingSecret": "other",
+    "demo.secret.apiKey": "key",
+    "demo.secret.password": "",
+    "demo.rate": 7,
+    "demo.burst": 7,
+    "demo.actions": 7,
+    "demo.queueSize": 7,
+    "demo.trustedProxies": ["10.0.0.0/8"],
+    "demo.shownUrl": "https://gateway.example",
+    "demo.scratch": "128Mi",
+    "demo.resources.requests": {"cpu": "7"},
+    "demo.resources.limits": {"memory": "7Gi"},
     "autoscaling.enabled": False,
     "autoscaling.minReplicas": 3,
     "autoscaling.maxReplicas": 30,
@@ -555,6 +575,87 @@ def test_servers_may_reach_names_and_the_database_only() -> None:
     assert {port["port"] for port in names["ports"]} == {53}
     assert database == {"ports": [{"port": 27018}], "to": [peer]}
     assert policy["policyTypes"] == ["Ingress", "Egress"]
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def page(values: Values) -> tuple[list[Manifest], Manifest]:
+    """All objects, and the container of the page."""
+    manifests = render(merged(ALL_ON, values))
+    (item,) = dict(pod_specs(manifests))["shop-product-match-demo"]["containers"]
+    return manifests, item
+
+
+def test_there_is_no_page_unless_it_is_asked_for() -> None:
+    assert "demo" not in {
+        item["metadata"]["labels"].get("app.kubernetes.io/component") for item in render(MINIMAL)
+    }
+
+
+def test_the_page_is_told_what_its_program_reads() -> None:
+    limits = {"rate": 7, "burst": 9, "actions": 3, "queueSize": 5, "scratch": "301Mi"}
+    others = {"trustedProxies": ["10.0.0.0/8", "::1"], "shownUrl": "https://gateway.example"}
+    manifests, item = page({"demo": limits | others})
+    told = environment(item)
+    assert told.pop("FORWARDED_ALLOW_IPS") == "10.0.0.0/8,::1"
+    files = {name: told.pop(name) for name in list(told) if name.endswith(FILE_SUFFIX)}
+    known = set(DemoOptions.variables().values())
+    assert told.keys() | {name.removesuffix(FILE_SUFFIX) for name in files} <= known
+    options = DemoOptions.from_environment(told)
+    assert (options.rate, options.burst, options.actions, options.queue_size) == (7, 9, 3, 5)
+    assert options.uploads_mb == 150
+    assert options.url == "http://shop-product-match:80"
+    assert options.shown_url == "https://gateway.example"
+    # Each file is an entry of the Secret.
+    spec = dict(pod_specs(manifests))["shop-product-match-demo"]
+    (secret,) = (volume["secret"] for volume in spec["volumes"] if "secret" in volume)
+    (mount,) = (m["mountPath"] for m in item["volumeMounts"] if m["name"] == "secret")
+    assert secret["secretName"] == "page"
+    assert {f"{mount}/{entry['path']}": entry["key"] for entry in secret["items"]} == {
+        files["PRODUCT_MATCH_API_KEY_FILE"]: "api-key",
+        files["DEMO_PASSWORD_FILE"]: "password",
+    }
+    (port,) = item["ports"]
+    assert port["containerPort"] == DemoOptions().port
+
+
+def test_the_chart_limits_visitors_as_the_page_does_by_itself() -> None:
+    told = environment(page({})[1])
+    defaults = DemoOptions()
+    named = {name: str(getattr(defaults, field)) for field, name in defaults.variables().items()}
+    for name in ("DEMO_RATE", "DEMO_BURST", "DEMO_ACTIONS", "DEMO_QUEUE_SIZE"):
+        assert told[name] == named[name]
+
+
+def test_a_page_without_a_password_is_warned_of() -> None:
+    open_page = merged(ALL_ON, {"demo": {"secret": {"password": ""}}})
+    assert "DEMO_PASSWORD_FILE" not in environment(page(open_page)[1])
+    for values, warned in ((ALL_ON, False), (open_page, True)):
+        (notes,) = (
+            text for path, text in render_texts(values).items() if path.endswith("NOTES.txt")
+        )
+        assert "service/shop-product-match-demo 7860:80" in notes
+        assert ("WARNING: demo.secret.password is empty" in notes) is warned
+
+
+def test_the_page_reaches_the_gateway_and_nothing_else() -> None:
+    manifests, item = page({"networkPolicy": {"clients": [PEER]}})
+    policy = the(manifests, "NetworkPolicy", "-demo")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    (visitors,) = policy["ingress"]
+    assert visitors == {"ports": [{"port": item["ports"][0]["name"]}], "from": [PEER]}
+    names, gateway = policy["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert gateway["ports"] == [{"port": "gateway-http"}]
+    (peer,) = gateway["to"]
+    server = the(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert peer["podSelector"]["matchLabels"].items() <= server.items()
+    # Nor does anything but visitors reach it, and the server lets it in.
+    labels = the(manifests, "Deployment", "-demo")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    serving, _ = the(manifests, "NetworkPolicy")["spec"]["ingress"]
+    assert serving["from"][1]["podSelector"]["matchLabels"].items() <= labels.items()
 
 
 # --- import and monitoring --------------------------------------------------------------------

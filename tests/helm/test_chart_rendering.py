@@ -46,6 +46,11 @@ CASES: dict[str, Values] = {
                 "volume": {"persistentVolumeClaim": {"claimName": "catalogue"}},
             },
             "gateway": {"tls": {"existingSecret": "certificate"}},
+            "demo": {
+                "enabled": True,
+                "secret": {"existingSecret": "page"},
+                "trustedProxies": ["10.0.0.0/8"],
+            },
             "networkPolicy": {
                 "clients": [{"namespaceSelector": {}}],
                 "monitoring": [{"namespaceSelector": {}}],
@@ -148,19 +153,16 @@ def test_names_and_labels_stay_within_kubernetes_limits(name: str, overrides: Va
 
 def test_selectors_choose_the_pods_they_are_meant_for(manifests: list[Manifest]) -> None:
     labels = {
-        item["kind"]: item["spec"]["template"]["metadata"]["labels"]
+        item["metadata"]["name"]: item["spec"]["template"]["metadata"]["labels"]
         for item in manifests
-        if "template" in item.get("spec", {})
+        if item["kind"] in ("Deployment", "StatefulSet")
     }
     for item in manifests:
         selector = item.get("spec", {}).get("selector", {})
         wanted = selector.get("matchLabels", selector)
-        if item["kind"] in ("Deployment", "StatefulSet"):
-            assert wanted.items() <= labels[item["kind"]].items()
-        elif item["kind"] in ("Service", "PodDisruptionBudget"):
-            fitting = [kind for kind, has in labels.items() if wanted.items() <= has.items()]
-            database = item["metadata"]["name"].endswith("-mongodb")
-            assert fitting == ["StatefulSet" if database else "Deployment"]
+        if item["kind"] in ("Deployment", "StatefulSet", "Service", "PodDisruptionBudget"):
+            fitting = [name for name, has in labels.items() if wanted.items() <= has.items()]
+            assert fitting == [item["metadata"]["name"].removesuffix("-metrics")]
 
 
 def test_every_container_runs_confined(manifests: list[Manifest]) -> None:

@@ -69,6 +69,19 @@ def test_enough_memory_is_enough_in_every_unit(limit: str | int) -> None:
     volume(values, "gateway-scratch")
 
 
+def test_a_page_with_too_little_memory_for_its_files_is_refused() -> None:
+    page: Values = {"enabled": True, "secret": {"existingSecret": "page"}}
+    values = merged(MINIMAL, {"demo": page | {"scratch": "1Gi"}})
+    with pytest.raises(Exception, match=r"the page and its files take up to 2048Mi"):
+        render(values)
+    enough = merged(values, {"demo": {"resources": {"limits": {"memory": "2Gi"}}}})
+    pod = the(render(enough), "Deployment", "-demo")["spec"]["template"]["spec"]
+    assert {
+        "name": "scratch",
+        "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"},
+    } in pod["volumes"]
+
+
 # --- the catalogue --------------------------------------------------------------------------------
 
 MILLION = {

@@ -74,6 +74,8 @@ def test_a_name_that_is_misspelt_is_refused_wherever_it_stands(schema: Manifest)
         ("podDisruptionBudget.maxUnavailable", "half"),
         ("metrics.serviceMonitor.interval", "often"),
         ("fullnameOverride", "f" * 41),
+        ("demo.rate", 0),
+        ("demo.trustedProxies", ["everyone, please"]),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(path: str, value: Any) -> None:
@@ -101,6 +103,11 @@ def test_a_value_that_cannot_be_is_refused(path: str, value: Any) -> None:
             "engines.cache.hostPath: name the node's folder",
         ),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name: name an existing"),
+        ({"demo": {"enabled": True}}, "demo.secret.existingSecret: name the Secret"),
+        (
+            {"demo": {"enabled": True}, "gateway": {"enabled": False}},
+            "demo.enabled needs the gateway",
+        ),
         (
             {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 2}},
             "autoscaling.maxReplicas=2 is less than autoscaling.minReplicas=3",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,47 @@ def test_a_data_url_is_one_rows_picture(tmp_path: Path) -> None:
     (row,) = read(catalogue(tmp_path, f'1,Cup,c,"{url}"'))
     assert isinstance(row, CatalogRow)
     assert row.embedded == (b"x" * 50_000,)
+
+
+class TestNoFolders:
+    """A stranger's catalogue, of which no file of this machine may be read."""
+
+    OPTIONS = ReadOptions(no_folders=True)
+
+    def test_paths_are_refused_by_name_and_links_are_not(self, tmp_path: Path) -> None:
+        touch(tmp_path, "list/mine.jpg", "beside.jpg")
+        secret = tmp_path / "list" / "mine.jpg"
+        names = [str(secret), "mine.jpg", "../beside.jpg", "/etc/passwd", "file:///etc/passwd"]
+        rows = read(
+            catalogue(
+                tmp_path / "list",
+                *(f"p{number},Cup,c,{name}" for number, name in enumerate(names)),
+                "linked,Cup,c,https://a.example/a.jpg",
+            ),
+            self.OPTIONS,
+        )
+        assert [message for _, message in errors(rows)] == [
+            f"the picture {name!r} is a path, and no files are read here; expected a link "
+            "(https://...)"
+            for name in names
+        ]
+        (linked,) = (row for row in rows if isinstance(row, CatalogRow))
+        assert linked.links == ("https://a.example/a.jpg",)
+
+    def test_none_is_found_by_the_products_id(self, tmp_path: Path) -> None:
+        touch(tmp_path, "images/mine.jpg", "mine.jpg")
+        path = catalogue(tmp_path, "mine,Cup,c,")
+        assert only_pictures(path) != []
+        assert only_pictures(path, self.OPTIONS) == []
+
+    def test_an_archives_own_pictures_are_read(self, tmp_path: Path) -> None:
+        touch(tmp_path, "beside.jpg", "images/packed.jpg")
+        packed = tmp_path / "list.zip"
+        with zipfile.ZipFile(packed, "w") as archive:
+            header = "id,title,category,images"
+            archive.writestr("list.csv", f"{header}\npacked,Cup,c,\nother,Cup,c,../beside.jpg\n")
+            archive.writestr("images/packed.jpg", b"within")
+        first, second = read(packed, self.OPTIONS)
+        assert isinstance(first, CatalogRow)
+        assert (first.images, first.embedded) == ((), (b"within",))
+        assert "is not in" in errors([second])[0][1]

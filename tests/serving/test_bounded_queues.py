@@ -33,7 +33,7 @@ pytestmark = pytest.mark.server
 QUEUE_SIZE = 3
 IMPATIENT_S = 1.0
 # Whose queues Triton keeps, and how many instances work on them.
-QUEUED, INSTANCES = ("product_ingest", "product_feedback", "product_picture"), 2
+QUEUED, INSTANCES = ("product_ingest", "product_feedback", "product_picture", "product_report"), 2
 # What a match of words waits for.
 ENCODER = "text_encoder"
 MATCH = {"text": bytes_tensor("mug")}
@@ -49,6 +49,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "event": bytes_tensor("accepted"),
     },
     "product_picture": {"product_id": bytes_tensor("p")},
+    "product_report": {"report": bytes_tensor("errors")},
 }
 
 

@@ -105,6 +105,7 @@ def test_matches_duplicates_and_checks_are_the_same_wherever_the_index_is(
         details = client.match(texts="lamp").details
         assert details["index"]["products"] == len(PRODUCTS)
         assert details["index"]["following"]
+        assert client.report("server")["index"]["products"] == len(PRODUCTS)
         same = client.upsert({"product_id": "copy", "name": "Copy", "category": "c"}, picture(3))
         assert "p3" in {item["product_id"] for item in same.details["duplicates"]}
         with pytest.raises(BadRequestError, match="filter"):

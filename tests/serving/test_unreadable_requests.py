@@ -117,6 +117,7 @@ def test_bytes_that_are_no_text_fail_nobody_else(server: Serving, body: bytes) -
             "evnt",
             "event",
         ),
+        ("product_report", {"report": "matches", "limits": 3}, "limits", "limit"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -35,7 +35,7 @@ app.kubernetes.io/instance: {{ .Release.Name | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 {{- end -}}
 
-{{/* An image of the project by its kind: the server's profile, or the gateway. */}}
+{{/* An image of the project by its kind: the server's profile, the gateway, or the page. */}}
 {{- define "pm.image" -}}
 {{- $image := .image -}}
 {{- if $image.digest -}}
@@ -201,4 +201,17 @@ emptyDir: { sizeLimit: {{ .sizeLimit }} }
 {{- fail (printf "gateway.resources.limits.memory is %v; %d requests at once take up to %dMi: raise it, or lower gateway.settings.GATEWAY_REQUESTS" $limit $requests $least) -}}
 {{- end -}}
 {{- add 64 (mul $requests ($settings.GATEWAY_MAX_BODY_MB | default 32 | int)) -}}Mi
+{{- end -}}
+
+{{/* Refuses a page without what it needs, or with too little memory for its photos and files. */}}
+{{- define "pm.checkDemo" -}}
+{{- if not .Values.gateway.enabled -}}
+{{- fail "demo.enabled needs the gateway, whose keys and limits stand between visitors and Triton: set gateway.enabled=true" -}}
+{{- end -}}
+{{- $least := add 1024 (include "pm.mebibytes" .Values.demo.scratch | int64) -}}
+{{- with .Values.demo.resources.limits.memory -}}
+{{- if lt (include "pm.mebibytes" . | int64) (int64 $least) -}}
+{{- fail (printf "demo.resources.limits.memory is %v; the page and its files take up to %dMi: raise it, or lower demo.scratch" . $least) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

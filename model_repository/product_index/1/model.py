@@ -11,7 +11,7 @@ from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.index.wire import operation_from_tensors, queries_from_tensors, tensors_from_answers
 from bls_models.product import json_bytes
 from bls_models.replication.index_socket import RemoteIndex, server_folder
-from bls_models.specs import PRODUCT_INDEX, REPAIR
+from bls_models.specs import INFO, PRODUCT_INDEX, REPAIR
 from bls_models.triton.bridge import LateReply, error_response, response, tensors_of
 from bls_models.triton.served_model import ServedModel
 
@@ -54,6 +54,10 @@ class TritonPythonModel(ServedModel):
         try:
             tensors = tensors_of(request)
             operation = operation_from_tensors(tensors)
+            if operation == INFO:
+                send = LateReply(request)
+                self._pool.submit(lambda: send(self._told()))
+                return None
             if operation:
                 self._check(operation == REPAIR, request)
                 return None
@@ -69,6 +73,12 @@ class TritonPythonModel(ServedModel):
     def _search(self, queries: list[IndexQuery]) -> Any:
         try:
             return _response(*self._index.search(queries))
+        except Exception as error:
+            return error_response(error)
+
+    def _told(self) -> Any:
+        try:
+            return _response([], self._index.info())
         except Exception as error:
             return error_response(error)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pymongo.database import Database
 
+from bls_models.database.queries import Span
 from bls_models.database.store import FEEDBACK, MATCH_LOG, Document
 
 # Standard normal quantile of a two-sided interval of 95%.
@@ -66,10 +67,22 @@ def share_interval(successes: int, count: int) -> tuple[float, float]:
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
-def requests_with_feedback(database: Database[Document]) -> list[JudgedRequest]:
-    """All requests that feedback names and the match log still holds, oldest first."""
+def feedback_in(database: Database[Document], span: Span) -> list[Document]:
+    """What was told in a span of time."""
+    return list(database[FEEDBACK].find(span.condition))
+
+
+def requests_with_feedback(
+    database: Database[Document], feedback: Iterable[Document] | None = None
+) -> list[JudgedRequest]:
+    """The requests that feedback names and the match log still holds, oldest first.
+
+    Args:
+        database: has the log.
+        feedback: what was told of them; None: all there is.
+    """
     told: dict[str, list[Document]] = defaultdict(list)
-    for item in database[FEEDBACK].find():
+    for item in database[FEEDBACK].find() if feedback is None else feedback:
         told[item["request_id"]].append(item)
     ids = list(told)
     entries: dict[str, Document] = {}
