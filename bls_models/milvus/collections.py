@@ -17,6 +17,7 @@ ID = "id"
 PRODUCT_ID = "product_id"
 WRITE_ID = "write_id"
 VERSION = "version"
+# How many rows the product's write has in both collections, told by the first of them; else 0.
 ROWS = "rows"
 FIELDS = "fields"
 # Whether the product has no vectors of the other kind: a search knows from it what a row can tell.
@@ -27,6 +28,8 @@ VECTOR = "vector"
 MAX_PRODUCT_ID = 512
 MAX_WRITE_ID = 128
 MAX_ID = MAX_WRITE_ID + 16
+# Of the JSON in a row.
+MAX_FIELDS = 65_536
 
 METRIC_TYPE = "IP"
 INDEX_TYPE = "IVF_SQ8"
@@ -84,7 +87,10 @@ def create(connection: MilvusConnection, collections: Collections) -> None:
     for name, dim in collections.dims.items():
         with connection.errors(f"making the collection {name}"):
             _make(connection, name, dim)
-            _load(connection, name)
+            connection.client.load_collection(name, timeout=SETUP_SECONDS, _async=True)
+    for name in collections.dims:
+        with connection.errors(f"loading the collection {name}"):
+            _wait_loaded(connection, name)
 
 
 def drop(connection: MilvusConnection, name: str) -> None:
@@ -140,9 +146,8 @@ def _make(connection: MilvusConnection, name: str, dim: int) -> None:
         client.create_index(name, index, timeout=SETUP_SECONDS, sync=False)
 
 
-def _load(connection: MilvusConnection, name: str) -> None:
+def _wait_loaded(connection: MilvusConnection, name: str) -> None:
     client: Any = connection.client
-    client.load_collection(name, timeout=SETUP_SECONDS, _async=True)
     deadline = time.monotonic() + SETUP_SECONDS
     while client.get_load_state(name, timeout=connection.seconds)["state"].name != "Loaded":
         if time.monotonic() > deadline:

@@ -1,0 +1,258 @@
+"""Keeps what Milvus has equal to the database; of several servers one does so at a time.
+
+Nothing is locked in Milvus, and a server that has lost its lease may not know it yet. So each write
+of a product has rows of its own, of which the newest count, and no holder of the lease removes rows
+of a later one. Any step may be the last one, and any may be done twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence, Set
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from bls_models.database.store import Store
+from bls_models.errors import ConflictError, IndexUnavailableError
+from bls_models.index.engine import IdRanges, IndexedProduct
+from bls_models.index.filters.language import Scalar
+from bls_models.milvus.collections import ID, INDEX_TYPE, Collections
+from bls_models.milvus.connection import MilvusConnection
+from bls_models.milvus.filters import ids_among, untagged
+from bls_models.milvus.product_rows import Row, batches, can_be_kept, kept_fields, rows_of
+from bls_models.milvus.stored_rows import RowCounts, StoredRow, StoredRows
+
+logger = logging.getLogger(__name__)
+
+# Of a version: so many bits count the products that one holder of the lease has put.
+COUNTER_BITS = 40
+DELETED_AT_ONCE = 1000
+COUNT_SECONDS = 5.0
+
+
+class Lease(Protocol):
+    """What lets one server write at a time.
+
+    Attributes:
+        fence: a number of its holder, above that of each before.
+    """
+
+    fence: int
+
+    def check(self) -> None:
+        """Refuse to go on where the lease is lost, or may be by the time that a call takes.
+
+        Raises:
+            ServiceError: it is.
+        """
+        ...
+
+
+class MilvusWriter:
+    """The index in Milvus, as a follower fills it; for the follower's thread.
+
+    A write of a product is its rows in both collections, under ids of the write's own. Rows are put
+    before those of other writes are removed, so the product is always found. What was interrupted
+    is seen: one row tells how many there are, and a product of which some are missing counts as not
+    there.
+
+    Args:
+        connection: to Milvus.
+        collections: which are there.
+        store: tells which write of a product counts.
+        lease: is asked before each change; whoever only reads need not hold it.
+    """
+
+    has_first_lists = True
+
+    def __init__(
+        self, connection: MilvusConnection, collections: Collections, store: Store, lease: Lease
+    ) -> None:
+        self._connection = connection
+        self._collections = collections
+        self._store = store
+        self._lease = lease
+        self._fence = lease.fence
+        self._stored = StoredRows(connection, collections)
+        # Of which ``write_ids`` has found no row: nothing needs to be removed when they are put.
+        self._absent: set[str] = set()
+        self._counter = 0
+        self._version = 0
+        self._time = datetime.now(UTC)
+        self._counts = RowCounts(0, 0, 0)
+        self._counted_at = float("-inf")
+
+    def info(self) -> dict[str, Any]:
+        """See ``WritableIndex``; the sizes are some seconds old, or more while Milvus is away."""
+        now = time.monotonic()
+        if now - self._counted_at > COUNT_SECONDS:
+            try:
+                self._counts = self._stored.counts()
+            except IndexUnavailableError as error:
+                # What needs Milvus says so itself; the state is told all the same.
+                logger.debug("rows were not counted: %s", error)
+            self._counted_at = time.monotonic()
+        return {
+            "version": self._version,
+            "time": self._time.isoformat(),
+            "products": self._counts.products,
+            "image_vectors": self._counts.images,
+            "text_vectors": self._counts.texts,
+            "type": f"Milvus {INDEX_TYPE}",
+        }
+
+    def attribute_keys(self) -> tuple[int, int]:
+        """None are counted, and filters can name all."""
+        return 0, 0
+
+    def write_ids(self, product_ids: Sequence[str]) -> dict[str, str]:
+        """The writes that are there as a whole, the newest of each product.
+
+        Raises:
+            IndexUnavailableError: Milvus does not answer in time.
+        """
+        found = self._stored.of(product_ids)
+        self._absent = set(product_ids) - found.keys()
+        return {name: rows[0].write_id for name, rows in _whole(found).items()}
+
+    def fields(self, product_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
+        """What filters see of some products; those not there as a whole are left out.
+
+        Raises:
+            IndexUnavailableError: Milvus does not answer in time.
+        """
+        found = _whole(self._stored.of(product_ids, with_fields=True))
+        return {name: untagged(rows[0].fields) for name, rows in found.items()}
+
+    def id_ranges(self) -> IdRanges:
+        """The ids of which there is any row, also of an interrupted write."""
+        return self._stored
+
+    def upsert(self, products: Sequence[IndexedProduct]) -> None:
+        """Add products or replace them; each product at most once a call.
+
+        Raises:
+            IndexUnavailableError: Milvus does not answer in time.
+            DatabaseError: the database does not.
+            ServiceError: the lease is lost.
+        """
+        products = [product for product in products if can_be_kept(product)]
+        ids = [product.product_id for product in products]
+        replaced = [name for name in ids if name not in self._absent]
+        self._absent.difference_update(ids)
+        put = self._put(products)
+        if replaced:
+            self._remove_others(replaced, put)
+        if products:
+            self._changed(len(products))
+
+    def refresh(self, fields: Mapping[str, Mapping[str, Any]]) -> Set[str]:
+        """Compare products' fields with what is there, which is not changed.
+
+        Returns:
+            Ids of those that have others, and of those with rows that should not be there.
+
+        Raises:
+            IndexUnavailableError: Milvus does not answer in time.
+        """
+        found = self._stored.of(list(fields), with_fields=True)
+        whole = _whole(found)
+        return {
+            name
+            for name, rows in found.items()
+            if len(whole.get(name, ())) != len(rows)
+            or any(row.fields != kept_fields(name, fields[name]) for row in rows)
+        }
+
+    def remove(self, *product_ids: str) -> None:
+        """Take products out; one that is not there is no error.
+
+        Raises:
+            IndexUnavailableError: Milvus does not answer in time.
+            ServiceError: the lease is lost.
+        """
+        if product_ids:
+            found = self._stored.of(product_ids)
+            self._delete([row for rows in found.values() for row in rows])
+            self._changed(len(found))
+
+    def _put(self, products: Sequence[IndexedProduct]) -> set[tuple[str, str]]:
+        """Put the rows of products; returns the collection and id of each."""
+        first = (self._fence << COUNTER_BITS) + self._counter + 1
+        self._counter += len(products)
+        rows: dict[str, list[Row]] = {name: [] for name in self._collections.dims}
+        for version, product in enumerate(products, first):
+            for own, new in zip(rows.values(), rows_of(product, version), strict=True):
+                own += new
+        for name, own in rows.items():
+            for batch in batches(own):
+                self._check()
+                with self._connection.errors(f"writing to {name}"):
+                    self._connection.client.upsert(name, batch, timeout=self._connection.seconds)
+                self._stored.wrote(name)
+        return {(name, row[ID]) for name, own in rows.items() for row in own}
+
+    def _remove_others(self, product_ids: Sequence[str], put: Set[tuple[str, str]]) -> None:
+        """Remove rows of products that are not of their stored write, or not of its last state.
+
+        Args:
+            product_ids: the products.
+            put: collection and id of each row that they were given now.
+        """
+        # In this order: what others store meanwhile is not listed, or its write is known.
+        found = self._stored.of(product_ids)
+        stored = self._store.find_products(list(found), ("write_id",))
+        writes = {name: document.get("write_id") for name, document in stored.items()}
+        ours = {
+            (name, row.write_id)
+            for name, rows in found.items()
+            for row in rows
+            if (row.collection, row.id) in put
+        }
+        self._delete(
+            [
+                row
+                for name, rows in found.items()
+                for row in rows
+                if row.write_id != writes.get(name)
+                or ((name, row.write_id) in ours and (row.collection, row.id) not in put)
+            ]
+        )
+
+    def _delete(self, rows: Iterable[StoredRow]) -> None:
+        """Delete rows, but none that a later holder of the lease has put."""
+        ids: dict[str, list[str]] = {}
+        for row in rows:
+            if row.version >> COUNTER_BITS <= self._fence:
+                ids.setdefault(row.collection, []).append(row.id)
+        for name, own in ids.items():
+            for start in range(0, len(own), DELETED_AT_ONCE):
+                self._check()
+                with self._connection.errors(f"deleting from {name}"):
+                    self._connection.client.delete(
+                        name,
+                        filter=ids_among(ID, own[start : start + DELETED_AT_ONCE]),
+                        timeout=self._connection.seconds,
+                    )
+                self._stored.wrote(name)
+
+    def _check(self) -> None:
+        self._lease.check()
+        if self._lease.fence != self._fence:
+            raise ConflictError("the lease was lost and taken again; what it was held for is over")
+
+    def _changed(self, count: int) -> None:
+        self._version += count
+        self._time = datetime.now(UTC)
+
+
+def _whole(found: Mapping[str, Sequence[StoredRow]]) -> dict[str, list[StoredRow]]:
+    """The rows of each product's newest write, where none is missing."""
+    whole = {}
+    for name, rows in found.items():
+        newest = max(row.version for row in rows)
+        own = [row for row in rows if row.version == newest]
+        if len(own) == sum(row.rows for row in own):
+            whole[name] = own
+    return whole
