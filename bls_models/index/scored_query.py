@@ -207,6 +207,14 @@ class ScoredQuery:
         """Of its longest vector: 1, or more where a metric spreads cosines."""
         return max(float(np.linalg.norm(part.vectors, axis=1).max()) for part in self.parts)
 
+    def asking(self) -> ScoredQuery:
+        """What lists are asked; see ``QueryPart.asking``."""
+        return replace(
+            self,
+            images=self.images and self.images.asking(),
+            texts=self.texts and self.texts.asking(),
+        )
+
     def listable(self) -> bool:
         """Whether lists can and should propose the candidates."""
         return self.wanted <= MAX_WANTED and any(part.rows.main is not None for part in self.parts)
@@ -280,7 +288,7 @@ class ScoredQuery:
         for part in self.parts:
             asking = part.asking()
             cosines, rows = part.rows.nearest(asking.vectors, self.candidates, slots, thorough)
-            while not thorough and _cut_among_equals(cosines, self.wanted):
+            while not thorough and cut_among_equals(cosines, self.wanted):
                 if cosines.shape[1] >= MAX_CANDIDATES:
                     return None
                 cosines, rows = part.rows.nearest(asking.vectors, 8 * cosines.shape[1], slots)
@@ -296,19 +304,14 @@ class ScoredQuery:
         candidates = candidates[candidates != NONE]
         promises = []
         for asking, cosines, owners in lists:
-            best = _promised(candidates, cosines, owners)
+            best = promised(candidates, cosines, owners)
             best[:, ~asking.rows.have(candidates)] = np.nan
             asking.raise_by_words(best, candidates)
             promises.append(best)
-        asking_query = replace(
-            self,
-            images=self.images and self.images.asking(),
-            texts=self.texts and self.texts.asking(),
-        )
-        return candidates.astype(np.int32), asking_query.scores(promises)[0]
+        return candidates.astype(np.int32), self.asking().scores(promises)[0]
 
 
-def _promised(found: IntArray, cosines: FloatArray, owners: IntArray) -> FloatArray:
+def promised(found: IntArray, cosines: FloatArray, owners: IntArray) -> FloatArray:
     """The best cosine (n, m) of slots (m,) in lists of cosines (n, k) and owners (n, k)."""
     best = np.full((len(cosines), len(found)), -np.inf, np.float32)
     for line, scores, of in zip(best, cosines, owners, strict=True):
@@ -319,7 +322,7 @@ def _promised(found: IntArray, cosines: FloatArray, owners: IntArray) -> FloatAr
     return best
 
 
-def _cut_among_equals(cosines: FloatArray, wanted: int) -> bool:
+def cut_among_equals(cosines: FloatArray, wanted: int) -> bool:
     """Whether the last rows of a list (n, k) are as good as one that is wanted.
 
     Then others that are left out are as good, too, and the next page would not have them.

@@ -26,8 +26,8 @@ from bls_models.index.filters.language import (
     Scalar,
     kind_of,
 )
-
-ID, PRODUCT_ID_FIELD, FIELDS_FIELD = "id", "product_id", "fields"
+from bls_models.milvus import collections
+from bls_models.milvus.collections import ID
 
 # What follows a field's name in its key, by the kind of its value.
 MARK = "#"
@@ -111,7 +111,9 @@ class Expressions:
             if value[0] is not None:
                 by_kind.setdefault(value[0], []).append(value[1])
         if field == PRODUCT_ID:
-            return ids_among(PRODUCT_ID_FIELD, [str(value) for value in by_kind.get(STRING, ())])
+            return ids_among(
+                collections.PRODUCT_ID, [str(value) for value in by_kind.get(STRING, ())]
+            )
         return _joined("or", [self._equal(_path(field, k), by_kind[k]) for k in by_kind], NOTHING)
 
     def _equal(self, path: str, values: Sequence[Scalar]) -> str:
@@ -134,7 +136,7 @@ class Expressions:
 
 
 def _path(field: str, kind: str) -> str:
-    return f'{FIELDS_FIELD}["{field}{KIND_MARKS[kind]}"]'
+    return f'{collections.FIELDS}["{field}{KIND_MARKS[kind]}"]'
 
 
 def _exists(path: str) -> str:
