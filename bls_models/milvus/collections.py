@@ -40,6 +40,8 @@ NLIST = 1024
 # For what is done once a collection: a large one takes so long to load.
 SETUP_SECONDS = 120.0
 POLL_SECONDS = 0.1
+# Whoever asks has other things to do.
+ASK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,23 @@ def drop(connection: MilvusConnection, name: str) -> None:
     """
     with connection.errors(f"removing the collection {name}"):
         connection.client.drop_collection(name, timeout=SETUP_SECONDS)
+
+
+def ask(connection: MilvusConnection, collections: Collections) -> None:
+    """Have Milvus look into both collections, as a search does.
+
+    Raises:
+        IndexUnavailableError: it does not answer in time, or they are not loaded.
+    """
+    for name in collections.dims:
+        with connection.errors(f"looking into the collection {name}"):
+            connection.client.query(
+                name,
+                filter=f'{ID} == ""',
+                output_fields=[ID],
+                consistency_level="Eventually",
+                timeout=min(connection.seconds, ASK_SECONDS),
+            )
 
 
 def existing(connection: MilvusConnection) -> list[str]:

@@ -25,12 +25,16 @@ class MilvusConnection:
     Args:
         settings: address, token, certificate and time limit.
 
+    Raises:
+        SetupError: see ``check_connection_settings``.
+
     Attributes:
         seconds: longest wait for one operation, which every call of ``client`` is given as its
             ``timeout``.
     """
 
     def __init__(self, settings: Settings) -> None:
+        check_connection_settings(settings)
         self._uri = settings.milvus_uri
         self._token = settings.milvus_token
         self._certificate = settings.milvus_certificate
@@ -45,7 +49,7 @@ class MilvusConnection:
 
         Raises:
             IndexUnavailableError: Milvus does not answer in time.
-            SetupError: pymilvus is not installed, or the address or certificate cannot be used.
+            SetupError: the address cannot be used.
         """
         asked = time.monotonic()
         with self._lock:
@@ -87,11 +91,6 @@ class MilvusConnection:
 
         options: dict[str, Any] = {"grpc_options": GRPC_OPTIONS}
         if self._certificate:
-            if not Path(self._certificate).is_file():
-                raise SetupError(
-                    f"MILVUS_CERTIFICATE={self._certificate} is not there; set it to the file of "
-                    "the authority's certificates (PEM), or unset it"
-                )
             options["server_pem_path"] = self._certificate
         try:
             with self.errors(f"connecting to {self._uri}"):
@@ -113,6 +112,28 @@ class MilvusConnection:
         # long as it may; gRPC's channel does so beside them.
         client._handler._on_rpc_error = lambda error: False
         return client
+
+
+def check_connection_settings(settings: Settings) -> None:
+    """Refuse at a server's start what could never connect.
+
+    Raises:
+        SetupError: pymilvus is not installed, or the certificate cannot be used.
+    """
+    _modules()
+    certificate = settings.milvus_certificate
+    if not certificate:
+        return
+    if not settings.milvus_uri.startswith("https://"):
+        raise SetupError(
+            f"MILVUS_CERTIFICATE is set, but MILVUS_URI={settings.milvus_uri} has no TLS; set the "
+            "address to https://, or unset the certificate"
+        )
+    if not Path(certificate).is_file():
+        raise SetupError(
+            f"MILVUS_CERTIFICATE={certificate} is not there; set it to the file of the authority's "
+            "certificates (PEM), or unset it"
+        )
 
 
 def _modules() -> tuple[Any, Any]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from bls_models.bundle import Bundle
 from bls_models.database.store import Store
+from bls_models.errors import SetupError
+from bls_models.index.lists.device import device_named
+from bls_models.index.options import IndexOptions
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.metric.metric import Metric
 from bls_models.replication.index_generation import IndexGeneration
-from bls_models.settings import MILVUS, Settings
+from bls_models.settings import CPU, INDEX_ENGINE, MILVUS, Settings
 from bls_models.telemetry.metrics import NO_METRICS, Metrics
+
+logger = logging.getLogger(__name__)
 
 
 class Generation(Protocol):
@@ -79,6 +85,29 @@ class Generation(Protocol):
     def close(self, last_snapshot: bool = True) -> None:
         """Stop all that it started."""
         ...
+
+
+def check_engine(settings: Settings) -> None:
+    """Refuse at a server's start what its engine cannot do at all, and say what it does not do.
+
+    Raises:
+        SetupError: a setting is one of another engine, or names what is not there.
+    """
+    if settings.index_engine != MILVUS:
+        device_named(IndexOptions.of(settings).device)
+        return
+    from bls_models.milvus.connection import check_connection_settings
+
+    if settings.index_device != CPU:
+        raise SetupError(
+            f"PRODUCT_MATCH_INDEX_DEVICE={settings.index_device} is of the engine faiss; unset it, "
+            f"or {INDEX_ENGINE}"
+        )
+    check_connection_settings(settings)
+    logger.info(
+        "the engine milvus knows no facets and no order but that of scores (such requests are "
+        "refused), and words count nothing in it (PRODUCT_MATCH_WORD_WEIGHT has no effect)"
+    )
 
 
 def generation_of(

@@ -14,12 +14,10 @@ from bls_models.background import Background
 from bls_models.bundle import Bundle
 from bls_models.database.store import Document, Store
 from bls_models.errors import DatabaseError, IndexUnavailableError, ProductMatchError
-from bls_models.index.lists.device import device_named
-from bls_models.index.options import IndexOptions
 from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.metric.catalogue import NONE, CatalogueMetrics
 from bls_models.metric.metric import Metric
-from bls_models.replication.generation import Generation, generation_of
+from bls_models.replication.generation import Generation, check_engine, generation_of
 from bls_models.replication.metric_fitter import LOOK_SECONDS, MetricFitter
 from bls_models.settings import AUTO, Settings
 from bls_models.telemetry.metrics import INDEX_FOLLOWING, NO_METRICS, Metrics
@@ -49,7 +47,7 @@ class IndexHost:
         look_seconds: between two looks at whether a metric is to be fitted.
 
     Raises:
-        SetupError: the settings name a device that is not there.
+        SetupError: see ``check_engine``.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class IndexHost:
         keeps_raw: bool = False,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        device_named(IndexOptions.of(settings).device)
+        check_engine(settings)
         self._settings = settings
         self._bundle = bundle
         self._store = Store(database, settings.log_days)

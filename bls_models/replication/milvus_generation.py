@@ -19,9 +19,10 @@ from bls_models.errors import DatabaseError, IndexUnavailableError, ProductMatch
 from bls_models.index.query import IndexAnswer, IndexQuery, any_reads_fields
 from bls_models.metric.catalogue import NONE
 from bls_models.metric.metric import Metric
-from bls_models.milvus.collections import Collections, create, drop, existing
+from bls_models.milvus.collections import Collections, ask, create, drop, existing
 from bls_models.milvus.connection import MilvusConnection
-from bls_models.milvus.search import MilvusSearch
+from bls_models.milvus.search import MilvusSearch, MilvusSearchOptions
+from bls_models.milvus.vectors import ProductVectors
 from bls_models.milvus.writer import MilvusWriter
 from bls_models.replication.follower import IndexFollower
 from bls_models.replication.metric_search import MetricSearch
@@ -43,6 +44,7 @@ from bls_models.telemetry.metrics import (
     INDEX_RESYNCS,
     INDEX_STALE,
     INDEX_VECTORS,
+    MILVUS_UP,
     NO_METRICS,
     Metrics,
 )
@@ -58,9 +60,14 @@ LEASE_SECONDS = 10.0
 LOOK_SECONDS = 0.5
 # A state that is older tells nothing of now.
 STATE_SECONDS = 5.0
+# How often Milvus is asked whether it answers; searches alone would not tell where nobody searches.
+ASK_SECONDS = 5.0
 # How often indexes that nobody uses any more are looked for, and an index in use says so.
 USED_SECONDS = 30.0
 CLOSE_SECONDS = 10.0
+
+# The address of a Milvus Lite is a file.
+LITE_SUFFIX = ".db"
 
 STATE = "state"
 # Whether the whole catalogue has been in it.
@@ -102,7 +109,7 @@ class MilvusGeneration:
         # Whether collections had to be made, so that nothing is in them.
         self._empty = False
         self._looked_at = self._followed_at = time.monotonic()
-        self._used_at = float("-inf")
+        self._used_at = self._asked_at = float("-inf")
         self._loaded = threading.Event()
         self._search: MetricSearch | None = None
         self._follower: IndexFollower | None = None
@@ -242,6 +249,9 @@ class MilvusGeneration:
             if problem and problem != self._problem:
                 logger.warning("the index in Milvus is looked after again: %s", problem)
             self._problem = problem
+            if time.monotonic() - self._asked_at >= ASK_SECONDS:
+                self._metrics.set(MILVUS_UP, float(self._milvus_answers()))
+                self._asked_at = time.monotonic()
             self._report()
             self._keeper.wait(LOOK_SECONDS)
 
@@ -262,6 +272,17 @@ class MilvusGeneration:
             self._loaded.set()
         if time.monotonic() - self._used_at >= USED_SECONDS:
             self._say_used()
+
+    def _milvus_answers(self) -> bool:
+        """Whether Milvus finds what there is, which takes all of its parts that searches need."""
+        try:
+            if self._collections is None:
+                existing(self._connection)
+            else:
+                ask(self._connection, self._collections)
+        except IndexUnavailableError:
+            return False
+        return True
 
     def _made_collections(self) -> Collections:
         catalogue = hashlib.sha256(self._store.identity().encode()).hexdigest()[:8]
@@ -313,8 +334,19 @@ class MilvusGeneration:
                 self._store.database[REREADS].delete_one({"_id": item["_id"]})
 
     def _begin_searching(self, collections: Collections) -> None:
+        settings = self._settings
         index = MilvusSearch(
-            self._connection, collections, self._store, self._bundle, self._metric, self._settings
+            self._connection,
+            collections,
+            self._store,
+            ProductVectors(self._store, self._bundle, self._metric, settings.milvus_cache_bytes),
+            MilvusSearchOptions(
+                consistency=settings.milvus_consistency,
+                lists_in_filters=not settings.milvus_uri.endswith(LITE_SUFFIX),
+                max_filter_bytes=settings.max_filter_bytes,
+                max_search_work=settings.max_search_work,
+                proof=settings.milvus_proof,
+            ),
         )
         self._search = MetricSearch(index, self._metric)
         written = MilvusWriter(self._connection, collections, self._store, self._lease)

@@ -142,7 +142,13 @@ INDEX_STALE = MetricSpec(
 INDEX_LEADER = MetricSpec(
     "product_match_index_leader",
     "gauge",
-    "1 where this server keeps the index in Milvus equal to the database, which one of all does.",
+    "1 where this server keeps the index in Milvus equal to the database, as one of all does, else "
+    "0; with the engine milvus alone.",
+)
+MILVUS_UP = MetricSpec(
+    "product_match_milvus_up",
+    "gauge",
+    "1 while Milvus answers this server, else 0; with the engine milvus alone.",
 )
 INDEX_RESYNCS = MetricSpec(
     "product_match_index_resyncs_total",
@@ -178,6 +184,7 @@ METRICS = (
     INDEX_LAG_SECONDS,
     INDEX_STALE,
     INDEX_LEADER,
+    MILVUS_UP,
     INDEX_RESYNCS,
     INDEX_SNAPSHOT_AGE_SECONDS,
 )
