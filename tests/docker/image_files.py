@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 
 from serving_support import ROOT
 
@@ -68,9 +69,10 @@ def assemble(stage: Stage, folder: Path) -> None:
 
 
 def install(stage: Stage, environment: Path) -> None:
-    """Make the environment that a stage makes, by the same script."""
+    """Make the environment that a stage makes with its arguments' defaults, by the same script."""
     (command,) = stage.values("RUN")
-    words = command.split()
+    arguments = dict(value.replace('"', "").split("=", 1) for value in stage.values("ARG"))
+    words = Template(command).substitute(arguments).split()
     assert words[:2] == ["docker/install-environment.sh", "/opt/venv"]
     subprocess.run(
         [str(DOCKER / "install-environment.sh"), str(environment), *words[2:]],

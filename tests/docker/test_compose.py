@@ -14,7 +14,13 @@ import yaml
 from image_files import DOCKER, IMAGES, stages
 from serving_support import ROOT
 
-from bls_models.settings import FILE_SUFFIX, PICTURE_SECRET, EnvironmentSettings, Settings
+from bls_models.settings import (
+    FILE_SUFFIX,
+    MILVUS,
+    PICTURE_SECRET,
+    EnvironmentSettings,
+    Settings,
+)
 from bls_models.settings import values_from_files as values_of_names
 from demo.__main__ import SECRETS
 from demo.options import DemoOptions
@@ -184,6 +190,24 @@ def test_tls_is_a_second_file(profile: str) -> None:
     assert read == mounted
     for name in "tls.crt", "tls.key":
         assert Path(whole["secrets"][name]["file"]) == DOCKER / "secrets" / name
+
+
+def test_milvus_is_a_second_file(profile: str) -> None:
+    done = compose(profile, DOCKER / "compose.yaml", DOCKER / "milvus.yaml")
+    assert done.returncode == 0, done.stderr
+    whole, plain = json.loads(done.stdout), configuration(profile)
+    server, before = (each["services"][SERVERS[profile]] for each in (whole, plain))
+    assert Settings.from_environment(server["environment"]).index_engine == MILVUS
+    token = server["environment"]["MILVUS_TOKEN_FILE"].removeprefix("/run/secrets/")
+    assert token in {secret["source"] for secret in server["secrets"]}
+    assert Path(whole["secrets"][token]["file"]) == DOCKER / "secrets" / token
+    # The image has the client, and the container a way to Milvus beside those that it had.
+    assert server["build"]["args"] == before["build"]["args"] | {"EXTRAS": "milvus"}
+    (way_out,) = server["networks"].keys() - before["networks"].keys()
+    assert not whole["networks"][way_out].get("internal")
+    assert server["networks"]["backend"] == before["networks"]["backend"]
+    ignored = ["git", "check-ignore", "--quiet", f"docker/secrets/{token}"]
+    assert subprocess.run(ignored, cwd=ROOT, check=False).returncode == 0
 
 
 def test_mongodb_is_the_same_everywhere() -> None:

@@ -90,6 +90,9 @@ def test_requirements_are_pinned_and_of_the_extras_asked_for() -> None:
     assert {"nvidia-pytriton", "openvino", "faiss-cpu", "pymongo"} <= names
     assert "SecantusDB" not in names, "the local database is no part of the images"
     assert "nvidia-pytriton" not in {line.partition("==")[0] for line in ngc}
+    # The images have it where they are built with EXTRAS=milvus.
+    assert "pymilvus" not in names
+    assert {"pymilvus"} <= {line.partition("==")[0] for line in printed("cpu", "triton", "milvus")}
     assert printed("none") == []
     (settings,) = printed("--only", "pydantic-settings")
     assert settings in cpu
