@@ -194,4 +194,4 @@ class NearestRows:
 
 
 def _row(fields: Mapping[str, Any], cosine: float) -> FoundRow:
-    return FoundRow(*(fields[name] for name in OUTPUT), cosine)
+    return FoundRow(fields[PRODUCT_ID], fields[WRITE_ID], fields[VERSION], fields[ALONE], cosine)
