@@ -21,8 +21,13 @@ DOCUMENT = PROJECT / "docs" / "kubernetes.md"
 # What the chart's templates set themselves.
 CHART_VARIABLES = frozenset(
     {
+        "MILVUS_CERTIFICATE",
+        "MILVUS_CONSISTENCY",
+        "MILVUS_TOKEN",
+        "MILVUS_URI",
         "MONGODB_URI",
         "PRODUCT_MATCH_DATABASE",
+        "PRODUCT_MATCH_INDEX_ENGINE",
         "PRODUCT_MATCH_LOG_FORMAT",
         "PRODUCT_MATCH_PICTURE_SECRET",
         "PRODUCT_MATCH_PROFILE",

@@ -51,6 +51,9 @@ ALL_ON = merged(
 EMBEDDED = merged(
     ALL_ON, {"mongodb": {"embedded": {"enabled": True, "existingSecret": "database"}}}
 )
+MILVUS = merged(
+    ALL_ON, {"index": {"engine": "milvus"}, "milvus": {"uri": "http://milvus.milvus:19530"}}
+)
 FIXED = merged(ALL_ON, {"autoscaling": {"enabled": False}})
 NO_PAGE = merged(ALL_ON, {"demo": {"enabled": False}})
 
@@ -132,6 +135,19 @@ OTHER: dict[str, Any] = {
     "mongodb.embedded.storage.className": (EMBEDDED, "fast"),
     "mongodb.embedded.resources.requests": (EMBEDDED, {"cpu": "7"}),
     "mongodb.embedded.resources.limits": (EMBEDDED, {"memory": "7Gi"}),
+    "index.engine": (merged(MILVUS, {"index": {"engine": "faiss"}}), "milvus"),
+    "milvus.uri": (MILVUS, "https://milvus.example:443"),
+    "milvus.token.existingSecret": (MILVUS, "milvus"),
+    "milvus.token.key": (
+        merged(MILVUS, {"milvus": {"token": {"existingSecret": "milvus"}}}),
+        "password",
+    ),
+    "milvus.certificate.existingSecret": (MILVUS, "milvus"),
+    "milvus.certificate.key": (
+        merged(MILVUS, {"milvus": {"certificate": {"existingSecret": "milvus"}}}),
+        "tls.crt",
+    ),
+    "milvus.consistency": (MILVUS, "Strong"),
     "gpu.count": 2,
     "gpu.resourceName": "nvidia.com/mig-1g.10gb",
     "engines.cache.type": (
@@ -185,6 +201,7 @@ OTHER: dict[str, Any] = {
     "networkPolicy.monitoring": [PEER],
     "networkPolicy.database": [PEER],
     "networkPolicy.databasePort": 27018,
+    "networkPolicy.milvus": (MILVUS, [PEER]),
     "networkPolicy.collector": [PEER],
     "metrics.serviceMonitor.enabled": False,
     "metrics.serviceMonitor.interval": "1m",
@@ -280,7 +297,7 @@ def test_containers_get_only_variables_that_their_programs_read() -> None:
             "pictures": {"existingSecret": "picture-links"},
         }
     }
-    for values in (MINIMAL, merged(ALL_ON, all_secrets)):
+    for values in (MINIMAL, merged(ALL_ON, all_secrets), merged(MILVUS, MILVUS_SECRETS)):
         manifests = render(values)
         for name in ("triton", *(["engines"] if values is not MINIMAL else [])):
             assert environment(container(manifests, name)).keys() <= server
@@ -398,6 +415,57 @@ def test_the_cache_of_engines_is_the_volume_that_was_asked_for(
     manifests = render(merged(MINIMAL, {"profile": "gpu", "engines": {"cache": cache}}))
     volumes = the(manifests, "Deployment")["spec"]["template"]["spec"]["volumes"]
     assert {"name": "engines", **volume} in volumes
+
+
+# --- the index in Milvus ----------------------------------------------------------------------
+
+MILVUS_SECRETS: Values = {
+    "milvus": {
+        "token": {"existingSecret": "access", "key": "password"},
+        "certificate": {"existingSecret": "authority", "key": "tls.crt"},
+    }
+}
+
+
+def test_without_milvus_nothing_is_said_of_it() -> None:
+    manifests = render(ALL_ON)
+    assert environment(container(manifests, "triton"))["PRODUCT_MATCH_INDEX_ENGINE"] == "faiss"
+    assert "milvus_uri" not in str(the(manifests, "Deployment")).lower()
+
+
+def test_servers_are_told_where_milvus_is_and_what_it_knows_them_by() -> None:
+    values = merged(
+        MILVUS,
+        MILVUS_SECRETS,
+        {"milvus": {"uri": "https://milvus.milvus:19531", "consistency": "Strong"}},
+    )
+    manifests = render(values)
+    server = container(manifests, "triton")
+    told = environment(server)
+    named = {name: told[name] for name in Settings.variables().values() if name in told}
+    settings = Settings.from_environment(named)
+    assert settings.index_engine == "milvus"
+    assert settings.milvus_uri == "https://milvus.milvus:19531"
+    assert settings.milvus_consistency == "Strong"
+    files = {
+        f"{mount['mountPath']}/{item['path']}": (volume["secret"]["secretName"], item["key"])
+        for volume in the(manifests, "Deployment")["spec"]["template"]["spec"]["volumes"]
+        for mount in server["volumeMounts"]
+        if mount["name"] == volume["name"]
+        for item in volume.get("secret", {}).get("items", [])
+    }
+    assert files[told["MILVUS_TOKEN_FILE"]] == ("access", "password")
+    assert files[settings.milvus_certificate] == ("authority", "tls.crt")
+    # Nothing of the catalogue lies in the pod, so nothing is saved of it.
+    assert not settings.snapshot_folder
+    assert "snapshots" not in {mount["name"] for mount in server["volumeMounts"]}
+    with_rules = merged(values, {"networkPolicy": {"milvus": [PEER]}})
+    (rule,) = (
+        rule
+        for rule in the(render(with_rules), "NetworkPolicy")["spec"]["egress"]
+        if rule["ports"] == [{"port": 19531}]
+    )
+    assert rule["to"] == [PEER]
 
 
 # --- the gateway ------------------------------------------------------------------------------

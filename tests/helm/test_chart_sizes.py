@@ -124,8 +124,20 @@ def test_sizes_that_do_not_fit_are_refused(values: Values, message: str) -> None
         render(merged(MINIMAL, values))
 
 
+def test_with_milvus_memory_does_not_grow_with_the_catalogue() -> None:
+    milvus = {"index": {"engine": "milvus"}, "milvus": {"uri": "http://milvus:19530"}}
+    many = merged(MINIMAL, milvus, {"catalogue": {"pictures": 100_000_000}})
+    pod = the(render(many), "Deployment")["spec"]["template"]["spec"]
+    assert "snapshots" not in {item["name"] for item in pod["volumes"]}
+    cache = merged(many, {"settings": {"PRODUCT_MATCH_MILVUS_CACHE_BYTES": 2**30}})
+    with pytest.raises(Exception, match=r"caches of vectors and decoding take up to 5888Mi"):
+        render(cache)
+    render(merged(cache, {"resources": {"limits": {"memory": "5888Mi"}}}))
+
+
 def test_the_chart_counts_with_the_defaults_of_the_code() -> None:
     settings = Settings()
     helpers = (CHART / "templates" / "_helpers.tpl").read_text(encoding="utf-8")
     assert f"DECODE_BYTES | default {settings.decode_bytes} " in helpers
+    assert f"MILVUS_CACHE_BYTES | default {settings.milvus_cache_bytes} " in helpers
     assert f"LOG_QUEUE_BYTES | default {settings.log_queue_bytes} " in helpers

@@ -63,6 +63,10 @@ def test_a_name_that_is_misspelt_is_refused_wherever_it_stands(schema: Manifest)
         ("service.httpPort", 70000),
         ("mongodb.existingSecret", "Not_A_Name"),
         ("mongodb.database", "shop/products"),
+        ("index.engine", "lucene"),
+        ("milvus.uri", "http://milvus"),
+        ("milvus.uri", "http://user:password@milvus:19530"),
+        ("milvus.uri", "http://user@milvus:19530"),
         ("engines.cache.type", "pvc"),
         ("engines.cache.hostPath", "engines"),
         ("probe.command", []),
@@ -102,6 +106,7 @@ def test_a_value_that_cannot_be_is_refused(path: str, value: Any) -> None:
             {"profile": "gpu", "engines": {"cache": {"type": "hostPath"}}},
             "engines.cache.hostPath: name the node's folder",
         ),
+        ({"index": {"engine": "milvus"}}, "milvus.uri: say where Milvus is"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name: name an existing"),
         ({"demo": {"enabled": True}}, "demo.secret.existingSecret: name the Secret"),
         (

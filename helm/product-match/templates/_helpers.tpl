@@ -156,6 +156,11 @@ emptyDir: { sizeLimit: {{ .sizeLimit }} }
 {{- divf (mulf (trimSuffix $unit $text | float64) (get $factors $unit)) 1048576 | floor | int64 -}}
 {{- end -}}
 
+{{/* Something, where the vectors lie in Milvus. */}}
+{{- define "pm.milvus" -}}
+{{- if eq .Values.index.engine "milvus" }}true{{ end -}}
+{{- end -}}
+
 {{/* MiB of all vectors of the catalogue. */}}
 {{- define "pm.vectors" -}}
 {{- divf (mulf .Values.catalogue.pictures .Values.catalogue.bytesPerPicture) 1048576 | ceil | int64 -}}
@@ -178,10 +183,19 @@ emptyDir: { sizeLimit: {{ .sizeLimit }} }
 {{- define "pm.checkSizes" -}}
 {{- $settings := .Values.settings -}}
 {{- $decode := divf ($settings.PRODUCT_MATCH_DECODE_BYTES | default 536870912 | float64) 1048576 | ceil | int64 -}}
-{{- $least := add 1280 (mul 5 $decode) (mul 2 (include "pm.vectors" . | int64)) -}}
+{{- /* For each picture, or in Milvus's place a cache for each of two indexes. */ -}}
+{{- $vectors := include "pm.vectors" . | int64 -}}
+{{- $holds := printf "catalogue.pictures=%d" (int64 .Values.catalogue.pictures) -}}
+{{- $smaller := "catalogue.pictures" -}}
+{{- if include "pm.milvus" . -}}
+{{- $smaller = "settings.PRODUCT_MATCH_MILVUS_CACHE_BYTES" -}}
+{{- $holds = "caches of vectors" -}}
+{{- $vectors = divf ($settings.PRODUCT_MATCH_MILVUS_CACHE_BYTES | default 536870912 | float64) 1048576 | ceil | int64 -}}
+{{- end -}}
+{{- $least := add 1280 (mul 5 $decode) (mul 2 $vectors) -}}
 {{- with .Values.resources.limits.memory -}}
 {{- if lt (include "pm.mebibytes" . | int64) (int64 $least) -}}
-{{- fail (printf "resources.limits.memory is %v; catalogue.pictures=%d and decoding take up to %dMi: raise it, or lower catalogue.pictures or settings.PRODUCT_MATCH_DECODE_BYTES" . (int64 $.Values.catalogue.pictures) $least) -}}
+{{- fail (printf "resources.limits.memory is %v; %s and decoding take up to %dMi: raise it, or lower %s or settings.PRODUCT_MATCH_DECODE_BYTES" . $holds $least $smaller) -}}
 {{- end -}}
 {{- end -}}
 {{- $queue := divf ($settings.PRODUCT_MATCH_LOG_QUEUE_BYTES | default 134217728 | float64) 1048576 | ceil | int64 -}}
