@@ -463,6 +463,7 @@ class Settings(EnvironmentSettings):
         "MILVUS_URI",
         "With the engine `milvus`: its address; `https://` for TLS. A path that ends in `.db` is a "
         "file of Milvus Lite, for trying things with some thousand products.",
+        secret=True,
     )
     milvus_token: str = setting(
         "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ class MilvusConnection:
     def __init__(self, settings: Settings) -> None:
         check_connection_settings(settings)
         self._uri = settings.milvus_uri
+        # It may have a password.
+        self._address = re.sub(r"//[^/]*@", "//", self._uri)
         self._token = settings.milvus_token
         self._certificate = settings.milvus_certificate
         self.seconds = settings.milvus_timeout_ms / 1000
@@ -56,7 +59,7 @@ class MilvusConnection:
             if self._client is None:
                 if self._failed_at > asked:
                     # So that many do not wait one after the other.
-                    raise IndexUnavailableError(f"Milvus at {self._uri} is away; {REMEDY}")
+                    raise IndexUnavailableError(f"Milvus at {self._address} is away; {REMEDY}")
                 try:
                     self._client = self._connected()
                 except IndexUnavailableError:
@@ -93,7 +96,7 @@ class MilvusConnection:
         if self._certificate:
             options["server_pem_path"] = self._certificate
         try:
-            with self.errors(f"connecting to {self._uri}"):
+            with self.errors(f"connecting to {self._address}"):
                 client = MilvusClient(
                     self._uri,
                     token=self._token,
@@ -104,9 +107,9 @@ class MilvusConnection:
         except IndexUnavailableError as error:
             if isinstance(error.__cause__, errors.ConnectionConfigException):
                 raise SetupError(
-                    f"MILVUS_URI={self._uri} cannot be used: {_words(error.__cause__)}; set it to "
-                    "e.g. http://milvus:19530"
-                ) from error
+                    f"MILVUS_URI={self._address} cannot be used; set it to e.g. "
+                    "http://milvus:19530, or to a path in a folder that is there and ends in .db"
+                ) from None
             raise
         # It would connect anew itself when Milvus is away, one thread after the other, each for as
         # long as it may; gRPC's channel does so beside them.
@@ -152,7 +155,11 @@ def _modules() -> tuple[Any, Any]:
 
 
 def _words(error: Any) -> str:
-    """What Milvus or gRPC says, in a line."""
-    if hasattr(error, "details"):
-        return f"{error.code().name}: {error.details()}"
-    return " ".join(str(getattr(error, "message", "") or error).split())
+    """What Milvus says, and gRPC, in a line."""
+    said = []
+    for item in (error, error.__cause__):
+        if hasattr(item, "details"):
+            said.append(f"{item.code().name}: {item.details()}")
+        elif item is not None:
+            said.append(str(getattr(item, "message", "") or item))
+    return " ".join(": ".join(dict.fromkeys(said)).split())

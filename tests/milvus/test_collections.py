@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from milvus_support import RealMilvus
@@ -23,8 +24,8 @@ def connection(request: pytest.FixtureRequest) -> Iterator[MilvusConnection]:
     connection.close()
 
 
-def some_collections(image_dim: int = 8) -> Collections:
-    return Collections.of(uuid.uuid4().hex, "2026-11-30.1", image_dim, 4)
+def some_collections() -> Collections:
+    return Collections.of(uuid.uuid4().hex, "2026-11-30.1", 8, 4)
 
 
 @contextlib.contextmanager
@@ -65,14 +66,22 @@ def test_collections_that_were_half_made_are_finished(connection: MilvusConnecti
         create(connection, collections)
         name, client = collections.images, connection.client
         client.release_collection(name, timeout=30)
-        create(connection, collections)
-        assert ready(connection, name)
-        client.release_collection(name, timeout=30)
         (index,) = client.list_indexes(name, timeout=30)
         client.drop_index(name, index, timeout=30)
         drop(connection, collections.texts)
         create(connection, collections)
         assert ready(connection, name)
+
+
+@pytest.mark.server
+def test_servers_that_start_together_make_the_same_collections(milvus_uri: str) -> None:
+    connection = MilvusConnection(Settings(milvus_uri=milvus_uri, milvus_timeout_ms=30_000))
+    collections = some_collections()
+    with dropped(connection, collections):
+        with ThreadPoolExecutor(3) as servers:
+            list(servers.map(lambda _: create(connection, collections), range(3)))
+        assert ready(connection, collections.images)
+    connection.close()
 
 
 def test_names_have_only_letters_that_milvus_takes() -> None:
@@ -85,11 +94,14 @@ def test_names_have_only_letters_that_milvus_takes() -> None:
 
 
 def test_a_milvus_that_is_not_there_is_named_with_what_to_check() -> None:
-    uri = f"http://{LOOPBACK}:{free_port()}"
+    address = f"{LOOPBACK}:{free_port()}"
+    uri = f"http://user:secret@{address}"
     connection = MilvusConnection(Settings(milvus_uri=uri, milvus_timeout_ms=300))
     for _ in range(2):
-        with pytest.raises(IndexUnavailableError, match=f"connecting to {uri}.*MILVUS_URI"):
+        with pytest.raises(IndexUnavailableError, match=f"to http://{address}.*MILVUS_URI") as told:
             existing(connection)
+        assert "UNAVAILABLE" in str(told.value)
+        assert "secret" not in str(told.value)
 
 
 def test_settings_that_cannot_be_used_are_named() -> None:

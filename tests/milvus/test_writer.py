@@ -279,7 +279,6 @@ def test_ranges_of_ids_have_all_of_them_in_order(
     letters = "aZ09-_.ßéÜ中文🙂'\"\\%"
     names = sorted({"".join(chosen.choices(letters, k=chosen.randint(1, 6))) for _ in range(1500)})
     writer = shelf.writer(fence=1)
-    writer.write_ids(names)
     products = [
         product(name, views=number % 3, texts=1 - bool(number % 3))
         for number, name in enumerate(names)
