@@ -11,7 +11,7 @@ import numpy as np
 from serving_support import SMALL_BUNDLE
 
 from bls_models.database.connection import connect
-from bls_models.database.store import Store
+from bls_models.database.store import Document, Store
 from bls_models.index.engine import IndexedProduct
 from bls_models.index.product_index import ProductIndex
 from bls_models.index.query import IndexAnswer, IndexQuery
@@ -68,21 +68,13 @@ class MilvusCatalogue:
 
     def store_vectors(self, products: Sequence[IndexedProduct]) -> None:
         """Store the vectors of products under their writes."""
-        documents = []
-        for product in products:
-            vectors = [("image", vector) for vector in product.image_vectors]
-            vectors += [("text", vector) for vector in product.text_vectors]
-            documents += [
-                {
-                    "_id": f"{product.write_id}:{number}",
-                    "write_id": product.write_id,
-                    "fingerprint": SMALL_BUNDLE.fingerprint,
-                    "kind": kind,
-                    "vector": binary_from_vector(vector),
-                }
-                for number, (kind, vector) in enumerate(vectors)
+        self.store.insert_embeddings(
+            [
+                document
+                for item in products
+                for document in embeddings_of(item.write_id, item.image_vectors, item.text_vectors)
             ]
-        self.store.insert_embeddings(documents)
+        )
 
     def insert(self, products: Sequence[IndexedProduct]) -> None:
         """Add the rows of products, whatever there is of them already."""
@@ -114,6 +106,21 @@ class MilvusCatalogue:
     def expected(self, queries: Sequence[IndexQuery]) -> list[IndexAnswer]:
         """By the index in memory, with every product scored."""
         return self.exact.answers(queries, exact=True)
+
+
+def embeddings_of(write_id: str, images: FloatArray, texts: FloatArray) -> list[Document]:
+    """What a write stores of its vectors."""
+    vectors = [("image", vector) for vector in images] + [("text", vector) for vector in texts]
+    return [
+        {
+            "_id": f"{write_id}:{number}",
+            "write_id": write_id,
+            "fingerprint": SMALL_BUNDLE.fingerprint,
+            "kind": kind,
+            "vector": binary_from_vector(vector),
+        }
+        for number, (kind, vector) in enumerate(vectors)
+    ]
 
 
 def some_products(random: np.random.Generator, count: int) -> list[IndexedProduct]:

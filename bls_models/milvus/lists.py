@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from bls_models.milvus.collections import (
     ALONE,
+    ID,
     METRIC_TYPE,
     PRODUCT_ID,
     VECTOR,
@@ -29,13 +30,14 @@ MOST_ROWS = 16_384
 ROWS_A_CALL = 65_536
 # Of a row that no list had, though there is no other: more than any cosine.
 UNKNOWN = 1e6
-OUTPUT = [PRODUCT_ID, WRITE_ID, VERSION, ALONE]
+OUTPUT = [ID, PRODUCT_ID, WRITE_ID, VERSION, ALONE]
 
 
 class FoundRow(NamedTuple):
     """A row of a list.
 
     Attributes:
+        row_id: its key.
         product_id: its product.
         write_id: the write that stored it.
         version: of the product, as that write has it.
@@ -43,6 +45,7 @@ class FoundRow(NamedTuple):
         cosine: to the vector that was asked for, approximately, or ``UNKNOWN``.
     """
 
+    row_id: str
     product_id: str
     write_id: str
     version: int
@@ -52,11 +55,11 @@ class FoundRow(NamedTuple):
 
 @dataclass(frozen=True)
 class RowList:
-    """The rows that are nearest to a vector, as far as Milvus knows, nearest first.
+    """The rows that are nearest to a vector, as far as Milvus knows.
 
     Attributes:
-        rows: of products that match the filter.
-        whole: these are all that there are.
+        rows: of products that match the filter, nearest first.
+        whole: these are all that there are; those of ``UNKNOWN`` cosines stand first.
     """
 
     rows: Sequence[FoundRow]
@@ -141,8 +144,8 @@ class NearestRows:
         every = known[key]
         if every is None:
             return RowList(rows, False)
-        there = {(row.product_id, row.write_id) for row in rows}
-        lacking = [row for row in every if (row.product_id, row.write_id) not in there]
+        there = {row.row_id for row in rows}
+        lacking = [row for row in every if row.row_id not in there]
         return RowList([*lacking, *rows], True)
 
     def _all_rows(self, collection: str, expression: str, count: int) -> list[FoundRow] | None:
@@ -194,4 +197,6 @@ class NearestRows:
 
 
 def _row(fields: Mapping[str, Any], cosine: float) -> FoundRow:
-    return FoundRow(fields[PRODUCT_ID], fields[WRITE_ID], fields[VERSION], fields[ALONE], cosine)
+    return FoundRow(
+        fields[ID], fields[PRODUCT_ID], fields[WRITE_ID], fields[VERSION], fields[ALONE], cosine
+    )

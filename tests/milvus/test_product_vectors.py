@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from milvus_catalogue import embeddings_of
 from pymongo.database import Database
 from serving_support import SMALL_BUNDLE
 
 from bls_models.database.store import Document, Store
 from bls_models.metric.metric import Metric
 from bls_models.milvus.vectors import WRITE_BYTES, ProductVectors
-from bls_models.vectors import FloatArray, binary_from_vector, unit
+from bls_models.vectors import FloatArray, unit
 
 pytestmark = pytest.mark.server
 
@@ -38,17 +39,7 @@ def random_vectors(count: int, dim: int) -> FloatArray:
 
 
 def store_write(store: Store, write_id: str, images: FloatArray, texts: FloatArray) -> None:
-    stored = [("image", vector) for vector in images] + [("text", vector) for vector in texts]
-    documents = [
-        {
-            "_id": f"{write_id}:{number}",
-            "write_id": write_id,
-            "fingerprint": SMALL_BUNDLE.fingerprint,
-            "kind": kind,
-            "vector": binary_from_vector(vector),
-        }
-        for number, (kind, vector) in enumerate(stored)
-    ]
+    documents = embeddings_of(write_id, images, texts)
     # Not in the order of their numbers: the database promises none.
     store.insert_embeddings(documents[::-1])
 
