@@ -129,8 +129,8 @@ def check_connection_settings(settings: Settings) -> None:
         return
     if not settings.milvus_uri.startswith("https://"):
         raise SetupError(
-            f"MILVUS_CERTIFICATE is set, but MILVUS_URI={settings.milvus_uri} has no TLS; set the "
-            "address to https://, or unset the certificate"
+            "MILVUS_CERTIFICATE is set, but MILVUS_URI has no TLS; set the address to https://, or "
+            "unset the certificate"
         )
     if not Path(certificate).is_file():
         raise SetupError(
