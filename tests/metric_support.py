@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
-from serving_support import unit
+from serving_support import SMALL_BUNDLE, unit
 
 from bls_models.bundle import Bundle
 from bls_models.database.store import Store
+from bls_models.metric.metric import Metric
 from bls_models.vectors import FloatArray, binary_from_vector
 
 # Light, angle and background: directions in which a product's views differ.
 NOISE_DIRECTIONS = 12
 SIGNAL_DIRECTIONS = 20
+# Of made-up metrics.
+DIM = 12
 
 
 def noisy_products(
@@ -66,3 +69,10 @@ def store_products(
         )
     store.insert_embeddings(embeddings)
     store.products.insert_many(documents)
+
+
+def metric(version: str, seed: int = 0) -> Metric:
+    """A made-up metric for vectors of the small bundle."""
+    random = np.random.default_rng(seed)
+    matrix = random.normal(size=(SMALL_BUNDLE.image_dim, DIM)).astype(np.float32)
+    return Metric(version, np.full(SMALL_BUNDLE.image_dim, 0.01, np.float32), matrix, 2.0)

@@ -121,6 +121,7 @@ class IndexFollower:
         self._filled = False
         self._loaded = threading.Event()
         self._following = False
+        self._reported: dict[str, Any] = {}
         self._token: Token | None = None
         self._changes = 0
         self._tasks: list[Callable[[], None]] = []
@@ -174,6 +175,11 @@ class IndexFollower:
             "stale_products": len(self._loader.left_out),
             "loaded_share": self._loaded_share,
         }
+
+    @property
+    def reported(self) -> dict[str, Any]:
+        """``info`` of a moment ago, for whoever may not wait for the index."""
+        return self._reported
 
     def start(self, wait_seconds: float, beside: bool = False) -> None:
         """Start following.
@@ -349,6 +355,7 @@ class IndexFollower:
     def _report(self) -> None:
         """Bring the metrics up to date."""
         info, report = self.info(), self._metrics
+        self._reported = info
         report.set(INDEX_PRODUCTS, info["products"])
         report.set(INDEX_VECTORS, info["image_vectors"], "image")
         report.set(INDEX_VECTORS, info["text_vectors"], "text")

@@ -112,7 +112,9 @@ class MilvusGeneration:
         self._used_at = self._asked_at = float("-inf")
         self._loaded = threading.Event()
         self._search: MetricSearch | None = None
+        # While the lease is held here, with its fence.
         self._follower: IndexFollower | None = None
+        self._fence = 0
         self._check: SyncCheck | None = None
         self._problem = "check that MongoDB and Milvus run"
         self._keeper = Background("milvus-index", self._keep)
@@ -260,11 +262,11 @@ class MilvusGeneration:
         collections = self._collections or self._made_collections()
         held = self._lease.take()
         self._looked_at = time.monotonic()
+        if self._follower is not None and self._lease.fence != self._fence:
+            logger.warning("the lease of the index in Milvus was lost")
+            self._stop_following(last_checkpoint=False)
         if held and self._follower is None:
             self._begin_following(collections)
-        elif not held and self._follower is not None:
-            logger.warning("another server follows the database for the index in Milvus")
-            self._stop_following(last_checkpoint=False)
         if self._follower is not None:
             self._lead(self._follower)
         if not self._loaded.is_set() and self._lease.document.get(FILLED):
@@ -313,7 +315,7 @@ class MilvusGeneration:
             self._metric,
         )
         follower.start(0.0)
-        self._follower = follower
+        self._follower, self._fence = follower, self._lease.fence
 
     def _stop_following(self, last_checkpoint: bool) -> None:
         follower, self._follower = self._follower, None
@@ -322,7 +324,8 @@ class MilvusGeneration:
 
     def _lead(self, follower: IndexFollower) -> None:
         """What the holder of the lease does for all."""
-        state = follower.info() | {"lag_seconds": follower.lag_seconds}
+        # Not asked for anew: the lease must be renewed in time, however slow Milvus is.
+        state = follower.reported | {"lag_seconds": follower.lag_seconds}
         filled = follower.loaded or bool(self._lease.document.get(FILLED))
         self._lease.save({STATE: state, FILLED: filled})
         with database_errors("looking for products to read again"):

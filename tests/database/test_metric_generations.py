@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from follower_support import Shop
+from metric_support import metric
 from serving_support import SMALL_BUNDLE, WAIT_SECONDS, blocks, image_vector, picture, wait_for
 
 from bls_models import watchdog
@@ -39,12 +40,6 @@ class KeptMetrics(Metrics):
 
     def set(self, spec: MetricSpec, value: float, *labels: str) -> None:
         self.kept[spec] = value
-
-
-def metric(version: str, seed: int = 0) -> Metric:
-    random = np.random.default_rng(seed)
-    matrix = random.normal(size=(SMALL_BUNDLE.image_dim, DIM)).astype(np.float32)
-    return Metric(version, np.full(SMALL_BUNDLE.image_dim, 0.01, np.float32), matrix, 2.0)
 
 
 def serve(shop: Shop, one: Metric) -> None:
