@@ -100,11 +100,10 @@ class NearestRows:
     def of(self, wanted: Sequence[WantedList]) -> list[RowList]:
         """The list that each wants.
 
-        One that comes back shorter is asked for again through all lists: what a filter leaves may
-        lie in others than those that are near. If it is still short, that may be all there is, or
-        Milvus may not tell all: for some seconds after it has closed a segment it searches that by
-        an index of its own choice, few of whose lists it looks through. So the rows themselves are
-        asked for.
+        One that comes back shorter is asked for again through all lists. If it is still short, that
+        may be all there is, or Milvus may not tell all: for some seconds after it has closed a
+        segment it searches that by an index of its own choice, few of whose lists it looks through.
+        So the rows themselves are asked for.
 
         Raises:
             IndexUnavailableError: Milvus does not answer.

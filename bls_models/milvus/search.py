@@ -198,8 +198,10 @@ class MilvusSearch:
                 vectors = [part.asking().vectors]
                 if len(vectors[0]) > 1:
                     vectors.append(part.summed().vectors)
-                # What pushes away alone is in lists that are far from the query.
-                thorough = self._options.proof or not item.scored.pulls
+                # What only pushes away wants what is far. And under a filter Milvus looks at the
+                # fields of every row anyway, which takes longer than a look through all lists.
+                far = bool(item.expression) or not item.scored.pulls
+                thorough = self._options.proof or far
                 wanted += [
                     WantedList(collection, vector, count, item.expression, thorough)
                     for vector in np.concatenate(vectors)
