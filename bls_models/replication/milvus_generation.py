@@ -8,13 +8,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from bls_models.background import Background
 from bls_models.bundle import Bundle
 from bls_models.database.lease import Lease
-from bls_models.database.store import Document, Store, database_errors
+from bls_models.database.store import Store, database_errors
 from bls_models.errors import DatabaseError, IndexUnavailableError, ProductMatchError
 from bls_models.index.query import IndexAnswer, IndexQuery, any_reads_fields
 from bls_models.metric.catalogue import NONE
@@ -106,8 +108,8 @@ class MilvusGeneration:
         self._name = f"{bundle.fingerprint}/{self.version}"
         self._lease = Lease(store.database[INDEXES], self._name, LEASE_SECONDS)
         self._collections: Collections | None = None
-        # Whether collections had to be made, so that nothing is in them.
-        self._empty = False
+        # The making of the collections, while it is under way.
+        self._made: Future[None] | None = None
         self._looked_at = self._followed_at = time.monotonic()
         self._used_at = self._asked_at = float("-inf")
         self._loaded = threading.Event()
@@ -258,54 +260,65 @@ class MilvusGeneration:
             self._keeper.wait(LOOK_SECONDS)
 
     def _look(self) -> None:
-        # Before the lease, which is not renewed while collections are made and loaded.
-        collections = self._collections or self._made_collections()
+        if self._collections is None:
+            self._collections = self._named()
+        collections = self._collections
         held = self._lease.take()
         self._looked_at = time.monotonic()
         if self._follower is not None and self._lease.fence != self._fence:
             logger.warning("the lease of the index in Milvus was lost")
             self._stop_following(last_checkpoint=False)
         if held and self._follower is None:
-            self._begin_following(collections)
+            self._prepare(collections)
         if self._follower is not None:
             self._lead(self._follower)
-        if not self._loaded.is_set() and self._lease.document.get(FILLED):
+        if not self._lease.document.get(FILLED):
+            self._loaded.clear()
+        elif not self._loaded.is_set():
             self._begin_searching(collections)
             self._loaded.set()
         if time.monotonic() - self._used_at >= USED_SECONDS:
+            if self._follower is not None and not _are_there(self._connection, collections):
+                logger.warning("the index in Milvus is not there any more, and is made anew")
+                self._stop_following(last_checkpoint=False)
             self._say_used()
 
-    def _milvus_answers(self) -> bool:
-        """Whether Milvus finds what there is, which takes all of its parts that searches need."""
-        try:
-            if self._collections is None:
-                existing(self._connection)
-            else:
-                ask(self._connection, self._collections)
-        except IndexUnavailableError:
-            return False
-        return True
-
-    def _made_collections(self) -> Collections:
+    def _named(self) -> Collections:
         catalogue = hashlib.sha256(self._store.identity().encode()).hexdigest()[:8]
         dim = self._bundle.image_dim if self._metric is None else self._metric.dim
         # Catalogues of the same bundle may share a Milvus.
-        collections = Collections.of(
+        return Collections.of(
             f"{self._bundle.fingerprint}_{catalogue}", self.version, dim, self._bundle.text_dim
         )
-        names = {collections.images, collections.texts}
-        self._empty = not names <= set(existing(self._connection))
-        create(self._connection, collections)
-        self._collections = collections
-        return collections
+
+    def _prepare(self, collections: Collections) -> None:
+        """Have the collections made, while the lease is renewed, and then follow."""
+        if self._made is None:
+            self._made = Future()
+            Background("milvus-collections", partial(self._make, collections, self._made)).start()
+        elif self._made.done():
+            made, self._made = self._made, None
+            try:
+                made.result()
+                self._begin_following(collections)
+            except ProductMatchError:
+                # Another server may reach what this one does not.
+                self._lease.release()
+                raise
+
+    def _make(self, collections: Collections, made: Future[None]) -> None:
+        try:
+            if not _are_there(self._connection, collections):
+                # What an earlier index had followed will not be in this one.
+                self._lease.save({CHECKPOINT: None, FILLED: False})
+            create(self._connection, collections)
+        except Exception as error:
+            made.set_exception(error)
+        else:
+            made.set_result(None)
 
     def _begin_following(self, collections: Collections) -> None:
-        saved: Document = {"images": collections.images, "texts": collections.texts}
-        if self._empty:
-            # What an earlier index had followed is not in this one.
-            saved |= {CHECKPOINT: None, FILLED: False}
-            self._empty = False
-        self._lease.save(saved)
+        self._lease.save({"images": collections.images, "texts": collections.texts})
         follower = IndexFollower(
             MilvusWriter(self._connection, collections, self._store, self._lease),
             self._store,
@@ -355,6 +368,16 @@ class MilvusGeneration:
         written = MilvusWriter(self._connection, collections, self._store, self._lease)
         self._check = SyncCheck(written, self._store, self)
 
+    def _milvus_answers(self) -> bool:
+        """Whether Milvus looks into the collections, as a search has it do."""
+        if self._collections is None:
+            return False
+        try:
+            ask(self._connection, self._collections)
+        except ProductMatchError:
+            return False
+        return True
+
     def _say_used(self) -> None:
         """Keep this index from being removed, and remove those that nobody uses."""
         indexes = self._store.database[INDEXES]
@@ -390,3 +413,7 @@ class MilvusGeneration:
         if following:
             self._followed_at = time.monotonic()
         report.set(INDEX_LAG_SECONDS, self.seconds_behind)
+
+
+def _are_there(connection: MilvusConnection, collections: Collections) -> bool:
+    return {collections.images, collections.texts} <= set(existing(connection))

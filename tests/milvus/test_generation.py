@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from follower_support import Shop, product
 from metric_support import metric
-from milvus_support import RealMilvus
 from serving_support import SMALL_BUNDLE, picture, text_vector, wait_for
 
 from bls_models.database.connection import connect
@@ -23,6 +22,7 @@ from bls_models.product import embedding_text
 from bls_models.replication import milvus_generation
 from bls_models.replication.milvus_generation import INDEXES, MilvusGeneration
 from bls_models.settings import Settings
+from loadtest.faults.milvus import RealMilvus
 
 pytestmark = pytest.mark.server
 
@@ -180,6 +180,18 @@ def test_what_hands_did_is_found_and_repaired_from_any_server(
     for server in servers:
         assert server.check(False)["differences"] == {}
         assert server.finds(2)
+
+
+def test_an_index_that_hands_removed_is_made_anew(
+    shop: Shop, servers: list[Server], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(milvus_generation, "USED_SECONDS", 0.5)
+    connection = MilvusConnection(settings)
+    for name in existing(connection):
+        connection.client.drop_collection(name)
+    connection.close()
+    for server in servers:
+        wait_for(lambda server=server: found(server, 1), "the product is found again")
 
 
 def test_a_metric_has_an_index_of_its_own_and_unused_ones_go(
