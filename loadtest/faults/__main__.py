@@ -17,6 +17,7 @@ from rich.table import Table
 
 from loadtest.faults.scenarios import (
     FAULTS,
+    IN_MILVUS,
     QUEUE_FULL,
     SECONDARY_BEHIND,
     SMALL_QUEUE,
@@ -74,10 +75,11 @@ def run_all(options: argparse.Namespace, console: Console) -> list[Result]:
     """Run the faults that were asked for, each with its result on the console."""
     photos = read_any_photos(SAMPLE / "images", 0)
     results = []
-    for settings, lagging, possible in (
-        ({}, False, FAULTS),
-        (SMALL_QUEUE, False, (QUEUE_FULL,)),
-        ({}, True, (SECONDARY_BEHIND,)),
+    for settings, lagging, in_milvus, possible in (
+        ({}, False, False, FAULTS),
+        (SMALL_QUEUE, False, False, (QUEUE_FULL,)),
+        ({}, True, False, (SECONDARY_BEHIND,)),
+        ({}, False, True, IN_MILVUS),
     ):
         faults = [item for item in possible if item.name in options.faults]
         if not faults:
@@ -87,7 +89,7 @@ def run_all(options: argparse.Namespace, console: Console) -> list[Result]:
         def report(line: str) -> None:
             console.print(f"    {line}", style="dim", highlight=False)
 
-        with breakable_server(report, options.repository, settings, lagging) as server:
+        with breakable_server(report, options.repository, settings, lagging, in_milvus) as server:
             for fault in faults:
                 console.print(f"{fault.name}", style="bold")
                 results.append(run_fault(fault, server, photos, options.seconds, options.clients))
@@ -121,7 +123,7 @@ def table_from_results(results: Iterable[Result]) -> Table:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = tool_parser("faults", __doc__, "faults")
-    names = [item.name for item in (*FAULTS, QUEUE_FULL, SECONDARY_BEHIND)]
+    names = [item.name for item in (*FAULTS, QUEUE_FULL, SECONDARY_BEHIND, *IN_MILVUS)]
     add = parser.add_argument
     add("--seconds", type=float, default=60.0, help="how long the database is away "
         "(default: %(default)s)")  # fmt: skip

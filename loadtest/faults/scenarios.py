@@ -115,6 +115,24 @@ QUEUE_FULL = Fault(
 SMALL_QUEUE = {"PRODUCT_MATCH_LOG_QUEUE_BYTES": "65536"}
 # On a server whose database has a secondary without any of the writes, which its address prefers.
 SECONDARY_BEHIND = Fault("secondary behind", _restart_database)
+# On a server whose index lies in Milvus.
+IN_MILVUS = (
+    Fault(
+        "milvus killed",
+        lambda server: server.milvus.kill(),
+        lambda server: server.milvus.start(),
+        # It takes half a minute itself.
+        recovery_s=80.0,
+        fails_matches=True,
+    ),
+    # Its server follows the database, and nobody else may for the lease's ten seconds.
+    Fault(
+        "milvus's follower killed",
+        lambda server: server.kill_model("product_match"),
+        recovery_s=60.0,
+        fails_matches=True,
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from bls_models.database.store import Document
-from bls_models.settings import Settings
+from bls_models.settings import INDEX_ENGINE, MILVUS, Settings
+from loadtest.faults.milvus import RealMilvus, milvus_server
 from loadtest.faults.stale_secondary import stale_replica_set
 from local_server.database import local_database
 from local_server.model_processes import model_processes
@@ -70,11 +71,19 @@ class BreakableServer:
         triton: TritonServer,
         products: Database[Document],
         stale_reads: Sequence[str],
+        milvus: RealMilvus | None = None,
     ) -> None:
         self.database = database
         self.triton = triton
         self.products = products
         self.stale_reads = stale_reads
+        self._milvus = milvus
+
+    @property
+    def milvus(self) -> RealMilvus:
+        """What has the index of a server that was started with Milvus."""
+        assert self._milvus is not None
+        return self._milvus
 
     def kill_model(self, model: str) -> None:
         """Kill one process of a model."""
@@ -107,6 +116,7 @@ def breakable_server(
     repository: Path,
     settings: Mapping[str, str] | None = None,
     lagging: bool = False,
+    in_milvus: bool = False,
 ) -> Iterator[BreakableServer]:
     """Start all parts on free ports, with their files in a temporary folder.
 
@@ -116,6 +126,7 @@ def breakable_server(
         settings: environment variables of ``bls_models.settings``.
         lagging: the database has a secondary without any of the writes, which the server's address
             prefers.
+        in_milvus: the index lies in a Milvus of its own.
 
     Raises:
         SetupError: a part does not start, or the catalogue does not get in.
@@ -132,6 +143,11 @@ def breakable_server(
         environment = {**NO_FIT, **(settings or {}), "MONGODB_URI": uri}
         # Not where other servers of this machine leave theirs.
         environment["PRODUCT_MATCH_LOG_QUEUE_FOLDER"] = str(state / "log-queue")
+        milvus = None
+        if in_milvus:
+            (state / "milvus").mkdir()
+            milvus = parts.enter_context(milvus_server(state / "milvus"))
+            environment |= {INDEX_ENGINE: MILVUS, "MILVUS_URI": milvus.uri}
         triton = parts.enter_context(running_triton(repository, state, Ports(0, 0, 0), environment))
         fill(triton.http_url, SAMPLE)
         client: MongoClient[Document] = MongoClient(database.uri, tz_aware=True)
@@ -142,7 +158,7 @@ def breakable_server(
         try:
             # Triton's, which inherits this environment.
             name = Settings.from_environment().database
-            yield BreakableServer(database, triton, client[name], members.reads)
+            yield BreakableServer(database, triton, client[name], members.reads, milvus)
         finally:
             # Not before the block ends: a Triton that the thread started ends with it.
             stop.set()

@@ -13,7 +13,7 @@ from serving_support import PATIENT
 from bls_models.bundle import Bundle
 from loadtest import soak
 from loadtest.faults import __main__ as faults
-from loadtest.faults.scenarios import FAULTS, QUEUE_FULL, SECONDARY_BEHIND
+from loadtest.faults.scenarios import FAULTS, IN_MILVUS, QUEUE_FULL, SECONDARY_BEHIND
 
 pytestmark = pytest.mark.server
 
@@ -23,6 +23,7 @@ FELT = {
     "captioner killed": ("matches", "degraded"),
     "product_match killed": ("matches", "failed"),
     "triton killed": ("matches", "failed"),
+    "milvus killed": ("matches", "refused"),
 }
 
 
@@ -30,7 +31,7 @@ FELT = {
     params=[
         pytest.param({"database killed", "encoder killed"}, id="two", marks=pytest.mark.slow),
         pytest.param(
-            {fault.name for fault in (*FAULTS, SECONDARY_BEHIND)},
+            {fault.name for fault in (*FAULTS, SECONDARY_BEHIND, *IN_MILVUS)},
             id="all",
             marks=pytest.mark.nightly,
         ),
@@ -43,7 +44,9 @@ def patient_faults(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(faults, "FAULTS", tuple(chosen))
     monkeypatch.setattr(faults, "QUEUE_FULL", replace(QUEUE_FULL, **patient))
     monkeypatch.setattr(faults, "SECONDARY_BEHIND", replace(SECONDARY_BEHIND, **patient))
-    last = [SECONDARY_BEHIND.name] if SECONDARY_BEHIND.name in request.param else []
+    monkeypatch.setattr(faults, "IN_MILVUS", [replace(fault, **patient) for fault in IN_MILVUS])
+    rare = (SECONDARY_BEHIND, *IN_MILVUS)
+    last = [fault.name for fault in rare if fault.name in request.param]
     return [*(fault.name for fault in (*chosen, QUEUE_FULL)), *last]
 
 

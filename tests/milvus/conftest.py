@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from milvus_support import RealMilvus, milvus_lite, milvus_server
+from milvus_support import milvus_lite
+
+from loadtest.faults.milvus import RealMilvus, milvus_server
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from milvus_support import RealMilvus
 from serving_support import CALL_SECONDS, wait_for
 
 from bls_models.errors import IndexUnavailableError, SetupError
 from bls_models.milvus.collections import PREFIX, Collections, create, drop, existing
 from bls_models.milvus.connection import MilvusConnection
 from bls_models.settings import Settings
+from loadtest.faults.milvus import RealMilvus
 from local_server.processes import LOOPBACK, free_port
 
 
