@@ -16,6 +16,7 @@ from bls_models.bundle import Bundle
 from bls_models.captions.queue import CaptionQueue
 from bls_models.database.connection import connect
 from bls_models.database.store import INGEST_LOG, Store
+from bls_models.index.engine import IndexedProduct, SearchableIndex, WritableIndex
 from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.ingest.ingester import IngestRequest, IngestResult, ProductIngester
 from bls_models.product import embedding_text
@@ -84,24 +85,30 @@ class Followed:
         self.database = connect(settings)
         self.store = Store(self.database, 30)
         generation = IndexGeneration(settings, bundle, self.store, None)
-        self.index, self.follower = generation.index, generation.follower
+        self.index: WritableIndex = generation.index
+        self.searched: SearchableIndex = generation.index
+        self.follower = generation.follower
 
     def start(self, seconds: float = 60) -> None:
         self.follower.start(seconds)
 
     def close(self) -> None:
         self.follower.stop()
-        self.index.close()
+        self.searched.close()
         self.database.client.close()
 
     @property
     def ids(self) -> set[str]:
-        return self.index.product_ids()
+        return set(self.index.id_ranges().between(None, None))
 
     @property
     def writes(self) -> dict[str, str]:
         """The write that the index holds of each product."""
         return self.index.write_ids(list(self.ids))
+
+    def put_by_hand(self, *products: IndexedProduct) -> None:
+        """Have the index hold products, whatever is stored."""
+        self.index.upsert(products)
 
     def best(self, text: str, condition: str = "") -> IndexMatch | None:
         query = IndexQuery(
@@ -112,8 +119,9 @@ class Followed:
             top_k=1,
             filter=condition.encode(),
         )
-        (found,) = self.index.search([query])
-        return found[0] if found else None
+        (answer,) = self.searched.answers([query])
+        assert answer.refusal is None
+        return answer.matches[0] if answer.matches else None
 
     def finds(self, number: int, **fields: Any) -> bool:
         """Whether the product is found by its own words, exactly."""

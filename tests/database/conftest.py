@@ -6,7 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from follower_support import Followed, Shop
+from milvus_followed import MilvusFollowed
+from milvus_support import milvus_lite
 
+from bls_models.milvus import writer
 from bls_models.settings import Settings
 from loadtest.faults.stale_secondary import StaleReplicaSet, stale_replica_set
 
@@ -20,10 +23,32 @@ def shop(settings: Settings) -> Iterator[Shop]:
     shop.close()
 
 
+@pytest.fixture(scope="session")
+def lite_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Milvus Lite."""
+    with milvus_lite(tmp_path_factory.mktemp("lite")) as uri:
+        yield uri
+
+
 @pytest.fixture
 def followed(settings: Settings) -> Iterator[Followed]:
     """An index of the shop's products, not started yet."""
     followed = Followed(settings)
+    yield followed
+    followed.close()
+
+
+@pytest.fixture(params=["faiss", "milvus"])
+def followed_with_each_engine(
+    settings: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Followed]:
+    """The same with each engine."""
+    if request.param == "milvus":
+        # Sizes are counted each time they are asked for.
+        monkeypatch.setattr(writer, "COUNT_SECONDS", 0.0)
+        followed: Followed = MilvusFollowed(settings, request.getfixturevalue("lite_uri"))
+    else:
+        followed = Followed(settings)
     yield followed
     followed.close()
 

@@ -15,6 +15,12 @@ from bls_models.settings import Settings
 from bls_models.vectors import binary_from_vector
 
 
+@pytest.fixture
+def followed(followed_with_each_engine: Followed) -> Followed:
+    """Each engine is followed alike."""
+    return followed_with_each_engine
+
+
 def test_what_is_stored_already_is_loaded_before_start_returns(
     shop: Shop, followed: Followed
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,12 @@ from bls_models.settings import Settings
 LASTING_SECONDS = 0.4
 # For what is under way: a check ends as soon as nothing differs any more.
 PATIENT_SECONDS = 4.0
+
+
+@pytest.fixture
+def followed(followed_with_each_engine: Followed) -> Followed:
+    """Each engine is followed alike."""
+    return followed_with_each_engine
 
 
 @pytest.fixture
@@ -75,8 +82,12 @@ def test_every_kind_of_damage_is_found_and_repaired(
         shop.put(number, picture(number), price=9.0)
     followed.start()
     followed.index.remove("p1")
-    followed.index.upsert([other_write("p2"), other_write("no such product")])
-    followed.index.refresh({"p3": {"category": "thing", "name": "Product 3", "price": 1.0}})
+    fields = {"category": "thing", "name": "Product 3", "price": 1.0}
+    followed.put_by_hand(
+        other_write("p2"),
+        replace(other_write("no such product"), write_id="1" * 32),
+        replace(other_write("p3"), write_id=shop.writes["p3"], fields=fields),
+    )
     damaged = {
         "p1": "missing",
         "p2": "other_revision",
@@ -199,7 +210,7 @@ def hold(check: SyncCheck, until: threading.Event) -> None:
 
 def test_one_check_runs_at_a_time(shop: Shop, followed: Followed, check: SyncCheck) -> None:
     followed.start()
-    followed.index.upsert([other_write("no such product")])
+    followed.put_by_hand(other_write("no such product"))
     outcomes: list[Any] = []
     go_on = threading.Event()
     hold(check, go_on)
@@ -219,7 +230,7 @@ def test_a_check_that_is_broken_off_says_so(
     shop: Shop, followed: Followed, check: SyncCheck
 ) -> None:
     followed.start()
-    followed.index.upsert([other_write("no such product")])
+    followed.put_by_hand(other_write("no such product"))
     outcomes: list[Any] = []
     hold(check, check._stop)
     check.start(False, outcomes.append)
