@@ -167,8 +167,8 @@ ingest-bench: $(VENV)/.test-installed models ## Measure what importing a catalog
 	$(BIN)/python -m loadtest.ingest_bench
 
 # A BLAS thread a CPU would fight with FAISS's own, as it does not inside Triton.
-scale: $(VENV)/.test-installed models ## Measure what a search costs as the catalogue grows (SIZES="1000 10000")
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m loadtest.catalogue_scale $(if $(SIZES),--sizes $(SIZES))
+scale: $(VENV)/.test-installed models ## Measure what a search costs as the catalogue grows (SIZES="1000 10000", ENGINE=milvus)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m loadtest.$(if $(filter milvus,$(ENGINE)),milvus_scale,catalogue_scale) $(if $(SIZES),--sizes $(SIZES))
 
 live-changes: $(VENV)/.test-installed models ## Measure matches while the catalogue changes, and how soon changes are seen
 	$(BIN)/python -m loadtest.live_changes

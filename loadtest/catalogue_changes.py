@@ -29,6 +29,7 @@ BATCH_SECONDS = 0.05
 MAX_BATCH_SECONDS = 1.0
 # Of each batch that many changes are waited for.
 PROBES = 1
+PROBE_THREADS = 4
 PROBE_SECONDS = 0.005
 PROBE_TIMEOUT_SECONDS = 60.0
 
@@ -195,16 +196,19 @@ class PacedChanges:
         catalogue: what is changed.
         rate: changes a second.
         sees: asks the index; called from several threads.
+        threads: so many, each of which waits for one change.
     """
 
-    def __init__(self, catalogue: Catalogue, rate: float, sees: Sees) -> None:
+    def __init__(
+        self, catalogue: Catalogue, rate: float, sees: Sees, threads: int = PROBE_THREADS
+    ) -> None:
         self._catalogue = catalogue
         self._rate = rate
         self._sees = sees
         self._result = ChangesResult()
         self._stop = threading.Event()
         self._error: Exception | None = None
-        self._probes = ThreadPoolExecutor(4)
+        self._probes = ThreadPoolExecutor(threads)
         self._waiting: list[tuple[Change, Future[float]]] = []
         self._probed: Counter[str] = Counter()
         self._cpu_start = time.process_time()

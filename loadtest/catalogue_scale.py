@@ -15,7 +15,7 @@ import logging
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from bls_models.errors import SetupError
 from bls_models.index.engine import IndexedProduct
 from bls_models.index.options import IndexOptions
 from bls_models.index.product_index import ProductIndex
-from bls_models.index.query import IndexQuery
+from bls_models.index.query import IndexMatch, IndexQuery
 from bls_models.metric.fitting import Scatter, fit
 from bls_models.metric.metric import Metric
 from bls_models.product import json_bytes
@@ -57,6 +57,9 @@ RAW, METRIC = "raw", "metric"
 EQUAL = 1e-6
 # A kind of query is measured until both are reached, or the longest time.
 MIN_SEARCHES, MIN_SECONDS, MAX_SECONDS = 10, 0.5, 20.0
+
+# The matches of each query.
+Search = Callable[[Sequence[IndexQuery]], Sequence[Sequence[IndexMatch]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,7 +182,7 @@ def measured_size(
                 f"batch_{batch}": round(_milliseconds(index, queries, batch, exact), 3)
                 for batch in BATCHES
             }
-        row["recall_at_10"][kind] = round(recall(index, queries), 4)
+        row["recall_at_10"][kind] = round(recall(index.search, index, queries), 4)
     plain = [_query(image, text[:0]) for image, text in vectors]
     row["beside"] = stalls(index, plain, some)
     index.close()
@@ -228,18 +231,26 @@ def queries_by_kind(
     return found
 
 
-def recall(index: ProductIndex, queries: Sequence[IndexQuery]) -> float:
+def recall(search: Search, index: ProductIndex, queries: Sequence[IndexQuery]) -> float:
     """The share of the best ten by exact search that is found, over all queries.
 
-    Any product counts that scores no less than the tenth, as of equal ones a search may take any.
+    Any product counts that scores as those of the exact page do: of equal ones a search may take
+    any.
+
+    Args:
+        search: what is to find them.
+        index: the same products.
+        queries: with ten matches each, the first ones or later ones.
     """
     found = expected = 0
     for at in range(0, len(queries), RECALL_BATCH):
         batch = queries[at : at + RECALL_BATCH]
-        for got, best in zip(index.search(batch), index.search(batch, exact=True), strict=True):
-            least = min((match.score for match in best), default=0.0)
+        for got, best in zip(search(batch), index.search(batch, exact=True), strict=True):
+            scores = [match.score for match in best]
             expected += len(best)
-            found += sum(match.score >= least - EQUAL for match in got)
+            if best:
+                least, most = min(scores) - EQUAL, max(scores) + EQUAL
+                found += sum(least <= match.score <= most for match in got)
     return found / max(1, expected)
 
 
