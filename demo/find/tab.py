@@ -30,6 +30,7 @@ element.addEventListener("click", (event) => {
 MOST_MATCHES = 24
 WEIGHTS = {"minimum": -1, "maximum": 2, "step": 0.1, "value": 1}
 SCENE_SIZE = 960
+CODE = {"interactive": False, "wrap_lines": True, "buttons": ["copy"]}
 PRICES = ("Price from", "Price to")
 LEAST_SCORE = "Least score"
 
@@ -56,13 +57,9 @@ class FindTab:
                 )
                 with gr.Accordion("The same request to copy", open=False, visible=False) as copies:
                     with gr.Tab("curl"):
-                        self._curl = gr.Code(
-                            language="shell", label="curl", interactive=False, wrap_lines=True
-                        )
+                        self._curl = gr.Code(language="shell", label="curl", **CODE)
                     with gr.Tab("Python"):
-                        self._python = gr.Code(
-                            language="python", label="Python", interactive=False, wrap_lines=True
-                        )
+                        self._python = gr.Code(language="python", label="Python", **CODE)
                 self._copies = copies
         self._liked = gr.State(None)
         self._connect()
@@ -136,9 +133,14 @@ class FindTab:
             show_progress="minimal",
             show_progress_on=self._results,
         )
-        # Beside the search for it, so that only this event touches the photo.
+        # Beside the search for it, so that only this event touches the photo; and at once, so that
+        # it clears no words that were typed since.
         self._sample.click(
-            self._show_sample, None, [self._photo, self._words], show_progress="hidden"
+            self._show_sample,
+            None,
+            [self._photo, self._words],
+            queue=False,
+            show_progress="hidden",
         )
 
     def filters_read_with(self, page: gr.Blocks) -> None:
