@@ -123,7 +123,7 @@ class ImportRun:
     async def _import(self) -> ImportCounts:
         catalog = self._catalog()
         async with self._client() as client:
-            # Asked first, so that what is wrong with key or server is told once and not by each row.
+            # Asked first, so that a fault of key or server is told once and not by each row.
             await client.get(NO_PRODUCT)
             self.total = catalog.count()
             show = progress_lines(self.total, self._line, SECONDS_BETWEEN_LINES)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from browser_support import WatchedPage, opened_page
-from demo_support import running_page
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving_support import SampleProduct, Serving, picture, wait_for
 
@@ -31,14 +30,6 @@ PROGRESS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def address(server: Serving, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page of the session's server."""
-    limits = {"DEMO_RATE": "1000", "DEMO_BURST": "1000"}
-    with running_page(tmp_path_factory.mktemp("page"), server.url("http"), **limits) as address:
-        yield address
-
-
 @pytest.fixture
 def stored(server: Serving) -> Iterator[ProductMatchClient]:
     """A client of the server; products of the tests are gone when they end."""
@@ -49,9 +40,9 @@ def stored(server: Serving) -> Iterator[ProductMatchClient]:
 
 
 @pytest.fixture
-def watched(browser: Browser, address: str, stored: ProductMatchClient) -> Iterator[WatchedPage]:
+def watched(browser: Browser, page_url: str, stored: ProductMatchClient) -> Iterator[WatchedPage]:
     """The catalogue tab, open."""
-    with opened_page(browser, address) as watched:
+    with opened_page(browser, page_url) as watched:
         watched.page.get_by_role("tab", name="Catalogue").click()
         yield watched
         watched.complaints = [line for line in watched.complaints if UPLOADED not in line]
