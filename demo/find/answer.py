@@ -143,7 +143,7 @@ def _panel(
     if result.objects:
         title += f" of object {number}" if number else " of the whole photo"
     request_id = str(result.details.get("request_id", ""))
-    parts = [f'<h2 class="find-count" role="status">{title}</h2>' if count else ""]
+    parts = [f'<div role="status"><h2 class="find-count">{title}</h2></div>' if count else ""]
     if not matches or likely is False:
         parts.append(_nothing_html(query, result, count > 0))
     if matches:
