@@ -173,6 +173,22 @@ def test_a_photo_finds_its_product_and_what_becomes_of_it_is_recorded(
     assert run_copied(page, tmp_path) == [ids(page)] * 2
 
 
+def test_feedback_that_the_page_does_not_take_is_said_and_may_be_sent_again(
+    browser: Browser, page_url: str
+) -> None:
+    with opened_page(browser, page_url) as watched:
+        page = watched.page
+        say(page, "red mug")
+        first = cards(page).first
+        page.route("**/component_server/", lambda route: route.fulfill(status=429, json={}))
+        button(first, "Wrong").click()
+        expect(first.get_by_role("alert")).to_contain_text("The page did not take it")
+        page.unroute("**/component_server/")
+        button(first, "Wrong").click()
+        expect(button(first, "Wrong")).to_have_attribute("aria-pressed", "true")
+        expect(first.get_by_role("alert")).to_have_count(0)
+
+
 def test_words_filters_weights_and_the_least_score_decide_what_is_found(
     page: Page, mug: SampleProduct, tmp_path: Path
 ) -> None:
