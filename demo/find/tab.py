@@ -13,10 +13,10 @@ from demo.alerts import alert
 from demo.find.answer import EVERYTHING, HINT, answer_html, pictures_of
 from demo.find.choices import choices_of
 from demo.find.photo import photo_input
-from demo.find.preview import preview
 from demo.find.query import Liked, Query, filter_of, number_of
 from demo.find.samples import sample_photos, samples_html
 from demo.find.snippets import curl_text, python_text
+from demo.preview import preview
 from demo.server import Server
 from product_match_client.errors import ClientError
 
@@ -73,7 +73,9 @@ class FindTab:
         )
         self._search = gr.Button("Find", variant="primary")
         with gr.Accordion("Filters", open=False):
-            self._category = gr.Dropdown([], label="Category", multiselect=True, value=[])
+            self._category = gr.Dropdown(
+                [], label="Category", multiselect=True, value=[], elem_classes="find-category"
+            )
             with gr.Row(elem_classes="find-prices"):
                 # No gr.Number, which shows an empty field as 0.
                 self._least, self._most = (

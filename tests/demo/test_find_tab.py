@@ -16,6 +16,7 @@ import numpy as np
 import pillow_heif
 import pytest
 from browser_support import WatchedPage, opened_page
+from demo_support import check_quiet
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving_support import (
@@ -32,8 +33,6 @@ from bls_models.database.store import FEEDBACK
 pytestmark = pytest.mark.server
 
 HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{x}} </b>"
-# What Gradio's own client says when an upload is over.
-UPLOADED = "Method not implemented."
 PASTE = """async (base64) => {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const png = new Blob([bytes], {type: "image/png"});
@@ -61,11 +60,6 @@ def mug(catalogue: list[SampleProduct]) -> SampleProduct:
     """A product that has a photo of its own."""
     (found,) = (item for item in catalogue if item.product_id == "mug-classic-red")
     return found
-
-
-def check_quiet(watched: WatchedPage) -> None:
-    watched.complaints = [line for line in watched.complaints if UPLOADED not in line]
-    watched.check_quiet()
 
 
 def give_photo(page: Page, name: str, data: bytes) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from serving_support import picture
 
+from bls_models.errors import ImageError
 from demo.alerts import alert
 from demo.find.answer import answer_html, shown_first
 from demo.find.query import Liked, Query, filter_of, number_of
 from demo.find.snippets import ONLY_HTTP, curl_text, python_text
 from demo.find.timings import timings_html
+from demo.page import ASSETS
 from demo.pictures import Picture, Pictures
+from demo.preview import LIMITS, preview
 from product_match_client import AsyncProductMatchClient
 from product_match_client.calls import match_call
 from product_match_client.errors import BadRequestError, ClientError
@@ -142,3 +147,18 @@ async def fetch_nothing() -> Picture:
 def test_a_picture_that_cannot_be_fetched_is_a_place_that_says_why() -> None:
     html = asyncio.run(fetch_nothing()).html('A "mug"')
     assert 'aria-label="A &quot;mug&quot;: cannot reach http://127.0.0.1:9' in html
+
+
+def test_a_file_that_the_server_would_not_take_is_not_decoded() -> None:
+    photo = picture(1)
+    assert preview(photo, 64).startswith("data:image/webp;base64,")
+    with pytest.raises(ImageError, match=f"at most {LIMITS.max_bytes} bytes"):
+        preview(photo + bytes(LIMITS.max_bytes), 64)
+
+
+def test_no_selector_is_cut_by_gradio() -> None:
+    styles = re.sub(r"/\*.*?\*/", "", (ASSETS / "page.css").read_text("utf-8"), flags=re.DOTALL)
+    selectors = re.findall(r"([^{};]+)\{", styles)
+    assert len(selectors) > 100
+    # It looks for commas, and gives each part a prefix of its own.
+    assert [one for one in selectors if re.search(r":\w+\([^)]*,", one)] == []
