@@ -90,8 +90,11 @@ duplicate-threshold: $(VENV)/.test-installed models ## Measure from which cosine
 run: install ## Serve locally: models, database, sample products, Triton (CATALOG=folder for others)
 	@$(BIN)/python -m local_server run
 
+# What decoding frees goes back to the system, as in the page's image.
+RETURN_MEMORY = MALLOC_MMAP_THRESHOLD_=8388608 MALLOC_TRIM_THRESHOLD_=16777216
+
 demo: $(VENV)/.demo-installed ## Open a page to try it, beside `make run` or with a server of its own (DEMO_PORT)
-	@$(BIN)/python -m demo
+	@$(RETURN_MEMORY) $(BIN)/python -m demo
 
 smoke: install ## Serve on free ports, match one photo, stop; fails if the match is wrong
 	@$(BIN)/python -m local_server smoke

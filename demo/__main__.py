@@ -50,7 +50,20 @@ class PageServer(uvicorn.Server):
     """A server that ends when it is told to, also with pages open.
 
     Each open page holds streams that never end by themselves.
+
+    Args:
+        config: uvicorn's.
+        greeting: printed when it serves.
     """
+
+    def __init__(self, config: uvicorn.Config, greeting: str) -> None:
+        super().__init__(config)
+        self._greeting = greeting
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and say so."""
+        await super().startup(sockets)
+        print(self._greeting, flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close all connections, then stop."""
@@ -79,8 +92,8 @@ def serve(options: DemoOptions, url: str) -> None:
             application(options, url), log_level="warning", timeout_graceful_shutdown=5
         )
         host, port = listening.getsockname()[:2]
-        print(f"Page: http://{host}:{port}  (server {url}). Press Ctrl-C to stop.", flush=True)
-        PageServer(config).run(sockets=[listening])
+        greeting = f"Page: http://{host}:{port}  (server {url}). Press Ctrl-C to stop."
+        PageServer(config, greeting).run(sockets=[listening])
 
 
 if __name__ == "__main__":

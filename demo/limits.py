@@ -12,9 +12,45 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 # What makes the page work or takes its disk; the rest is files and open streams.
-COUNTED_PATHS = ("/queue/join", "/upload", "/run/", "/call/", "/component_server", "/login")
+COUNTED_PATHS = ("/queue/join", "/upload", "/run/", "/component_server", "/login")
 MOST_ADDRESSES = 10_000
 REFUSAL = "too many requests from your address; slow down and try again"
+
+# What Gradio has beside: editing of pages, copies of sessions on the disk, recordings, streams, and
+# calls past the page.
+UNUSED_PATHS = (
+    "/api/",
+    "/call/",
+    "/deep_link",
+    "/dev/",
+    "/monitoring",
+    "/process_recording",
+    "/proxy=",
+    "/runs",
+    "/stream/",
+    "/undo-vibe-edit",
+    "/vibe-",
+)
+
+
+class UsedPaths:
+    """ASGI middleware: 404 for what the page has no use for.
+
+    Args:
+        app: what it stands before.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what the page asks for."""
+        # The name of an uploaded file is no path of the page.
+        path = scope.get("path", "").partition("/file=")[0]
+        if any(unused in path for unused in UNUSED_PATHS):
+            await JSONResponse({"detail": "Not Found"}, 404)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 class AddressLimit:

@@ -23,7 +23,7 @@ MOST_SESSIONS = 500
 
 def theme() -> gr.themes.Base:
     """Colours and shapes of the page, light and dark."""
-    # Soft's greens and greys are too pale to read on its own backgrounds.
+    # Soft's greens and greys are too pale to read, and its borders to be seen.
     return gr.themes.Soft(
         primary_hue="emerald", neutral_hue="slate", font=FONT, font_mono=FONT_MONO
     ).set(
@@ -31,6 +31,10 @@ def theme() -> gr.themes.Base:
         block_background_fill="white",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
+        input_border_color="*neutral_500",
+        input_border_color_dark="*neutral_500",
+        input_border_width="1px",
+        input_border_width_dark="1px",
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
         color_accent="*primary_700",
@@ -51,6 +55,10 @@ def theme() -> gr.themes.Base:
         checkbox_label_background_fill_selected="*primary_700",
         checkbox_label_background_fill_selected_dark="*primary_700",
         checkbox_background_color_selected="*primary_700",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_400",
     )
 
 

@@ -34,7 +34,7 @@ class Picture:
     def html(self, alt: str) -> str:
         """An ``<img>``, or a placeholder with the reason as its title."""
         if self.url:
-            return f'<img class="pm-picture" src="{self.url}" alt="{escape(alt)}">'
+            return f'<img class="pm-picture" src="{escape(self.url)}" alt="{escape(alt)}">'
         return (
             f'<span class="pm-picture pm-no-picture" role="img" aria-label="{escape(alt)}: '
             f'{escape(self.reason)}" title="{escape(self.reason)}"></span>'

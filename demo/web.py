@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from gradio.utils import get_upload_folder
 
 from demo.find.samples import sample_photos
-from demo.limits import AddressLimit, UploadRoom
+from demo.limits import AddressLimit, UploadRoom, UsedPaths
 from demo.options import DemoOptions
 from demo.page import ASSETS, build, theme
 from demo.server import Server
@@ -41,6 +41,7 @@ def application(options: DemoOptions, url: str) -> FastAPI:
     folder = Path(get_upload_folder())
     app.add_middleware(UploadRoom, folder=folder, most_bytes=options.uploads_mb * 2**20)
     app.add_middleware(AddressLimit, rate=options.rate, burst=options.burst)
+    app.add_middleware(UsedPaths)
     gr.mount_gradio_app(
         app,
         build(server, options),

@@ -224,8 +224,7 @@ def public_socket(address_info: Any) -> socket.socket:
     family, kind, protocol, _, (host, *_) = address_info
     if not is_public(host):
         raise ForbiddenAddressError(
-            f"{host} is a private address; --allow-private-links, or allow_private_links=True, "
-            "fetches from there as well"
+            f"{host} is a private address; expected a public one, unless private links are allowed"
         )
     return socket.socket(family, kind, protocol)
 

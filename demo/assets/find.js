@@ -1,4 +1,6 @@
 // Buttons of an answer: what they do stands in their data.
+const REFUSED = "The page did not take it; slow down and try again.";
+
 const told = (button) => ({ ...button.dataset });
 
 const show = (button) => {
@@ -11,17 +13,13 @@ const show = (button) => {
 const judge = async (button) => {
   const actions = button.parentElement;
   actions.parentElement.querySelector(".pm-alert")?.remove();
-  let failure;
-  try {
-    failure = await server.feedback(told(button));
-  } catch (error) {
-    failure = { alert: String(error.message || error) };
-  }
-  if (failure.alert) {
+  // Gradio returns nothing where the page refuses or does not answer.
+  const answer = (await server.feedback(told(button))) ?? { alert: REFUSED };
+  if (answer.alert) {
     const said = document.createElement("div");
     said.className = "pm-alert";
     said.setAttribute("role", "alert");
-    said.textContent = failure.alert;
+    said.textContent = answer.alert;
     actions.after(said);
     return;
   }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bls_models.errors import SetupError
-from product_match_client import AsyncProductMatchClient, ClientError
+from product_match_client import AsyncProductMatchClient
 from seed.dry_run import check_catalog
 from seed.importer import ImportCounts, import_catalog
 from seed.options import ReadOptions
@@ -96,7 +96,7 @@ class ImportRun:
 
         Raises:
             SetupError: the file has no known layout, or is too large unpacked.
-            ClientError: the server is not ready, or the key may not write.
+            ClientError: the server does not answer, or the key may not write.
         """
         return asyncio.run(self._import())
 
@@ -123,9 +123,7 @@ class ImportRun:
     async def _import(self) -> ImportCounts:
         catalog = self._catalog()
         async with self._client() as client:
-            # Asked first, so that a wrong address or key is told at once and not for every row.
-            if not await client.is_ready():
-                raise ClientError("the server is not ready; is it started?")
+            # Asked first, so that a fault of key or server is told once and not by each row.
             await client.get(NO_PRODUCT)
             self.total = catalog.count()
             show = progress_lines(self.total, self._line, SECONDS_BETWEEN_LINES)

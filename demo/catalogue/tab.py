@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from demo.catalogue import attributes, import_section, words
 from demo.catalogue.editing import Editor, Opened, Saved
 from demo.catalogue.faults import FormError
 from demo.catalogue.form import Document, Form, price_text
+from demo.catalogue.new_pictures import new_pictures
 from demo.server import Server
 from product_match_client.errors import ClientError
 
@@ -82,6 +84,10 @@ class Handlers:
             return _kept(below=alert(str(error)))
         told = _told(saved, bool(uploads))
         return ["", told, saved.result.product_id, *form_values(saved.opened)]
+
+    async def show_new(self, uploads: list[str] | None) -> str:
+        """Show the pictures that are chosen."""
+        return await asyncio.to_thread(new_pictures, uploads or [])
 
     async def suggest(
         self, key: str, opened: Document | None, uploads: list[str] | None
@@ -225,6 +231,7 @@ def add(server: Server) -> CatalogueTab:
                 height=150,
                 elem_id="catalogue-uploads",
             )
+            chosen = gr.HTML(elem_classes="catalogue-chosen", elem_id="catalogue-chosen")
             gr.HTML(
                 '<p class="catalogue-hint">New pictures replace all that are stored. Without new '
                 "ones the stored ones stay. Files are sent as they are.</p>"
@@ -255,6 +262,7 @@ def add(server: Server) -> CatalogueTab:
     save.click(
         handlers.save, saved_from, shown, js=attributes.reading(saved_from.index(rows)), **private
     )
+    uploads.change(handlers.show_new, uploads, chosen, show_progress="hidden", **private)
     suggest.click(
         handlers.suggest, [key, opened, uploads], [suggestion, suggested, take], **private
     )

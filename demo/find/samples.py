@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from demo.find.preview import preview
+from demo.preview import preview
 
 FOLDER = Path(__file__).resolve().parents[2] / "seed" / "sample"
 # By name, with what each shows, for those who cannot see it.

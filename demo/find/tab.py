@@ -13,10 +13,10 @@ from demo.alerts import alert
 from demo.find.answer import EVERYTHING, HINT, answer_html, pictures_of
 from demo.find.choices import choices_of
 from demo.find.photo import photo_input
-from demo.find.preview import preview
 from demo.find.query import Liked, Query, filter_of, number_of
 from demo.find.samples import sample_photos, samples_html
 from demo.find.snippets import curl_text, python_text
+from demo.preview import preview
 from demo.server import Server
 from product_match_client.errors import ClientError
 
@@ -30,6 +30,7 @@ element.addEventListener("click", (event) => {
 MOST_MATCHES = 24
 WEIGHTS = {"minimum": -1, "maximum": 2, "step": 0.1, "value": 1}
 SCENE_SIZE = 960
+CODE = {"interactive": False, "wrap_lines": True, "buttons": ["copy"]}
 PRICES = ("Price from", "Price to")
 LEAST_SCORE = "Least score"
 
@@ -56,13 +57,9 @@ class FindTab:
                 )
                 with gr.Accordion("The same request to copy", open=False, visible=False) as copies:
                     with gr.Tab("curl"):
-                        self._curl = gr.Code(
-                            language="shell", label="curl", interactive=False, wrap_lines=True
-                        )
+                        self._curl = gr.Code(language="shell", label="curl", **CODE)
                     with gr.Tab("Python"):
-                        self._python = gr.Code(
-                            language="python", label="Python", interactive=False, wrap_lines=True
-                        )
+                        self._python = gr.Code(language="python", label="Python", **CODE)
                 self._copies = copies
         self._liked = gr.State(None)
         self._connect()
@@ -76,7 +73,9 @@ class FindTab:
         )
         self._search = gr.Button("Find", variant="primary")
         with gr.Accordion("Filters", open=False):
-            self._category = gr.Dropdown([], label="Category", multiselect=True, value=[])
+            self._category = gr.Dropdown(
+                [], label="Category", multiselect=True, value=[], elem_classes="find-category"
+            )
             with gr.Row(elem_classes="find-prices"):
                 # No gr.Number, which shows an empty field as 0.
                 self._least, self._most = (
@@ -136,9 +135,14 @@ class FindTab:
             show_progress="minimal",
             show_progress_on=self._results,
         )
-        # Beside the search for it, so that only this event touches the photo.
+        # Beside the search for it, so that only this event touches the photo; and at once, so that
+        # it clears no words that were typed since.
         self._sample.click(
-            self._show_sample, None, [self._photo, self._words], show_progress="hidden"
+            self._show_sample,
+            None,
+            [self._photo, self._words],
+            queue=False,
+            show_progress="hidden",
         )
 
     def filters_read_with(self, page: gr.Blocks) -> None:

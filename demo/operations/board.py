@@ -33,7 +33,8 @@ def board(
     """HTML of all parts; of a report that failed, the error in its place."""
     cards = [_part(title, told[name], show) for title, name, show in PARTS]
     cards.insert(BEFORE_LAG, index_state.lag(samples))
-    note = f"As of {samples[-1].time:%H:%M:%S} UTC, the last {period.name}. All times are UTC."
+    last = period.name.removeprefix("1 ")
+    note = f"As of {samples[-1].time:%H:%M:%S} UTC, the last {last}. All times are UTC."
     return (
         f'<div class="operations-board"><p class="operations-note">{note}</p>{"".join(cards)}</div>'
     )

@@ -88,7 +88,7 @@ def text_encoding(source: Source, wanted: str = "") -> TextEncoding:
     if wanted:
         try:
             "".encode(wanted)
-        except LookupError as error:
+        except (LookupError, ValueError) as error:
             raise SetupError(
                 f"{wanted!r} is no encoding; expected one such as cp1252 or shift_jis"
             ) from error

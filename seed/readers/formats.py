@@ -42,7 +42,12 @@ def open_table(path: Path, options: ReadOptions) -> tuple[Table, Source]:
         head = source.head()
     except DAMAGED as error:
         raise SetupError(f"{path} cannot be unpacked ({error}); copy it anew.") from error
-    table = _table(source, head, options)
+    try:
+        table = _table(source, head, options)
+    except UnicodeError as error:
+        raise SetupError(
+            f"{path} cannot be read as {options.encoding} ({error}); is another --encoding right?"
+        ) from error
     if source.packing:
         where = f" {source.member}" if source.member else ""
         packed = f"{table.format}, {source.packing}{where}"

@@ -230,12 +230,12 @@ def test_no_spelling_of_this_machine_is_fetched_from(shop: Shop, host: str) -> N
     assert shop.asked == []
 
 
-def test_the_refusal_says_how_to_allow_it(shop: Shop) -> None:
+def test_the_refusal_says_what_is_expected(shop: Shop) -> None:
     for build in (
         lambda: match_call(f"{shop.url}/a.jpg"),
         lambda: upsert_call({"product_id": "p"}, f"{shop.url}/a.jpg"),
     ):
-        with pytest.raises(BadRequestError, match=r"127.* is a private.*--allow-private-links"):
+        with pytest.raises(BadRequestError, match=r"127.* is a private.*expected a public one"):
             build()
     assert shop.asked == []
 

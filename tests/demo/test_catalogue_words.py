@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving_support import picture
 
 from bls_models.errors import SetupError
 from demo.catalogue import import_run, import_words, words
@@ -18,6 +19,7 @@ from demo.catalogue.faults import FormError
 from demo.catalogue.form import Form, document_from_form, price_text
 from demo.catalogue.import_run import ReportedRow, check_unpacked, reported_rows
 from demo.catalogue.import_section import read_options
+from demo.catalogue.new_pictures import MOST_SHOWN, new_pictures
 from demo.pictures import Picture
 from product_match_client import IngestResult
 from seed.importer import ImportCounts, RowReport
@@ -279,3 +281,18 @@ class TestFiles:
         said = import_words.summary(ImportCounts(failed=2), total=10, seconds=1.0)
         assert "2 rows in 1 s (2.0 rows/s)" in said
         assert "8 rows were not tried" in said
+
+
+def test_new_pictures_are_shown_before_they_are_saved(tmp_path: Path) -> None:
+    damaged = tmp_path / '<b>"cut off.png'
+    damaged.write_bytes(picture(1)[:100])
+    sound = tmp_path / "sound.png"
+    sound.write_bytes(picture(1))
+    html = new_pictures([str(damaged), *[str(sound)] * MOST_SHOWN])
+    shown = html.split("<li>")[1:]
+    assert len(shown) == MOST_SHOWN
+    assert "&lt;b&gt;&quot;cut off.png: " in shown[0]
+    assert "does not decode" in shown[0]
+    assert all('<img class="pm-picture" src="data:image/webp;' in item for item in shown[1:])
+    assert "and 1 more" in html
+    assert new_pictures([]) == ""

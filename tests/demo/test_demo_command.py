@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,11 @@ from demo_support import SAID, page_environment
 from playwright.sync_api import Browser, expect
 from serving_support import CALL_SECONDS, ROOT
 
+from bls_models.bundle import Bundle
 from demo.options import DemoOptions
 from local_server.processes import LOOPBACK, free_port
+from local_server.running import find_running
+from local_server.temporary_stack import NO_FIT
 
 AWAY = f"http://{LOOPBACK}:{free_port()}"
 DOCUMENT = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
@@ -38,8 +43,9 @@ def started(**settings: str) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        # It stops what it started.
+        process.terminate()
+        process.communicate(timeout=CALL_SECONDS)
 
 
 def said_address(process: subprocess.Popen[str]) -> str:
@@ -65,6 +71,25 @@ def test_a_signal_ends_it_in_peace_with_a_page_open_and_nothing_stays(
             output, errors = process.communicate(timeout=CALL_SECONDS)
         assert (process.returncode, output, errors) == (0, "", "")
     assert not list(tmp_path.rglob("a.png"))
+
+
+@pytest.mark.server
+def test_a_server_that_it_started_ends_with_it(bundle: Bundle, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    ports = dict.fromkeys(("HTTP_PORT", "GRPC_PORT", "METRICS_PORT", "MONGODB_PORT"), "0")
+    with started(DEMO_URL="", STATE=str(state), **ports, **NO_FIT) as process:
+        assert process.stdout
+        found = next(found for line in process.stdout if (found := SAID.search(line)))
+        running = find_running(state)
+        assert running
+        with urllib.request.urlopen(f"{found[1]}/healthz", timeout=CALL_SECONDS) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=CALL_SECONDS)
+    assert (process.returncode, errors) == (0, "")
+    assert find_running(state) is None
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{running.http_url}/v2/health/live", timeout=CALL_SECONDS)
 
 
 def test_a_port_that_is_taken_is_named() -> None:

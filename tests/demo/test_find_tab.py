@@ -16,6 +16,7 @@ import numpy as np
 import pillow_heif
 import pytest
 from browser_support import WatchedPage, opened_page
+from demo_support import check_quiet
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from serving_support import (
@@ -32,8 +33,6 @@ from bls_models.database.store import FEEDBACK
 pytestmark = pytest.mark.server
 
 HOSTILE = "<img src=x onerror=alert(1)> ${1+1} {{x}} </b>"
-# What Gradio's own client says when an upload is over.
-UPLOADED = "Method not implemented."
 PASTE = """async (base64) => {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   const png = new Blob([bytes], {type: "image/png"});
@@ -61,11 +60,6 @@ def mug(catalogue: list[SampleProduct]) -> SampleProduct:
     """A product that has a photo of its own."""
     (found,) = (item for item in catalogue if item.product_id == "mug-classic-red")
     return found
-
-
-def check_quiet(watched: WatchedPage) -> None:
-    watched.complaints = [line for line in watched.complaints if UPLOADED not in line]
-    watched.check_quiet()
 
 
 def give_photo(page: Page, name: str, data: bytes) -> None:
@@ -171,6 +165,22 @@ def test_a_photo_finds_its_product_and_what_becomes_of_it_is_recorded(
     page.get_by_role("button", name="The same request to copy").click()
     (tmp_path / "photo.jpg").write_bytes(data)
     assert run_copied(page, tmp_path) == [ids(page)] * 2
+
+
+def test_feedback_that_the_page_does_not_take_is_said_and_may_be_sent_again(
+    browser: Browser, page_url: str
+) -> None:
+    with opened_page(browser, page_url) as watched:
+        page = watched.page
+        say(page, "red mug")
+        first = cards(page).first
+        page.route("**/component_server/", lambda route: route.fulfill(status=429, json={}))
+        button(first, "Wrong").click()
+        expect(first.get_by_role("alert")).to_contain_text("The page did not take it")
+        page.unroute("**/component_server/")
+        button(first, "Wrong").click()
+        expect(button(first, "Wrong")).to_have_attribute("aria-pressed", "true")
+        expect(first.get_by_role("alert")).to_have_count(0)
 
 
 def test_words_filters_weights_and_the_least_score_decide_what_is_found(

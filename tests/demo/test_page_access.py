@@ -25,12 +25,23 @@ CLOSED = (
     ("GET", "/gradio_api/file=/etc/hostname"),
     ("GET", "/gradio_api/queue/data?session_hash=x"),
     ("GET", "/gradio_api/queue/status"),
-    ("GET", "/monitoring"),
     ("POST", "/gradio_api/upload"),
     ("POST", "/gradio_api/queue/join"),
     ("POST", "/gradio_api/run/predict"),
-    ("POST", "/gradio_api/call/predict"),
     ("POST", "/gradio_api/component_server"),
+)
+# What nobody gets, as the page has no use for it.
+UNUSED = (
+    ("GET", "/gradio_api/deep_link?session_hash=x"),
+    ("GET", "/gradio_api/runs"),
+    ("GET", "/gradio_api/vibe-code"),
+    ("GET", "/monitoring"),
+    ("POST", "/gradio_api/api/predict"),
+    ("POST", "/gradio_api/call/predict"),
+    ("POST", "/gradio_api/call/v2/predict"),
+    ("POST", "/gradio_api/process_recording"),
+    ("POST", "/gradio_api/stream/x"),
+    ("POST", "/gradio_api/vibe-edit"),
 )
 
 Answer = tuple[int, str]
@@ -70,6 +81,8 @@ def test_without_the_password_nothing_is_shown(address: str) -> None:
         body = b"{}" if method == "POST" else b""
         status, text = ask(address, method, path, body, "192.0.2.1", Content_Type="text/json")
         assert (path, status) == (path, 401), text
+    for method, path in UNUSED:
+        assert (path, ask(address, method, path, b"{}")[0]) == (path, 404)
     status, page = ask(address, "GET", "/")
     assert status == 200
     assert '"auth_required":true' in page.replace(" ", "")

@@ -50,6 +50,12 @@ def test_what_the_page_decodes_leaves_no_memory_behind() -> None:
     variables = stages()["demo"].environment()
     assert variables["MALLOC_MMAP_THRESHOLD_"] == str(LARGE_BYTES)
     assert variables["MALLOC_TRIM_THRESHOLD_"] == str(2 * LARGE_BYTES)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    set_by_make = re.search("^RETURN_MEMORY = (.*)$", makefile, re.MULTILINE)
+    assert set_by_make
+    assert set_by_make[1].split() == [
+        f"{name}={value}" for name, value in variables.items() if name.startswith("MALLOC_")
+    ]
 
 
 def test_base_images_are_named_once_with_their_version() -> None:

@@ -168,6 +168,10 @@ class TestEncodings:
         [
             (b"id,title,category\n", "no-such", "'no-such' is no encoding; expected one such as"),
             (b"id,title,category\n", "hex", "'hex' is no encoding"),
+            (b"id,title,category\n", "undefined", "'undefined' is no encoding"),
+            (b"id,title,category\n", "a\0b", "is no encoding"),
+            (b"id,title,category\n", "utf-16", "cannot be read as utf-16 .*another --encoding"),
+            (b"id,title,category\n", "idna", "cannot be read as idna"),
             ("id,name,category\n".encode("utf-16-le"), "", "add --encoding utf-16-le, or save it"),
             ("id,Größe,category\n".encode("cp1252"), "", "the header is not UTF-8; .*cp1252"),
         ],
