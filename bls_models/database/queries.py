@@ -1,8 +1,11 @@
 """What the request logs say, as plain documents; times are UTC.
 
-Questions are asked of spans of time, by the index on ``time``, that hold no more entries than a
-database reads within its time limit. The local database, unlike MongoDB, reads all that fits the
-conditions of a question, also where only the newest ones are wanted.
+Figures are made of spans of time, by the index on ``time``, whose entries `newest_span` has
+counted, so that they are no more than a database reads within its time limit. The newest entries
+are sought without a count: in the last hour, where these are too few in the last day, and then
+everywhere. The local database, unlike MongoDB, reads all that fits the conditions of a question,
+also where only the newest ones are wanted. For the few errors of a long log that may be much of it,
+and the time limit alone ends it.
 """
 
 from __future__ import annotations
@@ -119,9 +122,11 @@ def history(
         buckets: their number.
 
     Returns:
-        Rows ``{"time", "requests", "ok", "empty", "errors", "degraded", "p50_ms", "p95_ms",
-        "p99_ms"}``: ``time`` is a bucket's begin; ``ok`` were answered, ``empty`` are those of them
-        without a match; milliseconds are of what was answered, None where nothing was.
+        Rows ``{"time", "requests", "found", "degraded", "empty", "errors", "p50_ms", "p95_ms",
+        "p99_ms"}``: ``time`` is a bucket's begin. Each request counts once: ``found`` had matches
+        and lacked nothing, ``degraded`` had matches and lacked a part, ``empty`` had none, whatever
+        they lacked, ``errors`` were not answered. Milliseconds are of what was answered, None where
+        nothing was.
     """
     width = (span.until - since) / buckets
     times = [*(since + number * width for number in range(buckets)), span.until]
@@ -135,7 +140,8 @@ def history(
 def _bucket(log: Collection[Document], span: Span) -> dict[str, Any]:
     """A row of ``history``."""
     answered = {"$cond": [_IS_OK, "$milliseconds.total", None]}
-    without_match = {"$eq": [{"$ifNull": ["$matches", []]}, []]}
+    has_matches = {"$and": [_IS_OK, {"$ne": [{"$ifNull": ["$matches", []]}, []]}]}
+    lacks_nothing = {"$eq": [{"$ifNull": ["$degraded", []]}, []]}
     groups = log.aggregate(
         [
             {"$match": span.condition},
@@ -143,21 +149,23 @@ def _bucket(log: Collection[Document], span: Span) -> dict[str, Any]:
                 "$group": {
                     "_id": None,
                     "requests": {"$sum": 1},
-                    "ok": _count_of(_IS_OK),
-                    "empty": _count_of({"$and": [_IS_OK, without_match]}),
-                    "degraded": _count_of({"$ne": [{"$ifNull": ["$degraded", []]}, []]}),
+                    "answered": _count_of(_IS_OK),
+                    "matched": _count_of(has_matches),
+                    "found": _count_of({"$and": [has_matches, lacks_nothing]}),
                     "values": _percentiles_of(answered),
                 }
             },
         ]
     )
-    counts = ("requests", "ok", "empty", "errors", "degraded")
-    row: dict[str, Any] = {"time": span.since} | dict.fromkeys(counts, 0)
+    row: dict[str, Any] = {"time": span.since}
+    row |= dict.fromkeys(("requests", "found", "degraded", "empty", "errors"), 0)
     row |= dict.fromkeys(PERCENTILES)
     for group in groups:
-        row |= {name: group[name] for name in counts if name in group}
+        row["requests"], row["found"] = group["requests"], group["found"]
+        row["degraded"] = group["matched"] - group["found"]
+        row["empty"] = group["answered"] - group["matched"]
+        row["errors"] = group["requests"] - group["answered"]
         row |= dict(zip(PERCENTILES, group["values"], strict=True))
-        row["errors"] = row["requests"] - row["ok"]
     return row
 
 

@@ -13,6 +13,7 @@ from product_match_client.documents import INTEGER
 Value = str | float | bool
 
 KINDS = {"text": "text", "number": "number", "boolean": "yes or no"}
+PARTS = ("name", "kind", "value")
 TABLE_ID = "catalogue-attributes"
 
 # Rows are added, removed and given another kind in the browser; the table is read when it is saved.
@@ -56,7 +57,7 @@ def reading(place: int) -> str:
     """JavaScript that puts the table's rows, as JSON, at a place among an event's inputs."""
     return f"""(...inputs) => {{
       const rows = [...document.querySelectorAll("#{TABLE_ID} tbody tr")];
-      inputs[{place}] = JSON.stringify(rows.map((row) => ["name", "kind", "value"].map(
+      inputs[{place}] = JSON.stringify(rows.map((row) => {json.dumps(PARTS)}.map(
         (part) => row.querySelector(`[data-part=${{part}}]`).value)));
       return inputs;
     }}"""
@@ -81,10 +82,11 @@ def attributes_from_rows(text: str) -> dict[str, Value]:
             and a value do not count.
 
     Raises:
-        FormError: a name is missing or there twice, or a value is not of its kind.
+        FormError: it is no such list, a name is missing or there twice, or a value is not of its
+            kind.
     """
     attributes: dict[str, Value] = {}
-    for name, kind, value in json.loads(text or "[]"):
+    for name, kind, value in _rows(text):
         name = name.strip()
         if not name and (kind == "boolean" or not value.strip()):
             continue
@@ -94,6 +96,25 @@ def attributes_from_rows(text: str) -> dict[str, Value]:
             raise FormError(f"the attribute {name!r} is there twice; expected each once")
         attributes[name] = _value(name, kind, value)
     return attributes
+
+
+def _rows(text: str) -> list[list[str]]:
+    try:
+        rows = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+        raise FormError("the attributes cannot be read; reload the page, and give them again")
+    return rows
+
+
+def _is_row(row: object) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) == len(PARTS)
+        and all(isinstance(part, str) for part in row)
+        and row[PARTS.index("kind")] in KINDS
+    )
 
 
 def kind_of(value: Value) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from product_match_client.calls import MatchOptions
+from product_match_client.documents import price_from_text
 from product_match_client.errors import BadRequestError
 
 NO_WEIGHT = 1.0
@@ -82,15 +83,15 @@ class Query:
 
 
 def number_of(label: str, text: str | None) -> float | None:
-    """The number in one of the page's fields; None where the field is empty.
+    """The number in one of the page's fields, read as prices are; None where the field is empty.
 
     Raises:
-        BadRequestError: it is no number.
+        BadRequestError: it is no finite number.
     """
     if not text or not text.strip():
         return None
     try:
-        return float(text)
+        return price_from_text(text)
     except ValueError:
         raise BadRequestError(f"{label}: got {text!r}; expected a number, as 0.5 or 20") from None
 

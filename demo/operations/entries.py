@@ -92,12 +92,12 @@ def best_matches(entry: Report) -> str:
 def _status(entry: Report) -> Markup:
     if entry["status"] != "ok":
         kind, told = "bad", "error"
-    elif entry["degraded"]:
-        kind, told = "degraded", f"without {', '.join(entry['degraded'])}"
-    elif not entry["matches"]:
-        kind, told = "empty", "empty"
     else:
-        kind, told = "good", "found"
+        lacks = f"without {', '.join(entry['degraded'])}" if entry["degraded"] else ""
+        if not entry["matches"]:
+            kind, told = "empty", f"empty, {lacks}" if lacks else "empty"
+        else:
+            kind, told = ("degraded", lacks) if lacks else ("good", "found")
     hint = entry.get("error", {}).get("message", told)
     return Markup(f'<span class="operations-dot operations-{kind}">{hinted(told, hint)}</span>')
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import itertools
 
 from demo.operations.charts import Chart, Series, Span, bar_chart, line_chart
 from demo.operations.figures import clock, count, milliseconds, moment
@@ -14,27 +14,13 @@ OUTCOMES = (("found", "good"), ("empty", "empty"), ("degraded", "degraded"), ("e
 CUT = " There were so many that older ones are left out."
 
 
-def outcomes(bucket: Report) -> dict[str, int]:
-    """How a bucket's requests ended, each counted once."""
-    answered, empty = bucket["ok"], bucket["empty"]
-    # An answer may be empty and degraded.
-    degraded = min(bucket["degraded"], answered - empty)
-    return {
-        "found": answered - empty - degraded,
-        "empty": empty,
-        "degraded": degraded,
-        "errors": bucket["errors"],
-    }
-
-
 def traffic(history: Report) -> Markup:
     """Charts of milliseconds and outcomes."""
     buckets = history["buckets"]
     if not buckets:
         return card("Requests over time", paragraph(f"None can be shown.{CUT}"))
     spans = _spans(history)
-    ended = [outcomes(bucket) for bucket in buckets]
-    totals = {name: sum(row[name] for row in ended) for name, _ in OUTCOMES}
+    totals = {name: sum(bucket[name] for bucket in buckets) for name, _ in OUTCOMES}
     requests = sum(totals.values())
     cut = CUT if history["cut"] else ""
     if requests:
@@ -46,7 +32,9 @@ def traffic(history: Report) -> Markup:
         title="Outcomes, requests",
         says=told,
         spans=spans,
-        series=[Series(name, colour, [row[name] for row in ended]) for name, colour in OUTCOMES],
+        series=[
+            Series(name, colour, [bucket[name] for bucket in buckets]) for name, colour in OUTCOMES
+        ],
         write=count,
     )
     durations = Chart(
@@ -63,14 +51,13 @@ def traffic(history: Report) -> Markup:
 
 
 def _spans(history: Report) -> list[Span]:
-    width = timedelta(seconds=history["bucket_seconds"])
     now = moment(history["until"])
-    spans = []
-    for bucket in history["buckets"]:
-        begin = moment(bucket["time"])
-        end = begin + width
-        spans.append(Span(begin, end, f"{clock(begin, now)} to {clock(end, now)}"))
-    return spans
+    # The first one may be shorter than the others.
+    times = [*(moment(bucket["time"]) for bucket in history["buckets"]), now]
+    return [
+        Span(begin, end, f"{clock(begin, now)} to {clock(end, now)}")
+        for begin, end in itertools.pairwise(times)
+    ]
 
 
 def _slowest(buckets: list[Report]) -> str:

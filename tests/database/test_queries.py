@@ -133,7 +133,6 @@ def test_a_second_with_too_many_entries_is_not_divided(database: Database[Docume
 
 
 def test_a_history_has_every_request_in_one_bucket(filled: Database[Document]) -> None:
-    filled[MATCH_LOG].update_one({"request_id": "r1"}, {"$set": {"degraded": ["documents"]}})
     first, middle, last = queries.history(filled, HOUR, HOUR.since, 3)
     minutes = (0, 20, 40)
     assert [row["time"] for row in (first, middle, last)] == [
@@ -144,10 +143,10 @@ def test_a_history_has_every_request_in_one_bucket(filled: Database[Document]) -
     assert first == {
         "time": NOW,
         "requests": 6,
-        "ok": 4,
+        "found": 3,
+        "degraded": 0,
         "empty": 1,
         "errors": 2,
-        "degraded": 1,
         "p95_ms": 40.0,
         "p99_ms": 40.0,
     }
@@ -155,6 +154,17 @@ def test_a_history_has_every_request_in_one_bucket(filled: Database[Document]) -
     assert middle["p50_ms"] is None
     filled[MATCH_LOG].insert_one(match(40, 1.0, "a"))
     assert [row["requests"] for row in queries.history(filled, HOUR, HOUR.since, 3)] == [6, 0, 1]
+
+
+def test_a_request_of_a_history_ended_in_one_way(filled: Database[Document]) -> None:
+    # The last one has no matches either.
+    for request_id in "r1", "r2", "r3":
+        change = {"$set": {"degraded": ["caption"]}}
+        filled[MATCH_LOG].update_one({"request_id": request_id}, change)
+    (row,) = queries.history(filled, HOUR, HOUR.since, 1)
+    ended = {name: row[name] for name in ("found", "degraded", "empty", "errors")}
+    assert ended == {"found": 1, "degraded": 2, "empty": 1, "errors": 2}
+    assert sum(ended.values()) == row["requests"]
 
 
 def test_a_history_begins_with_what_is_read(filled: Database[Document]) -> None:

@@ -105,6 +105,14 @@ class TestForm:
         with pytest.raises(FormError, match=message):
             attributes_from_rows(json.dumps(rows))
 
+    @pytest.mark.parametrize(
+        "text",
+        ["{", "5", '[["a", "text"]]', '[["a", "text", 1]]', '[["a", "colour", "red"]]', "[" * 9999],
+    )
+    def test_what_is_no_table_of_attributes_is_refused(self, text: str) -> None:
+        with pytest.raises(FormError, match="the attributes cannot be read"):
+            attributes_from_rows(text)
+
     def test_a_price_that_is_none_is_refused(self) -> None:
         with pytest.raises(FormError, match="'12,5'; expected a number"):
             document_from_form(form(price="12,5"), None)

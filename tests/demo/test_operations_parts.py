@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,7 +29,7 @@ HOSTILE = "<img src=x onerror='no'>"
 
 def bucket(**counts: Any) -> Report:
     """A part of a history."""
-    names = ("requests", "ok", "empty", "errors", "degraded")
+    names = ("requests", "found", "degraded", "empty", "errors")
     nothing = dict.fromkeys(names, 0) | {"p50_ms": None, "p95_ms": None, "p99_ms": None}
     return {"time": (NOW - timedelta(hours=1)).isoformat()} | nothing | counts
 
@@ -36,6 +37,11 @@ def bucket(**counts: Any) -> Report:
 def history(*buckets: Report, cut: bool = False) -> Report:
     """A history of an hour each."""
     return SPAN | {"bucket_seconds": 3600.0, "buckets": list(buckets), "cut": cut}
+
+
+def begun(minutes: int, **counts: Any) -> Report:
+    """A part of a history that began so long ago."""
+    return bucket(**counts) | {"time": (NOW - timedelta(minutes=minutes)).isoformat()}
 
 
 def server(**parts: Any) -> Report:
@@ -80,22 +86,41 @@ def test_a_report_that_failed_leaves_its_words_and_the_others() -> None:
     assert "No feedback yet." in shown
 
 
+def test_outcomes_are_those_of_all_parts() -> None:
+    shown = traffic.traffic(
+        history(begun(120, found=2, empty=1, errors=1), begun(60, found=1, degraded=1))
+    )
+    assert "6 in all: 3 found, 1 empty, 1 degraded, 1 errors." in shown
+
+
+def test_parts_of_a_history_that_was_cut_follow_each_other() -> None:
+    shown = traffic.traffic(history(begun(70), begun(60), cut=True))
+    told = re.findall(r"<title>(.*)$", shown, re.MULTILINE)
+    assert told == ["10:50:00 to 11:00:00", "11:00:00 to 12:00:00"] * 2
+
+
 @pytest.mark.parametrize(
-    ("counts", "ended"),
+    ("matches", "degraded", "said"),
     [
-        ({"requests": 5, "ok": 4, "empty": 1, "degraded": 1, "errors": 1}, (2, 1, 1, 1)),
-        # Both empty and degraded.
-        ({"requests": 2, "ok": 2, "empty": 2, "degraded": 2}, (0, 2, 0, 0)),
+        ([], [], "empty"),
+        ([], ["documents"], "empty, without documents"),
+        ([{"product_id": "a", "score": 0.9}], ["documents"], "without documents"),
     ],
 )
-def test_each_request_is_counted_once(counts: dict[str, int], ended: tuple[int, ...]) -> None:
-    outcomes = traffic.outcomes(bucket(**counts))
-    assert tuple(outcomes.values()) == ended
-    assert sum(ended) == counts["requests"]
+def test_a_request_is_said_to_have_ended_as_it_is_counted(
+    matches: list[Report], degraded: list[str], said: str
+) -> None:
+    entry = {
+        "time": NOW.isoformat(), "request_id": "r", "status": "ok", "milliseconds": {},
+        "matches": matches, "degraded": degraded,
+    }  # fmt: skip
+    kind = "degraded" if matches else "empty"
+    shown = entries.requests(SPAN | {"entries": [entry], "cut": False})
+    assert f'operations-{kind}"><span title="{said}">{said}<' in shown
 
 
 def test_one_request_is_a_bar_and_a_dot() -> None:
-    alone = bucket(requests=1, ok=1, p50_ms=8.2, p95_ms=8.2, p99_ms=8.2)
+    alone = bucket(requests=1, found=1, p50_ms=8.2, p95_ms=8.2, p99_ms=8.2)
     shown = traffic.traffic(history(alone))
     assert "1 in all: 1 found" in shown
     assert "Latest p50 8.2 ms" in shown
