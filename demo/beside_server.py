@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,8 +44,17 @@ def local_url() -> Iterator[str]:
             time.sleep(LOOK_SECONDS)
         yield running.http_url
     finally:
-        process.terminate()
-        process.wait(STOP_SECONDS)
+        end(process, STOP_SECONDS)
+
+
+def end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Ask a process that leads a group to end, and kill the group if it does not in time."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _answers(url: str) -> bool:

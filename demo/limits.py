@@ -1,151 +1,154 @@
-"""How much one visitor may ask of the page, and all may leave on its disk."""
+"""How much one visitor may ask of the page."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import json
 import time
-from pathlib import Path
+from typing import Any
 
 from cachetools import LRUCache
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# What makes the page work or takes its disk; the rest is files and open streams.
-COUNTED_PATHS = ("/queue/join", "/upload", "/run/", "/component_server", "/login")
+from demo.access import LOGIN, UPLOAD
+from demo.uploads import uploaded
+from product_match_client.errors import BadRequestError
+
 MOST_ADDRESSES = 10_000
-REFUSAL = "too many requests from your address; slow down and try again"
-
-# What Gradio has beside: editing of pages, copies of sessions on the disk, recordings, streams, and
-# calls past the page.
-UNUSED_PATHS = (
-    "/api/",
-    "/call/",
-    "/deep_link",
-    "/dev/",
-    "/monitoring",
-    "/process_recording",
-    "/proxy=",
-    "/runs",
-    "/stream/",
-    "/undo-vibe-edit",
-    "/vibe-",
-)
+# Whoever sends nothing for so long has gone.
+IDLE_S = 15
+# The page posts what stands in its fields, never what it shows.
+MOST_BODY = 2**20
+TOO_FAST = "too many requests from your address; slow down and try again"
+TOO_SLOW = f"nothing came for {IDLE_S} s; send it again"
+TOO_LARGE = f"over {MOST_BODY} bytes; expected the page's own request"
+NO_JSON = "no JSON; expected the page's own request"
 
 
-class UsedPaths:
-    """ASGI middleware: 404 for what the page has no use for.
+class RefusedError(Exception):
+    """A request that is not passed on.
 
     Args:
-        app: what it stands before.
+        status: of HTTP.
+        said: to the visitor.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what the page asks for."""
-        # The name of an uploaded file is no path of the page.
-        path = scope.get("path", "").partition("/file=")[0]
-        if any(unused in path for unused in UNUSED_PATHS):
-            await JSONResponse({"detail": "Not Found"}, 404)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(said)
+        # Gradio's own script shows the one of some answers, and the other of the rest.
+        self.answer = JSONResponse({"detail": said, "error": said}, status)
+        if status == 429:
+            self.answer.headers["Retry-After"] = "1"
 
 
-class AddressLimit:
-    """ASGI middleware: a token bucket for each address, as the gateway has one for each key.
+class Buckets:
+    """A token bucket for each address, as the gateway has one for each key.
 
     Args:
-        app: what it stands before.
-        rate: requests a second.
-        burst: requests at once on top of that.
+        rate: tokens a second.
+        burst: tokens at once on top of that.
     """
 
-    def __init__(self, app: ASGIApp, rate: int, burst: int) -> None:
-        self._app = app
+    def __init__(self, rate: float, burst: float) -> None:
         self._rate = rate
         self._burst = burst
         # Tokens and when they were counted. Whoever is forgotten starts anew with a full bucket.
         self._buckets: LRUCache[str, tuple[float, float]] = LRUCache(MOST_ADDRESSES)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 429 where an address has asked for more than its share."""
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "POST"
-            and any(path in scope["path"] for path in COUNTED_PATHS)
-            and not self._take(scope["client"][0] if scope["client"] else "")
-        ):
-            refusal = JSONResponse(
-                {"detail": REFUSAL, "error": REFUSAL}, 429, headers={"Retry-After": "1"}
-            )
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _take(self, address: str) -> bool:
+    def take(self, scope: Scope, tokens: int = 1) -> bool:
+        """Take tokens of the address that a request comes from; False where it has too few."""
+        address = scope["client"][0] if scope["client"] else ""
         now = time.monotonic()
-        tokens, then = self._buckets.get(address, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - then) * self._rate)
-        granted = tokens >= 1
-        self._buckets[address] = (tokens - granted, now)
+        left, then = self._buckets.get(address, (self._burst, now))
+        left = min(self._burst, left + (now - then) * self._rate)
+        granted = left >= tokens
+        self._buckets[address] = (left - granted * tokens, now)
         return granted
 
 
-UPLOADS = "/upload"
-NO_LENGTH = "an upload has to say its length, as browsers do"
-NO_ROOM = "the page holds as many uploads as it may; try again in an hour"
+class PostLimits:
+    """ASGI middleware: what makes the page work comes at its rate, is small, and names no files.
 
-
-class UploadRoom:
-    """ASGI middleware: refuses uploads that the disk of the page has no room for.
+    The paths of files that it names are those of uploads. Gradio would fetch one that is a URL.
 
     Args:
         app: what it stands before.
-        folder: where uploads are kept until they are deleted.
-        most_bytes: of all that the folder holds, with the uploads under way.
+        rate: requests a second of each address.
+        burst: requests at once on top of that.
     """
 
-    def __init__(self, app: ASGIApp, folder: Path, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, rate: int, burst: int) -> None:
         self._app = app
-        self._folder = folder
-        self._most_bytes = most_bytes
-        self._under_way = 0
+        self._buckets = Buckets(rate, burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 411 or 507 in place of an upload that cannot be kept."""
-        if (
-            scope["type"] != "http"
-            or scope["method"] != "POST"
-            or not scope["path"].rstrip("/").endswith(UPLOADS)
-        ):
+        """Pass on what has been read and is fit, all else is refused."""
+        if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        # The web server takes no more of a body than this.
-        length = Headers(scope=scope).get("content-length", "")
-        if not length.isdecimal():
-            await JSONResponse({"detail": NO_LENGTH}, 411)(scope, receive, send)
-            return
-        size = int(length)
-        # Files that come of uploads under way count twice for a moment, which is on the safe side.
-        if _bytes_in(self._folder) + self._under_way + size > self._most_bytes:
-            await JSONResponse({"detail": NO_ROOM}, 507)(scope, receive, send)
-            return
-        self._under_way += size
         try:
-            await self._app(scope, receive, send)
-        finally:
-            self._under_way -= size
+            if not self._buckets.take(scope):
+                raise RefusedError(429, TOO_FAST)
+            if scope["path"] != UPLOAD:
+                receive = await _read(scope["path"], receive)
+        except RefusedError as refusal:
+            await refusal.answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
-def _bytes_in(folder: Path) -> int:
-    """Bytes of all files below a folder, whichever of them are just being deleted."""
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(root, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
+async def next_message(receive: Receive) -> Message:
+    """What comes next of a request.
+
+    Raises:
+        RefusedError: nothing comes.
+    """
+    try:
+        return await asyncio.wait_for(receive(), IDLE_S)
+    except TimeoutError:
+        raise RefusedError(408, TOO_SLOW) from None
+
+
+async def _read(path: str, receive: Receive) -> Receive:
+    """Read a body that is no upload, and give what gives it again."""
+    body = bytearray()
+    while True:
+        message = await next_message(receive)
+        body += message.get("body", b"")
+        if len(body) > MOST_BODY:
+            raise RefusedError(413, TOO_LARGE)
+        if not message.get("more_body"):
+            break
+    if path != LOGIN:
+        try:
+            _check_files(json.loads(body))
+        except (ValueError, RecursionError):
+            raise RefusedError(400, NO_JSON) from None
+        except BadRequestError as error:
+            raise RefusedError(400, str(error)) from error
+    # One message for the body, or that there is none since the visitor has gone.
+    whole = {**message, "body": bytes(body)} if message["type"] == "http.request" else message
+    first = [whole]
+
+    async def again() -> Message:
+        return first.pop() if first else await receive()
+
+    return again
+
+
+def _check_files(document: Any) -> None:
+    """Look at whatever may become a file in Gradio.
+
+    Raises:
+        BadRequestError: it is none that was uploaded.
+    """
+    found = [document]
+    while found:
+        value = found.pop()
+        if isinstance(value, dict):
+            if value.get("path") is not None:
+                uploaded(value["path"])
+            found.extend(value.values())
+        elif isinstance(value, list):
+            found.extend(value)

@@ -10,6 +10,8 @@ from pydantic import Field
 from bls_models.settings import EnvironmentSettings, setting
 from product_match_client.credentials import API_KEY_VARIABLE
 
+LOOPBACK = "127.0.0.1"
+LOCALHOST = "localhost"
 Port = Annotated[int, Field(ge=0, le=65535)]
 Megabytes = Annotated[int, Field(ge=1, le=1_000_000)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
@@ -33,6 +35,12 @@ class DemoOptions(EnvironmentSettings):
         "as the page does.",
     )
     host: str = setting("127.0.0.1", "DEMO_HOST", "Address to listen on; 0.0.0.0: all.")
+    names: str = setting(
+        "",
+        "DEMO_NAMES",
+        "Names that the page has for browsers, with commas; unset: `localhost` and `127.0.0.1` "
+        "where it listens on loopback, else any.",
+    )
     port: Port = setting(7860, "DEMO_PORT", "Port of the page; 0: any free one.")
     api_key: str = setting(
         "",
@@ -56,12 +64,24 @@ class DemoOptions(EnvironmentSettings):
     uploads_mb: Megabytes = setting(
         1024,
         "DEMO_UPLOADS_MB",
-        "MiB that uploads may take on disk, all together; each is deleted after an hour or two.",
+        "MiB that uploads may take on disk, all together, and one address half of it at once; "
+        "each is deleted an hour after it came, or half an hour later.",
     )
-    actions: Count = setting(8, "DEMO_ACTIONS", "Actions under way at once, of all visitors.")
+    actions: Count = setting(
+        8, "DEMO_ACTIONS", "Actions of one kind under way at once, of all visitors."
+    )
     queue_size: Count = setting(
         32, "DEMO_QUEUE_SIZE", "Actions that may wait beside these; further ones are refused."
     )
+
+    def host_names(self) -> list[str]:
+        """What a request may say as its host, without the port."""
+        if self.names:
+            return [name.strip() for name in self.names.split(",")]
+        # Whoever owns a name can let it lead to this machine, and so a page of theirs to this one.
+        if self.host in {LOOPBACK, LOCALHOST}:
+            return [LOOPBACK, LOCALHOST]
+        return ["*"]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -9,14 +9,13 @@ import gradio as gr
 from demo import catalogue, find, operations
 from demo.options import DemoOptions
 from demo.server import Server
+from demo.uploads import KEPT_S, LOOK_S
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 TITLE = "product-match"
 # Fonts of the visitor's own system: the page loads nothing from elsewhere.
 FONT = ("system-ui", "sans-serif")
 FONT_MONO = ("ui-monospace", "monospace")
-# Uploads and what is made of them go after this time, looked for this often, in seconds.
-KEPT_FILES_S = (3600, 1800)
 # Visitors whose state is kept; with more, those who were away longest begin anew.
 MOST_SESSIONS = 500
 
@@ -64,7 +63,7 @@ def theme() -> gr.themes.Base:
 
 def build(server: Server, options: DemoOptions) -> gr.Blocks:
     """The page of a server, ready to be mounted."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=KEPT_FILES_S) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(LOOK_S, KEPT_S)) as page:
         gr.HTML((ASSETS / "head.html").read_text(encoding="utf-8"))
         with gr.Tabs() as tabs:
             with gr.Tab("Find", id="find"):
@@ -78,9 +77,14 @@ def build(server: Server, options: DemoOptions) -> gr.Blocks:
             typed.input(None, typed, other, js="(key) => key")
         found.filters_read_with(page)
         found.edit_leads_to(tabs, edited.product_id)
+    # As `launch` would say. Until then Gradio takes any path of this machine for an upload, and an
+    # SVG file that comes for a part of the page.
+    page.has_launched = page.is_running = True
     page.state_session_capacity = MOST_SESSIONS
     for event in page.fns.values():
         # The server has an API; the page is none beside it.
         event.api_visibility = "private"
     page.queue(max_size=options.queue_size, default_concurrency_limit=options.actions)
+    # Answers that nobody fetches.
+    page._queue.pending_messages_per_session.max_size = MOST_SESSIONS
     return page

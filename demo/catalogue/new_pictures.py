@@ -8,6 +8,7 @@ from pathlib import Path
 from bls_models.errors import ImageError
 from demo.pictures import Picture
 from demo.preview import preview
+from demo.uploads import uploaded
 
 # Of more there are the names, in the list of files.
 MOST_SHOWN = 12
@@ -19,7 +20,7 @@ def new_pictures(uploads: Sequence[str]) -> str:
     if not uploads:
         return ""
     items = "".join(
-        f"<li>{_shown(Path(upload)).html(Path(upload).name)}</li>"
+        f"<li>{_shown(uploaded(upload)).html(Path(upload).name)}</li>"
         for upload in uploads[:MOST_SHOWN]
     )
     more = len(uploads) - MOST_SHOWN

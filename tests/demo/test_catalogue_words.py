@@ -13,6 +13,7 @@ import pytest
 from serving_support import picture
 
 from bls_models.errors import SetupError
+from demo.__main__ import UPLOADS_VARIABLE
 from demo.catalogue import import_run, import_words, words
 from demo.catalogue.attributes import attribute_table, attributes_from_rows
 from demo.catalogue.faults import FormError
@@ -291,7 +292,10 @@ class TestFiles:
         assert "8 rows were not tried" in said
 
 
-def test_new_pictures_are_shown_before_they_are_saved(tmp_path: Path) -> None:
+def test_new_pictures_are_shown_before_they_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(UPLOADS_VARIABLE, str(tmp_path))
     damaged = tmp_path / '<b>"cut off.png'
     damaged.write_bytes(picture(1)[:100])
     sound = tmp_path / "sound.png"
