@@ -1,6 +1,49 @@
 // Buttons of an answer: what they do stands in their data.
 const REFUSED = "The page did not take it; slow down and try again.";
 
+const FAILED = "The page gave no answer; slow down and try again.";
+const SAMPLE = "sample:";
+
+// What is asked for stands in fields when it is sent, never in an event: what Gradio has put off
+// while another answer was under way, it sends with the event that the other came from.
+window.productFinder = {
+  asked: 0,
+  sent: 0,
+  // What was clicked since the last time that something was asked for.
+  chosen: {},
+
+  // Photo, words, liked product and whether weak matches are wanted; what is not said stays.
+  ask() {
+    const { does, sample, url, product, name } = this.chosen;
+    this.chosen = {};
+    this.asked += 1;
+    if (does === "sample") {
+      const meta = { _type: "gradio.FileData" };
+      return [{ path: SAMPLE + sample, url, orig_name: sample, meta }, "", "", ""];
+    }
+    const liked = { like: JSON.stringify([product, name]), unlike: "" }[does];
+    return [undefined, undefined, liked, does === "weak" ? "yes" : ""];
+  },
+
+  // The page has the samples itself, so their names are sent.
+  send(photo, sample, ...others) {
+    this.sent = this.asked;
+    if (!photo?.path.startsWith(SAMPLE)) return [photo, "", ...others];
+    return [null, photo.path.slice(SAMPLE.length), ...others];
+  },
+
+  // The answer, and the requests to copy below it.
+  failed() {
+    if (this.asked !== this.sent) {
+      // Gradio forgets what it has put off where the answer before fails.
+      document.querySelector(".find-search").click();
+      return [];
+    }
+    const alert = `<div class="pm-alert" role="alert">${FAILED}</div>`;
+    return [alert, { __type__: "update", visible: false }];
+  },
+};
+
 const told = (button) => ({ ...button.dataset });
 
 const show = (button) => {
@@ -34,7 +77,10 @@ element.addEventListener("click", (event) => {
   if (does === "show") show(button);
   else if (does === "judge") judge(button);
   else if (does === "edit") trigger("click", told(button));
-  else trigger("submit", told(button));
+  else {
+    productFinder.chosen = told(button);
+    trigger("submit");
+  }
 });
 
 // On a phone the answer lies below the fold.

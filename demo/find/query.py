@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,23 @@ class Query:
         if self.sends_photo:
             options["objects"] = self.objects
         return options
+
+
+def liked_from_text(text: str | None) -> Liked | None:
+    """The product that the page's script names, as JSON of its id and name; None for none.
+
+    Raises:
+        BadRequestError: it is something else.
+    """
+    if not text:
+        return None
+    try:
+        match json.loads(text):
+            case [str(product_id), str(name)]:
+                return Liked(product_id, name)
+    except (ValueError, RecursionError):
+        pass
+    raise BadRequestError(f"like: got {text[:80]!r}; expected a list of an id and a name")
 
 
 def number_of(label: str, text: str | None) -> float | None:

@@ -18,7 +18,8 @@ SAMPLES = {
     "scenes/0006.webp": "a table with several products",
     "scenes/0002.webp": "a floor with several products",
 }
-THUMBNAIL = 128
+# As large as the place for a photo shows it, in pixels.
+SIZE = 480
 
 
 def sample_photos() -> dict[str, Path]:
@@ -35,9 +36,9 @@ def samples_html(photos: dict[str, Path]) -> str:
     for name, path in photos.items():
         told = escape(f"Try it with {SAMPLES[name]}")
         buttons.append(
-            f'<button type="button" class="find-sample" data-sample="{escape(name)}" '
-            f'aria-label="{told}" title="{told}">'
-            f'<img src="{preview(path.read_bytes(), THUMBNAIL)}" alt=""></button>'
+            f'<button type="button" class="find-sample" data-does="sample" '
+            f'data-sample="{escape(name)}" aria-label="{told}" title="{told}">'
+            f'<img src="{preview(path.read_bytes(), SIZE)}" alt=""></button>'
         )
     return (
         '<div class="find-samples" role="group" aria-label="Sample photos">'

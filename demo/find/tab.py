@@ -11,20 +11,23 @@ import gradio as gr
 from bls_models.errors import ImageError
 from demo.alerts import alert
 from demo.find.answer import EVERYTHING, HINT, answer_html, pictures_of
-from demo.find.choices import choices_of
+from demo.find.choices import CatalogueChoices
 from demo.find.photo import photo_input
-from demo.find.query import Liked, Query, filter_of, number_of
+from demo.find.query import Query, filter_of, liked_from_text, number_of
 from demo.find.samples import sample_photos, samples_html
 from demo.find.snippets import curl_text, python_text
 from demo.preview import preview
 from demo.server import Server
+from demo.uploads import uploaded
 from product_match_client.errors import ClientError
 
 SCRIPT = (Path(__file__).resolve().parents[1] / "assets" / "find.js").read_text(encoding="utf-8")
 SAMPLE_SCRIPT = """
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (button) trigger("click", { ...button.dataset });
+  if (!button) return;
+  productFinder.chosen = { ...button.dataset, url: button.firstElementChild.src };
+  trigger("click");
 });
 """
 MOST_MATCHES = 24
@@ -44,6 +47,7 @@ class FindTab:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._choices = CatalogueChoices(server)
         self._samples = sample_photos()
         with gr.Row(elem_classes="find"):
             with gr.Column(scale=1, min_width=280, elem_classes="find-ask"):
@@ -61,7 +65,9 @@ class FindTab:
                     with gr.Tab("Python"):
                         self._python = gr.Code(language="python", label="Python", **CODE)
                 self._copies = copies
-        self._liked = gr.State(None)
+        # Put there by the script, read when an answer is asked for.
+        self._named_sample = gr.Textbox("", visible=False)
+        self._liked, self._weak = (gr.Textbox("", visible="hidden") for _ in range(2))
         self._connect()
 
     def _add_query(self) -> None:
@@ -71,7 +77,7 @@ class FindTab:
         self._words = gr.Textbox(
             label="Words", placeholder="red coffee mug", max_lines=1, elem_classes="find-words"
         )
-        self._search = gr.Button("Find", variant="primary")
+        self._search = gr.Button("Find", variant="primary", elem_classes="find-search")
         with gr.Accordion("Filters", open=False):
             self._category = gr.Dropdown(
                 [], label="Category", multiselect=True, value=[], elem_classes="find-category"
@@ -98,8 +104,10 @@ class FindTab:
             )
 
     def _connect(self) -> None:
-        """Every way to ask is one event, so that the latest request is the one that is shown."""
-        gr.on(
+        """Every way to ask ends in one event, so that no answer comes after a later one's."""
+        # What is shown goes with a photo of one's own alone.
+        self._photo.input(None, js="() => { productFinder.chosen = { does: 'unlike' }; }")
+        asked = gr.on(
             [
                 self._search.click,
                 self._words.submit,
@@ -110,9 +118,16 @@ class FindTab:
                 self._least.submit,
                 self._most.submit,
             ],
+            None,
+            None,
+            [self._photo, self._words, self._liked, self._weak],
+            js="() => productFinder.ask()",
+        )
+        answered = asked.then(
             self._find,
             [
                 self._photo,
+                self._named_sample,
                 self._words,
                 self._category,
                 self._least,
@@ -123,37 +138,29 @@ class FindTab:
                 self._top_k,
                 self._objects,
                 self._liked,
+                self._weak,
             ],
             [
                 self._results,
-                self._liked,
                 self._copies,
                 self._curl,
                 self._python,
             ],
+            js="(...inputs) => productFinder.send(...inputs)",
+            # What is asked while an answer is under way is sent after it, as it stands then.
             trigger_mode="always_last",
             show_progress="minimal",
             show_progress_on=self._results,
         )
-        # Beside the search for it, so that only this event touches the photo; and at once, so that
-        # it clears no words that were typed since.
-        self._sample.click(
-            self._show_sample,
-            None,
-            [self._photo, self._words],
-            queue=False,
-            show_progress="hidden",
+        answered.failure(
+            None, None, [self._results, self._copies], js="() => productFinder.failed()"
         )
 
     def filters_read_with(self, page: gr.Blocks) -> None:
         """Read what there is to filter by when the page opens, and when it is asked for again."""
-        gr.on(
-            [page.load, self._refresh.click],
-            self._read_choices,
-            None,
-            [self._category, self._least, self._most, self._choices_alert],
-            show_progress="hidden",
-        )
+        shown = [self._category, self._least, self._most, self._choices_alert]
+        page.load(self._read_choices, None, shown, show_progress="hidden")
+        self._refresh.click(self._read_choices_anew, None, shown, show_progress="hidden")
 
     def edit_leads_to(self, tabs: gr.Tabs, product_id: gr.Textbox) -> None:
         """Let a card's Edit open a product in the catalogue tab.
@@ -176,6 +183,7 @@ class FindTab:
     async def _find(
         self,
         photo: str | None,
+        sample: str,
         words: str | None,
         categories: list[str],
         least: str | None,
@@ -185,28 +193,20 @@ class FindTab:
         min_score: str | None,
         top_k: int,
         objects: str,
-        liked: Liked | None,
-        event: gr.EventData,
+        liked: str,
+        weak: str,
     ) -> list[Any]:
-        data = event._data if isinstance(event._data, dict) else {}
-        does = data.get("does")
-        if data.get("sample") in self._samples:
-            photo, words, liked = str(self._samples[data["sample"]]), "", None
-        elif event.target is self._photo or does == "unlike":
-            liked = None
-        elif does == "like":
-            liked = Liked(str(data.get("product")), str(data.get("name")))
         answer, copies = HINT, [gr.update(visible=False), "", ""]
         try:
             prices = [number_of(*field) for field in zip(PRICES, (least, most), strict=True)]
             query = Query(
-                photo=Path(photo) if photo else None,
+                photo=self._samples.get(sample) or (uploaded(photo) if photo else None),
                 words=(words or "").strip(),
-                liked=liked,
+                liked=liked_from_text(liked),
                 filter=filter_of(categories or [], *prices),
                 photo_weight=photo_weight,
                 words_weight=words_weight,
-                min_score=EVERYTHING if does == "weak" else number_of(LEAST_SCORE, min_score),
+                min_score=EVERYTHING if weak else number_of(LEAST_SCORE, min_score),
                 top_k=int(top_k),
                 objects=objects,
             )
@@ -217,11 +217,7 @@ class FindTab:
                 copies = [gr.update(visible=True), *texts]
         except ClientError as error:
             answer = alert(error)
-        return [answer, liked, *copies]
-
-    def _show_sample(self, event: gr.EventData) -> tuple[str, str]:
-        """The photo and the words of a sample."""
-        return str(self._samples[event.sample]), ""
+        return [answer, *copies]
 
     async def _answer(self, query: Query) -> str:
         async with self._server.client() as client:
@@ -252,10 +248,12 @@ class FindTab:
 
         return feedback
 
-    async def _read_choices(self) -> list[Any]:
+    async def _read_choices_anew(self) -> list[Any]:
+        return await self._read_choices(anew=True)
+
+    async def _read_choices(self, anew: bool = False) -> list[Any]:
         try:
-            async with self._server.client() as client:
-                choices = await choices_of(client)
+            choices = await self._choices.read(anew)
         except ClientError as error:
             failure = gr.update(value=alert(error), visible=True)
             return [gr.skip(), gr.skip(), gr.skip(), failure]

@@ -18,10 +18,11 @@ import pytest
 from browser_support import WatchedPage, opened_page
 from demo_support import check_quiet
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 from serving_support import (
     CALL_SECONDS,
     ROOT,
+    WAIT_SECONDS,
     SampleProduct,
     Serving,
     encoded,
@@ -181,6 +182,107 @@ def test_feedback_that_the_page_does_not_take_is_said_and_may_be_sent_again(
         button(first, "Wrong").click()
         expect(button(first, "Wrong")).to_have_attribute("aria-pressed", "true")
         expect(first.get_by_role("alert")).to_have_count(0)
+
+
+def hold_search(page: Page) -> list[Route]:
+    """Keep the next search from the server; it is in the list once the page has sent it."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        # The page's other events have few inputs.
+        if held or len(route.request.post_data_json["data"]) < 10:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/queue/join*", hold)
+    return held
+
+
+def sent(page: Page, held: list[Route]) -> Route:
+    """The search that is held."""
+    for _ in range(int(20 * WAIT_SECONDS)):
+        if held:
+            return held[0]
+        page.wait_for_timeout(50)
+    pytest.fail("the page sent no search")
+
+
+def sample(page: Page, shows: str) -> Locator:
+    return page.get_by_role("button", name=f"Try it with {shows}")
+
+
+def check_shown_photo(page: Page, shows: str) -> None:
+    """Fail unless the photo that is shown is a sample's."""
+    photo = page.locator(".find-photo-input img")
+    expect(photo).to_have_attribute(
+        "src", str(sample(page, shows).locator("img").get_attribute("src"))
+    )
+
+
+MUG, LAMP = "a red mug", "a yellow desk lamp"
+
+
+def test_the_latest_sample_is_the_one_that_is_answered(page: Page) -> None:
+    held = hold_search(page)
+    sample(page, MUG).click()
+    sent(page, held)
+    sample(page, LAMP).click()
+    check_shown_photo(page, LAMP)
+    held[0].continue_()
+    expect(cards(page).first).to_have_attribute("data-product", "lamp-arm-yellow")
+    check_shown_photo(page, LAMP)
+
+
+def test_words_that_follow_a_sample_join_it(page: Page) -> None:
+    say(page, "teapot")
+    expect(cards(page)).to_have_count(6)
+    held = hold_search(page)
+    sample(page, MUG).click()
+    sent(page, held)
+    expect(page.get_by_label("Words", exact=True)).to_have_value("")
+    say(page, "blue")
+    held[0].continue_()
+    expect(cards(page).first.locator("dt")).to_have_text(["Score", "Photo", "Words"])
+    expect(page.get_by_label("Words", exact=True)).to_have_value("blue")
+    check_shown_photo(page, MUG)
+
+
+def test_what_is_clicked_while_words_are_searched_for_is_not_lost(page: Page) -> None:
+    say(page, "classic mug red")
+    expect(cards(page).first).to_have_attribute("data-product", "mug-classic-red")
+    held = hold_search(page)
+    say(page, "mug")
+    sent(page, held)
+    button(cards(page).first, "More like this").click()
+    held[0].continue_()
+    expect(page.locator(".find-liked")).to_contain_text("Like Classic mug, red")
+    expect(page.locator(".find-asked")).to_contain_text("and the words “mug”")
+
+
+def test_a_search_that_the_page_refuses_leaves_no_older_answer_and_ends_no_later_one(
+    browser: Browser, page_url: str
+) -> None:
+    with opened_page(browser, page_url) as watched:
+        page = watched.page
+        say(page, "teapot")
+        expect(cards(page)).to_have_count(6)
+        held = hold_search(page)
+        sample(page, MUG).click()
+        sent(page, held).fulfill(status=429, json={"detail": "slow down"})
+        results = page.locator(".find-results")
+        expect(results.get_by_role("alert")).to_contain_text("The page gave no answer")
+        expect(cards(page)).to_have_count(0)
+        check_shown_photo(page, MUG)
+
+        page.unroute("**/queue/join*")
+        held = hold_search(page)
+        page.get_by_role("button", name="Find", exact=True).click()
+        sent(page, held)
+        sample(page, LAMP).click()
+        held[0].fulfill(status=429, json={"detail": "slow down"})
+        expect(cards(page).first).to_have_attribute("data-product", "lamp-arm-yellow")
+        expect(results.get_by_role("alert")).to_have_count(0)
 
 
 def test_words_filters_weights_and_the_least_score_decide_what_is_found(

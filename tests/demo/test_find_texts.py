@@ -14,7 +14,7 @@ from serving_support import picture
 from bls_models.errors import ImageError
 from demo.alerts import alert
 from demo.find.answer import answer_html, shown_first
-from demo.find.query import Liked, Query, filter_of, number_of
+from demo.find.query import Liked, Query, filter_of, liked_from_text, number_of
 from demo.find.snippets import ONLY_HTTP, curl_text, python_text
 from demo.find.timings import timings_html
 from demo.page import ASSETS
@@ -86,6 +86,14 @@ def test_fields_hold_numbers_or_nothing() -> None:
             number_of("Price", text)
     assert filter_of([], None, None) == {}
     assert filter_of([], 1, 2) == {"price": {"$gte": 1, "$lte": 2}}
+
+
+def test_a_liked_product_is_an_id_and_a_name() -> None:
+    assert liked_from_text("") is None
+    assert liked_from_text('["mug-1", "Mug & <b>"]') == LIKED
+    for text in "mug-1", '["mug-1"]', '[1, "Mug"]', "[" * 9999:
+        with pytest.raises(BadRequestError, match="like: got"):
+            liked_from_text(text)
 
 
 def test_whose_matches_are_shown_first() -> None:
