@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from collections.abc import Iterable
 from typing import TextIO
 
 from seed.output import write_line
-from seed.records import CatalogRow
+from seed.records import CatalogRow, RowError
 from seed.rows import Catalog
 
 SHOWN = 5
 
 
-def check_catalog(catalog: Catalog, stream: TextIO, limit: int | None = None) -> int:
-    """Read every row as an import does, and show what is missing.
+def check_catalog(catalog: Catalog, rows: Iterable[CatalogRow | RowError], stream: TextIO) -> int:
+    """Read rows as an import does, and show what is missing.
 
     Args:
         catalog: its pictures are looked for, but those of links are not fetched.
+        rows: those of its rows that are to be read.
         stream: for people.
-        limit: how many rows are read; None: all.
 
     Returns:
         The exit status: 1 if a row cannot be imported, else 0.
     """
     write_line(stream, _columns(catalog))
     good = failed = without = links = 0
-    for row in islice(catalog.rows(), limit):
+    for row in rows:
         if isinstance(row, CatalogRow):
             good += 1
             if good == 1:

@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     catalog = open_catalog(arguments.path, _options(arguments))
     write_line(sys.stdout, f"reading {catalog.path}: {catalog.description}")
     if arguments.dry_run:
-        return check_catalog(catalog, sys.stdout, arguments.limit)
+        return check_catalog(catalog, islice(catalog.rows(), arguments.limit), sys.stdout)
     start = time.monotonic()
     counts = asyncio.run(_import(arguments, catalog))
     elapsed_s = max(time.monotonic() - start, 1e-9)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bls_models.errors import SetupError
+from demo.catalogue.import_pictures import RowPictures
 from product_match_client import AsyncProductMatchClient
 from seed.dry_run import check_catalog
 from seed.importer import ImportCounts, import_catalog
 from seed.options import ReadOptions
-from seed.pictures.links import LinkedPictures
 from seed.progress import progress_lines
 from seed.readers.source import DAMAGED, ZIP_START, find_source
 from seed.records import CatalogRow, RowError
@@ -49,7 +49,7 @@ class ReportedRow:
 
 
 class ImportRun:
-    """One import. Its methods but `work` may be called while `work` runs in another thread.
+    """One import, or a dry run. It may be stopped and asked for how far it is from another thread.
 
     A visitor's file reaches nothing of this machine: its pictures are links, which lead into no
     private network, and what the file itself holds.
@@ -61,8 +61,8 @@ class ImportRun:
         errors: for the report of rows that failed, as JSONL.
 
     Attributes:
-        total: rows in the file; 0 until they are counted.
-        done: rows that came to an end.
+        total: rows in the file; 0 until they are counted, and in a dry run.
+        done: rows that came to an end, or in a dry run were read.
         said: how far it is, as a line.
     """
 
@@ -105,12 +105,20 @@ class ImportRun:
 
         Raises:
             SetupError: as `work`.
+            ClientError: as `work`.
         """
+        asyncio.run(self._ask_for_leave())
         told = io.StringIO()
         catalog = self._catalog()
         told.write(f"reading {self._file.name}: {catalog.description}\n")
-        check_catalog(catalog, told)
+        check_catalog(catalog, self._counted(catalog.rows()), told)
+        if self._is_stopped:
+            told.write("stopped before the end\n")
         return told.getvalue()
+
+    async def _ask_for_leave(self) -> None:
+        async with self._client() as client:
+            await client.get(NO_PRODUCT)
 
     def _catalog(self) -> Catalog:
         try:
@@ -121,10 +129,11 @@ class ImportRun:
             raise SetupError(str(error).replace(str(self._file), self._file.name)) from error
 
     async def _import(self) -> ImportCounts:
+        # First, so that a fault of key or server is told once and not by each row, and nothing is
+        # read for whoever may not write.
+        await self._ask_for_leave()
         catalog = self._catalog()
         async with self._client() as client:
-            # Asked first, so that a fault of key or server is told once and not by each row.
-            await client.get(NO_PRODUCT)
             self.total = catalog.count()
             show = progress_lines(self.total, self._line, SECONDS_BETWEEN_LINES)
 
@@ -133,13 +142,19 @@ class ImportRun:
                 show(counts)
 
             with tempfile.TemporaryDirectory(prefix="linked-pictures-") as folder:
+                pictures = RowPictures(Path(folder))
                 return await import_catalog(
-                    self._until_stopped(catalog.rows()),
+                    pictures.rows_with(self._until_stopped(catalog.rows())),
                     client,
                     errors=self._errors,
                     on_progress=on_progress,
-                    pictures=LinkedPictures(Path(folder)),
+                    pictures=pictures,
                 )
+
+    def _counted(self, rows: Iterable[CatalogRow | RowError]) -> Iterator[CatalogRow | RowError]:
+        for row in self._until_stopped(rows):
+            self.done += 1
+            yield row
 
     def _until_stopped(
         self, rows: Iterable[CatalogRow | RowError]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 import time
 from argparse import ArgumentTypeError
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,14 @@ from demo.catalogue import import_words as words
 from demo.catalogue.faults import FormError
 from demo.catalogue.import_run import ImportRun, reported_rows
 from demo.server import Server
+from demo.uploads import uploaded
 from product_match_client.errors import ClientError
 from seed.import_command import column_mapping
+from seed.importer import ImportCounts
 from seed.options import ReadOptions
 
-CONCURRENCY_ID = "catalogue-import"
+# How many visitors at once may import, try that without sending anything, or stop.
+IMPORTS, DRY_RUNS, STOPS = 1, 2, 8
 LOOK_SECONDS = 0.25
 SHOWN_ROWS = 200
 REPORT = "import-errors.jsonl"
@@ -55,7 +60,7 @@ def read_options(
 
 
 class Importing:
-    """Imports of the visitors, of which one runs at a time.
+    """Imports and dry runs of the visitors.
 
     Args:
         server: where they go.
@@ -63,66 +68,79 @@ class Importing:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._runs: dict[str | None, ImportRun] = {}
+        self._runs: defaultdict[str | None, set[ImportRun]] = defaultdict(set)
 
-    async def start(
-        self,
-        key: str,
-        file: str | None,
-        is_dry: bool,
-        columns: str,
-        encoding: str,
-        decimal_mark: str,
-        currency: str,
-        category: str,
-        request: gr.Request,
-    ) -> AsyncIterator[list[Any]]:
-        """Import a file, or look at what that would do; yields as `Importing.shown`."""
-        if not file:
-            yield self.shown(alert("choose a file first"))
-            return
-        with tempfile.TemporaryDirectory(prefix="import-") as folder:
-            report = Path(folder) / REPORT
-            try:
-                said = read_options(columns, encoding, decimal_mark, currency, category)
-                run = ImportRun(Path(file), said, lambda: self._server.separate_client(key), report)
-                if is_dry:
-                    yield self.shown(words.progress(run))
-                    told = await asyncio.to_thread(run.dry_run)
-                    yield self.shown(words.dry_run(told))
-                    return
-                async for shown in self._followed(run, report, request.session_hash):
-                    yield shown
-            except (ClientError, SetupError, FormError, OSError) as error:
-                yield self.shown(alert(str(error)))
+    def starting(self, is_dry: bool) -> Callable[..., AsyncIterator[list[Any]]]:
+        """The handler that imports a file, or tells what that would do; it yields as `shown`."""
+
+        async def start(
+            key: str,
+            file: str | None,
+            columns: str,
+            encoding: str,
+            decimal_mark: str,
+            currency: str,
+            category: str,
+            request: gr.Request,
+        ) -> AsyncIterator[list[Any]]:
+            if not file:
+                yield self.shown(alert("choose a file first"))
+                return
+            with tempfile.TemporaryDirectory(prefix="import-") as folder:
+                report = Path(folder) / REPORT
+                try:
+                    said = read_options(columns, encoding, decimal_mark, currency, category)
+                    run = ImportRun(
+                        uploaded(file), said, lambda: self._server.separate_client(key), report
+                    )
+                    follow = self._followed(
+                        run, run.dry_run if is_dry else run.work, report, request.session_hash
+                    )
+                    # Closed at once where the visitor has gone.
+                    async with contextlib.aclosing(follow) as steps:
+                        async for shown in steps:
+                            yield shown
+                except (ClientError, SetupError, FormError, OSError) as error:
+                    yield self.shown(alert(str(error)))
+
+        return start
 
     async def _followed(
-        self, run: ImportRun, report: Path, session: str | None
-    ) -> AsyncIterator[list[Any]]:
-        self._runs[session] = run
+        self,
+        run: ImportRun,
+        job: Callable[[], ImportCounts | str],
+        report: Path,
+        session: str | None,
+    ) -> AsyncGenerator[list[Any]]:
+        """How far a run is, again and again, and what came of it."""
+        self._runs[session].add(run)
         begun = time.monotonic()
-        work = asyncio.create_task(asyncio.to_thread(run.work))
+        work = asyncio.create_task(asyncio.to_thread(job))
         try:
             while not work.done():
                 yield self.shown(words.progress(run), runs=True)
                 await asyncio.wait({work}, timeout=LOOK_SECONDS)
-            counts = await work
         finally:
             # Also where the visitor has gone: the next one's turn comes when this one is over.
             run.stop()
             await asyncio.wait({work})
-            del self._runs[session]
+            self._runs[session].discard(run)
+            if not self._runs[session]:
+                del self._runs[session]
+        outcome = work.result()
+        if isinstance(outcome, str):
+            yield self.shown(words.dry_run(outcome))
+            return
         rows = reported_rows(report, SHOWN_ROWS)
         yield self.shown(
-            words.summary(counts, run.total, time.monotonic() - begun)
-            + words.row_table(rows, counts),
+            words.summary(outcome, run.total, time.monotonic() - begun)
+            + words.row_table(rows, outcome),
             str(report) if rows else None,
         )
 
-    def stop(self, request: gr.Request) -> None:
-        """End a visitor's import after the rows that are under way."""
-        run = self._runs.get(request.session_hash)
-        if run is not None:
+    async def stop(self, request: gr.Request) -> None:
+        """End what a visitor runs after the rows that are under way."""
+        for run in self._runs.get(request.session_hash, ()):
             run.stop()
 
     @staticmethod
@@ -159,27 +177,28 @@ def add(server: Server, key: gr.Textbox) -> None:
                 max_length=32,
             )
         columns = gr.Textbox(
-"",
-            label="Columns", lines=2, placeholder="product_id=Article number",
+            "", label="Columns", lines=2, placeholder="product_id=Article number",
             info="a field or attribute and the column it is read from, NAME=COLUMN, one a line",
         )  # fmt: skip
-    is_dry = gr.Checkbox(
-        True, label="Dry run: only tell what an import would do, and what is missing in the file"
-    )
     with gr.Row():
-        start = gr.Button("Import", variant="primary", elem_id="catalogue-import")
+        look = gr.Button("Dry run", variant="primary", elem_id="catalogue-dry-run")
+        start = gr.Button("Import", elem_id="catalogue-import")
         stop = gr.Button("Stop", interactive=False, elem_id="catalogue-stop")
+    gr.HTML(
+        '<p class="catalogue-hint">A dry run sends nothing: it tells what an import would do, and '
+        "what is missing in the file.</p>"
+    )
     result = gr.HTML(elem_id="catalogue-imported")
     report = gr.DownloadButton(
         "Download these rows (JSONL)", visible=False, elem_id="catalogue-report"
     )
-    start.click(
-        importing.start,
-        [key, file, is_dry, columns, encoding, decimal_mark, currency, category],
-        [result, report, stop],
-        concurrency_limit=1,
-        concurrency_id=CONCURRENCY_ID,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    stop.click(importing.stop, queue=False, api_visibility="private")
+    for button, is_dry, limit in (look, True, DRY_RUNS), (start, False, IMPORTS):
+        button.click(
+            importing.starting(is_dry),
+            [key, file, columns, encoding, decimal_mark, currency, category],
+            [result, report, stop],
+            concurrency_limit=limit,
+            concurrency_id=f"catalogue-{'dry-run' if is_dry else 'import'}",
+            show_progress="hidden",
+        )
+    stop.click(importing.stop, concurrency_limit=STOPS, concurrency_id="catalogue-stop")

@@ -14,9 +14,12 @@ from seed.progress import duration_text
 def progress(run: ImportRun) -> str:
     """How far an import is."""
     value = f' value="{run.done}" max="{run.total}"' if run.total else ""
-    said = run.said or (f"{run.total} rows" if run.total else "Reading the file")
+    if run.total:
+        said = run.said or f"{run.total} rows"
+    else:
+        said = f"{run.done} rows read" if run.done else "Reading the file"
     return (
-        f'<div class="catalogue-progress"><progress aria-label="Rows imported"{value}></progress>'
+        f'<div class="catalogue-progress"><progress aria-label="Rows"{value}></progress>'
         f"<p>{escape(said)}</p></div>"
     )
 

@@ -262,13 +262,12 @@ def test_a_file_is_imported_and_its_bad_rows_are_told(
     )
     page.get_by_role("button", name="Import a file").click()
     choose(page, "file", catalogue)
-    press(page, "import")
+    press(page, "dry-run")
     result = page.locator("#catalogue-imported")
     expect(result).to_contain_text("Nothing was sent.")
     expect(result).to_contain_text("6 rows: 2 would be sent, 4 failed")
     assert stored.get("page-good") is None
 
-    page.get_by_label("Dry run").uncheck()
     page.evaluate(PROGRESS)
     press(page, "import")
     expect(result).to_contain_text(
@@ -296,14 +295,17 @@ def test_a_file_is_imported_and_its_bad_rows_are_told(
         assert stored.get(product_id) is None
 
 
-def test_an_import_can_be_stopped(page: Page, stored: ProductMatchClient, tmp_path: Path) -> None:
-    catalogue = tmp_path / "long.csv"
-    # Rows of one product go one after the other.
-    lines = (f"page-one,Cup {number},page" for number in range(20_000))
+def long_catalogue(folder: Path, rows: int) -> Path:
+    """A catalogue that takes long. Rows of one product go one after the other."""
+    catalogue = folder / "long.csv"
+    lines = (f"page-one,Cup {number},page" for number in range(rows))
     catalogue.write_text("\n".join(["id,title,category", *lines]), encoding="utf-8")
+    return catalogue
+
+
+def test_an_import_can_be_stopped(page: Page, stored: ProductMatchClient, tmp_path: Path) -> None:
     page.get_by_role("button", name="Import a file").click()
-    choose(page, "file", catalogue)
-    page.get_by_label("Dry run").uncheck()
+    choose(page, "file", long_catalogue(tmp_path, 20_000))
     press(page, "import")
     result = page.locator("#catalogue-imported")
     expect(result).to_contain_text("of 20000 rows")
@@ -311,6 +313,32 @@ def test_an_import_can_be_stopped(page: Page, stored: ProductMatchClient, tmp_pa
     press(page, "stop")
     expect(result).to_contain_text("Stopped before the end")
     expect(page.locator("#catalogue-stop")).to_be_disabled()
+
+
+def test_a_dry_run_waits_for_no_import_and_can_be_stopped(
+    page: Page, browser: Browser, page_url: str, stored: ProductMatchClient, tmp_path: Path
+) -> None:
+    page.get_by_role("button", name="Import a file").click()
+    choose(page, "file", long_catalogue(tmp_path, 500_000))
+    press(page, "import")
+    imported = page.locator("#catalogue-imported")
+    expect(imported).to_contain_text("of 500000 rows")
+    with opened_page(browser, page_url) as watched:
+        other = watched.page
+        other.get_by_role("tab", name="Catalogue").click()
+        other.get_by_role("button", name="Import a file").click()
+        choose(other, "file", tmp_path / "long.csv")
+        press(other, "dry-run")
+        result = other.locator("#catalogue-imported")
+        expect(result).to_contain_text("rows read")
+        press(other, "stop")
+        expect(result).to_contain_text("stopped before the end")
+        expect(result).to_contain_text("Nothing was sent.")
+        check_quiet(watched)
+    # That one goes on.
+    expect(page.locator("#catalogue-stop")).to_be_enabled()
+    press(page, "stop")
+    expect(imported).to_contain_text("Stopped before the end")
 
 
 def test_what_is_no_catalogue_is_told_without_where_it_lies(page: Page, tmp_path: Path) -> None:

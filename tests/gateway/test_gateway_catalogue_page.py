@@ -44,15 +44,18 @@ def test_the_ingest_key_decides_who_writes(gateway: Gateway, tmp_path: Path) -> 
         expect(said.get_by_role("alert")).to_contain_text("401")
         assert stored.get("page-cup") is None
 
-        # An import is refused before its first row.
+        # Both are refused before the first row.
         catalogue = tmp_path / "list.csv"
         catalogue.write_text("id,title,category\npage-cup,Cup,page\n", encoding="utf-8")
         page.get_by_role("button", name="Import a file").click()
         page.locator("#catalogue-file input[type=file]").set_input_files(catalogue)
         expect(page.locator("#catalogue-file a[download]")).to_have_count(1)
-        page.get_by_label("Dry run").uncheck()
-        page.locator("#catalogue-import").click()
         imported = page.locator("#catalogue-imported")
+        typed.fill("")
+        page.locator("#catalogue-dry-run").click()
+        expect(imported.get_by_role("alert")).to_contain_text("403")
+        typed.fill(UNKNOWN_KEY)
+        page.locator("#catalogue-import").click()
         expect(imported.get_by_role("alert")).to_contain_text("401")
 
         try:
