@@ -11,8 +11,8 @@ from typing import Any
 from demo.catalogue.faults import FormError
 from demo.catalogue.form import Document, Form, document_from_form, sha256s
 from demo.catalogue.words import Shown
-from demo.pictures import Pictures
 from demo.server import Server
+from demo.uploads import uploaded
 from product_match_client import AsyncProductMatchClient, IngestResult
 
 
@@ -57,7 +57,6 @@ class Editor:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._pictures = Pictures()
 
     async def open(self, product_id: str, key: str) -> Opened | None:
         """A product with its pictures; None where there is none of this id."""
@@ -89,7 +88,7 @@ class Editor:
                 )
             result = await client.upsert(
                 document,
-                [Path(upload) for upload in uploads],
+                [uploaded(upload) for upload in uploads],
                 caption="missing" if form.describe else None,
             )
             stored = await self._opened(client, result.product_id)
@@ -99,7 +98,7 @@ class Editor:
             found = await asyncio.gather(*map(client.get, names))
             others = dict(zip(names, found, strict=True))
             wanted = [sha256 for other in found for sha256 in sha256s(other)]
-            shown = {**stored.shown, **await self._pictures.fetch(client, wanted)}
+            shown = {**stored.shown, **await self._server.pictures.fetch(client, wanted)}
         return Saved(result, stored, others, shown)
 
     async def delete(self, product_id: str, key: str) -> IngestResult:
@@ -125,7 +124,7 @@ class Editor:
             raise FormError("there is no picture to describe; choose one first")
         async with self._server.client(key) as client:
             picture: Path | bytes = (
-                Path(uploads[0])
+                uploaded(uploads[0])
                 if uploads
                 else (await client.picture(sha256=stored[0], format="jpeg")).data
             )
@@ -137,4 +136,5 @@ class Editor:
         document = await client.get(product_id)
         if document is None:
             return None
-        return Opened(document, await self._pictures.fetch(client, sha256s(document)))
+        shown = await self._server.pictures.fetch(client, sha256s(document))
+        return Opened(document, shown)

@@ -163,7 +163,6 @@ def _told(saved: Saved, gave_pictures: bool) -> str:
 def add(server: Server) -> CatalogueTab:
     """The tab, within the block under way."""
     handlers = Handlers(Editor(server))
-    private: dict[str, Any] = {"api_visibility": "private"}
     key = gr.Textbox(
         "",
         label="Ingest key",
@@ -255,24 +254,19 @@ def add(server: Server) -> CatalogueTab:
     shown = [found, notice, product_id, *form]
     fields = [product_id, name, category, description, price, currency, rows, describe]
     saved_from = [key, opened, uploads, *fields]
-    gr.on([open_it.click, product_id.submit], handlers.open, [product_id, key], shown, **private)
-    named.change(handlers.open_named, [named, key], [named, *shown], **private)
-    notice.click(handlers.open_duplicate, key, shown, **private)
-    new.click(lambda: ["", "", "", *form_values(None)], None, shown, **private)
-    save.click(
-        handlers.save, saved_from, shown, js=attributes.reading(saved_from.index(rows)), **private
-    )
-    uploads.change(handlers.show_new, uploads, chosen, show_progress="hidden", **private)
-    suggest.click(
-        handlers.suggest, [key, opened, uploads], [suggestion, suggested, take], **private
-    )
+    gr.on([open_it.click, product_id.submit], handlers.open, [product_id, key], shown)
+    named.change(handlers.open_named, [named, key], [named, *shown])
+    notice.click(handlers.open_duplicate, key, shown)
+    new.click(lambda: ["", "", "", *form_values(None)], None, shown)
+    save.click(handlers.save, saved_from, shown, js=attributes.reading(saved_from.index(rows)))
+    uploads.change(handlers.show_new, uploads, chosen, show_progress="hidden")
+    suggest.click(handlers.suggest, [key, opened, uploads], [suggestion, suggested, take])
     take.click(
         lambda text: [text, "", gr.update(visible=False)],
         suggested,
         [description, suggestion, take],
-        **private,
     )
-    delete.click(handlers.ask, opened, [notice, question, confirm], **private)
-    keep.click(lambda: gr.update(visible=False), None, confirm, **private)
-    sure.click(handlers.delete, [opened, key], shown, **private)
+    delete.click(handlers.ask, opened, [notice, question, confirm])
+    keep.click(lambda: gr.update(visible=False), None, confirm)
+    sure.click(handlers.delete, [opened, key], shown)
     return CatalogueTab(named, key)
