@@ -1,22 +1,21 @@
-// Buttons of an answer: what they do stands in their data.
 const REFUSED = "The page did not take it; slow down and try again.";
-
 const FAILED = "The page gave no answer; slow down and try again.";
 const SAMPLE = "sample:";
 
-// What is asked for stands in fields when it is sent, never in an event: what Gradio has put off
-// while another answer was under way, it sends with the event that the other came from.
+// One search at a time, so that no answer comes after a later one's. What is asked for meanwhile
+// stands in the page's fields, and is searched for then. Gradio's own way to wait sends what it has put
+// off with the event before it, forgets it where that one fails, and lets pass what comes at once.
 window.productFinder = {
-  asked: 0,
-  sent: 0,
   // What was clicked since the last time that something was asked for.
   chosen: {},
+  // Whether a search is under way, and another one waits for its end.
+  runs: false,
+  waits: false,
 
   // Photo, words, liked product and whether weak matches are wanted; what is not said stays.
   ask() {
     const { does, sample, url, product, name } = this.chosen;
     this.chosen = {};
-    this.asked += 1;
     if (does === "sample") {
       const meta = { _type: "gradio.FileData" };
       return [{ path: SAMPLE + sample, url, orig_name: sample, meta }, "", "", ""];
@@ -25,25 +24,36 @@ window.productFinder = {
     return [undefined, undefined, liked, does === "weak" ? "yes" : ""];
   },
 
+  search() {
+    this.waits = this.runs;
+    if (this.runs) return;
+    this.runs = true;
+    trigger("tick");
+  },
+
   // The page has the samples itself, so their names are sent.
   send(photo, sample, ...others) {
-    this.sent = this.asked;
     if (!photo?.path.startsWith(SAMPLE)) return [photo, "", ...others];
     return [null, photo.path.slice(SAMPLE.length), ...others];
   },
 
+  // Whether another one follows.
+  ended() {
+    const follows = this.waits;
+    this.runs = false;
+    if (follows) this.search();
+    return follows;
+  },
+
   // The answer, and the requests to copy below it.
   failed() {
-    if (this.asked !== this.sent) {
-      // Gradio forgets what it has put off where the answer before fails.
-      document.querySelector(".find-search").click();
-      return [];
-    }
+    if (this.ended()) return [];
     const alert = `<div class="pm-alert" role="alert">${FAILED}</div>`;
     return [alert, { __type__: "update", visible: false }];
   },
 };
 
+// Buttons of an answer: what they do stands in their data.
 const told = (button) => ({ ...button.dataset });
 
 const show = (button) => {

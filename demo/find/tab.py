@@ -104,7 +104,7 @@ class FindTab:
             )
 
     def _connect(self) -> None:
-        """Every way to ask ends in one event, so that no answer comes after a later one's."""
+        """Every way to ask ends in one event; see the script for when it comes."""
         # What is shown goes with a photo of one's own alone.
         self._photo.input(None, js="() => { productFinder.chosen = { does: 'unlike' }; }")
         asked = gr.on(
@@ -123,7 +123,8 @@ class FindTab:
             [self._photo, self._words, self._liked, self._weak],
             js="() => productFinder.ask()",
         )
-        answered = asked.then(
+        asked.then(None, js="() => productFinder.search()")
+        answered = self._results.tick(
             self._find,
             [
                 self._photo,
@@ -147,11 +148,12 @@ class FindTab:
                 self._python,
             ],
             js="(...inputs) => productFinder.send(...inputs)",
-            # What is asked while an answer is under way is sent after it, as it stands then.
-            trigger_mode="always_last",
+            # The script sees to it that one comes after the other.
+            trigger_mode="multiple",
             show_progress="minimal",
             show_progress_on=self._results,
         )
+        answered.then(None, js="() => { productFinder.ended(); }")
         answered.failure(
             None, None, [self._results, self._copies], js="() => productFinder.failed()"
         )

@@ -232,6 +232,18 @@ def test_the_latest_sample_is_the_one_that_is_answered(page: Page) -> None:
     held[0].continue_()
     expect(cards(page).first).to_have_attribute("data-product", "lamp-arm-yellow")
     check_shown_photo(page, LAMP)
+    # Two that come at once are one after the other too.
+    page.unroute("**/queue/join*")
+    held = hold_search(page)
+    page.evaluate(
+        "titles => titles.forEach((title) => document.querySelector(`[title='${title}']`).click())",
+        [f"Try it with {shows}" for shows in ("a dotted teapot", MUG)],
+    )
+    sent(page, held)
+    expect(cards(page).first).to_have_attribute("data-product", "lamp-arm-yellow")
+    held[0].continue_()
+    expect(cards(page).first).to_have_attribute("data-product", "mug-classic-red")
+    check_shown_photo(page, MUG)
 
 
 def test_words_that_follow_a_sample_join_it(page: Page) -> None:
