@@ -36,6 +36,8 @@ from local_server.temporary_stack import started
 DATABASE = "milvus_scale"
 LOAD_SECONDS = 4 * 3600.0
 SETTLE_SECONDS = 600.0
+# What takes longer than a server waits for is told by the figures, not by a run that breaks off.
+PATIENT_MS = 20_000
 # So long nothing may have changed in what Milvus has loaded.
 STILL_SECONDS = 10.0
 
@@ -222,6 +224,8 @@ def milvus_catalogue(bundle: Bundle) -> Iterator[MilvusCatalogue]:
                 "database": DATABASE,
                 "index_engine": MILVUS,
                 "milvus_uri": address,
+                "milvus_timeout_ms": PATIENT_MS,
+                "mongodb_timeout_ms": PATIENT_MS,
             }
         )
         database = connect(settings)

@@ -8,6 +8,7 @@ products change at a fixed rate, and searches tell how soon they see it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -134,7 +135,6 @@ def measured_size(
         moment and a view, ``queries`` by kind and ``changes`` by consistency.
     """
     bundle = catalogue.bundle
-    index = ProductIndex(bundle.image_dim, bundle.text_dim, Settings().max_filter_bytes)
     made_up = SyntheticCatalogue(real)
     seconds: dict[str, float] = {}
     memory = {"empty": catalogue.memory_bytes()}
@@ -145,32 +145,32 @@ def measured_size(
         memory[name], disk[name] = catalogue.memory_bytes(), catalogue.disk_bytes()
         console.print(f"{views:,} views: {name} ({seconds[name]} s)", highlight=False)
 
-    began = time.perf_counter()
-    some: list[IndexedProduct] = []
-    stride = max(1, views // VIEWS_PER_PRODUCT // queries)
-    for block in made_up.products(views, BLOCK):
-        stored = catalogue.insert(block)
-        index.upsert(stored)
-        some += stored[::stride][: queries - len(some)]
-    step("stored in the database", began)
-    with catalogue.followed() as wait_loaded:
+    index = ProductIndex(bundle.image_dim, bundle.text_dim, Settings().max_filter_bytes)
+    with contextlib.closing(index):
         began = time.perf_counter()
-        wait_loaded()
-        step("taken up by Milvus", began)
-        began = time.perf_counter()
-        catalogue.settle()
-        step("come to rest", began)
-        while not index.wait_for_lists(1.0):
-            pass
-        info = index.info()
-        asked = _queries(made_up, some)
-        row: dict[str, Any] = {"views": info["image_vectors"], "products": info["products"]}
-        row["queries"] = {}
-        for kind in KINDS:
-            row["queries"][kind] = _measured_kind(kind, asked[kind], index, catalogue)
-            console.print(f"  {kind}: {row['queries'][kind]['share_of_best_ten']}", highlight=False)
-        index.close()
-        row["changes"] = _measured_changes(catalogue, some, change_seconds)
+        some: list[IndexedProduct] = []
+        stride = max(1, views // VIEWS_PER_PRODUCT // queries)
+        for block in made_up.products(views, BLOCK):
+            stored = catalogue.insert(block)
+            index.upsert(stored)
+            some += stored[::stride][: queries - len(some)]
+        step("stored in the database", began)
+        with catalogue.followed() as wait_loaded:
+            began = time.perf_counter()
+            wait_loaded()
+            step("taken up by Milvus", began)
+            began = time.perf_counter()
+            catalogue.settle()
+            step("come to rest", began)
+            while not index.wait_for_lists(1.0):
+                pass
+            info = index.info()
+            row: dict[str, Any] = {"views": info["image_vectors"], "products": info["products"]}
+            asked = _queries(made_up, some)
+            row["queries"] = {
+                kind: _measured_kind(kind, asked[kind], index, catalogue) for kind in KINDS
+            }
+            row["changes"] = _measured_changes(catalogue, some, change_seconds)
     grown = {
         name: round((of["come to rest"] - of["empty"]) / info["image_vectors"])
         for name, of in (("memory", memory), ("disk", disk))
