@@ -12,6 +12,7 @@ import pytest
 from gradio.context import LocalContext
 from gradio.exceptions import InvalidPathError
 from gradio.processing_utils import move_files_to_cache
+from gradio.utils import is_static_file
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,7 +23,7 @@ from demo.access import JOIN, UPLOAD
 from demo.beside_server import end
 from demo.limits import TOO_SLOW, PostLimits
 from demo.options import DemoOptions
-from demo.page import build
+from demo.page import MOST_SESSIONS, build
 from demo.server import Server
 from demo.upload_room import MOST_AT_ONCE, NO_ROOM, NO_SHARE, TOO_MANY, UploadRoom
 from demo.uploads import tidied, uploaded
@@ -142,17 +143,36 @@ def test_a_path_is_that_of_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyP
             uploaded(no_path)
 
 
-def test_gradio_too_takes_no_other_files() -> None:
-    async def take() -> None:
+def test_gradio_too_takes_no_other_files_and_keeps_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(UPLOADS_VARIABLE, str(tmp_path))
+    drawing = tmp_path / "a.svg"
+    drawing.touch()
+
+    async def build_page() -> None:
         server = Server("http://away.example")
         page = build(server, DemoOptions())
         await server.close()
         LocalContext.blocks.set(page)
-        file = {"path": "/proc/self/environ", "meta": {"_type": "gradio.FileData"}}
         with pytest.raises(InvalidPathError):
-            move_files_to_cache(file, page, check_in_upload_folder=True)
+            move_files_to_cache(file_data("/proc/self/environ"), page, check_in_upload_folder=True)
+        # A drawing may hold a script: it is no part of the page, which a browser would run.
+        move_files_to_cache(file_data(str(drawing)), page, check_in_upload_folder=True)
+        assert not is_static_file(str(drawing))
+        assert page.delete_cache is not None
+        frequency, age = page.delete_cache
+        assert (frequency, age) == (1800, 3600)
+        assert page._queue.pending_messages_per_session.max_size == MOST_SESSIONS
+        # Only what the browser does by itself waits for nobody.
+        assert all(event.queue is not False for event in page.fns.values() if event.fn)
 
-    asyncio.run(take())
+    asyncio.run(build_page())
+
+
+def file_data(path: str) -> dict[str, object]:
+    """A file as Gradio's script names it."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def test_a_server_that_does_not_end_is_killed_with_what_it_started() -> None:
