@@ -76,6 +76,15 @@ class MilvusCatalogue:
             ]
         )
 
+    def store_write(self, product: IndexedProduct) -> None:
+        """Store a product in place of its last write, as a writer does; Milvus is not told."""
+        self.store_vectors([product])
+        before = self.store.products.find_one_and_update(
+            {"_id": product.product_id}, {"$set": {"write_id": product.write_id}}
+        )
+        assert before is not None
+        self.store.delete_embeddings([before["write_id"]])
+
     def insert(self, products: Sequence[IndexedProduct]) -> None:
         """Add the rows of products, whatever there is of them already."""
         rows: dict[str, list[Row]] = {name: [] for name in self.collections.dims}

@@ -4,12 +4,16 @@ Milvus proposes products by the codes that it has of their vectors. Every score 
 computed here from the vectors in the database, by the same code as that of the index in memory:
 those that promise most are read and scored first, until none of the others can reach the page.
 
+Of a product that was written again, Milvus has the earlier write alone for a moment. The product is
+scored by what is stored, and was let through by the filter as it was before.
+
 A text's words count nothing here, and what needs a look at every product's fields (facets, other
 orders than that of scores) is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -133,12 +137,7 @@ class MilvusSearch:
         Raises:
             DatabaseError: the database does not answer in time.
         """
-        stored = self._store.find_products(product_ids, ("write_id",))
-        writes = {
-            product_id: write_id
-            for product_id, document in stored.items()
-            if isinstance(write_id := document.get("write_id"), str)
-        }
+        writes = self._stored_writes(product_ids)
         found = self._vectors.of(writes.values())
         return [
             None
@@ -239,17 +238,24 @@ class MilvusSearch:
             longest = count == MOST_ROWS or candidates.others == -math.inf
             few = len(candidates.products) < query.wanted
             if longest or not (few or any(own.ends_among_equals(query.wanted) for own in parts)):
-                answer = self._ranked(asked, candidates, error)
+                answer, short = self._ranked(asked, candidates, error)
                 work += answer.scored
                 proved = candidates.others + error < _least(asked.query, answer)
-                if longest or proved or answer.refusal or not self._options.proof:
+                enough = proved if self._options.proof else not short
+                if longest or enough or answer.refusal:
                     return replace(answer, scored=work)
             # Where lists promise nothing of others, only the longest will do.
             count = MOST_ROWS if candidates.others == math.inf else min(LONGER * count, MOST_ROWS)
             (parts,) = self._lists([(asked, count)])
 
-    def _ranked(self, asked: _Asked, candidates: Candidates, error: float) -> IndexAnswer:
-        """Score what promises most, until nothing better can follow."""
+    def _ranked(
+        self, asked: _Asked, candidates: Candidates, error: float
+    ) -> tuple[IndexAnswer, bool]:
+        """Score what promises most, until nothing better can follow.
+
+        Returns:
+            The answer, and whether fewer of the candidates than are wanted are still stored.
+        """
         query = asked.scored
         some, answer, work = self._no_products(), IndexAnswer(), 0
         waiting = iter(candidates.products.items())
@@ -257,16 +263,17 @@ class MilvusSearch:
         if query.pushes:
             # A product may score above what its views promise singly.
             step = len(candidates.products)
-        scored = 0
+        scored = stored = 0
         while scored < len(candidates.products) and answer.refusal is None:
             if _least(asked.query, answer) >= candidates.promises[scored] + error:
-                break
-            some.add(self._stored(islice(waiting, step)))
+                return replace(answer, scored=work), False
+            some.add(found := self._stored(islice(waiting, step)))
             scored += step
+            stored += len(found)
             answer = some.answer(asked.query)
             work += answer.scored
             step *= 2
-        return replace(answer, scored=work)
+        return replace(answer, scored=work), stored < query.wanted
 
     def _stored(
         self, products: Iterable[tuple[str, Candidate]]
@@ -274,6 +281,15 @@ class MilvusSearch:
         """Products with version and vectors of their newest write; without those that are gone."""
         writes = {product_id: item.newest_first() for product_id, item in products}
         vectors = self._vectors.of(write for own in writes.values() for write, _ in own)
+        lacking = [
+            product_id
+            for product_id, own in writes.items()
+            if not any(write in vectors for write, _ in own)
+        ]
+        if lacking:
+            newer = self._stored_writes(lacking)
+            vectors |= self._vectors.of(newer.values())
+            writes |= {name: [(write, _unknown_version(write))] for name, write in newer.items()}
         stored = []
         for product_id, own in writes.items():
             for write, version in own:
@@ -281,6 +297,16 @@ class MilvusSearch:
                     stored.append((product_id, version, vectors[write]))
                     break
         return stored
+
+    def _stored_writes(self, product_ids: Sequence[str]) -> dict[str, str]:
+        """The writes that the database has of some products."""
+        return {
+            product_id: write_id
+            for product_id, document in self._store.find_products(
+                product_ids, ("write_id",)
+            ).items()
+            if isinstance(write_id := document.get("write_id"), str)
+        }
 
     def _no_products(self) -> SomeProducts:
         return SomeProducts(
@@ -292,6 +318,11 @@ def _least(query: IndexQuery, answer: IndexAnswer) -> float:
     """What others must score to be on the page."""
     full = len(answer.matches) >= query.top_k
     return max(query.min_score, answer.matches[-1].score if full else -math.inf)
+
+
+def _unknown_version(write_id: str) -> int:
+    """A product's version as a write has it that has none yet: below 0, unlike all others."""
+    return -int.from_bytes(hashlib.sha256(write_id.encode()).digest()[:7])
 
 
 def _mean(vectors: FloatArray) -> FloatArray:

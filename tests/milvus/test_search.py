@@ -330,6 +330,43 @@ class TestChanges:
             catalogue, catalogue.search(), [query(item.image_vectors[:1]) for item in products[:8]]
         )
 
+    def test_a_product_that_was_written_again_is_found_before_milvus_knows_it(
+        self, changing: tuple[MilvusCatalogue, list[IndexedProduct]]
+    ) -> None:
+        catalogue, products = changing
+        old, other, gone = products[0], products[1], products[2]
+        asked = [query(item.image_vectors[:1]) for item in (old, other, gone)]
+        (before, _, _) = catalogue.search().answers(asked)
+        new = [rewritten(old, image_vectors=item.image_vectors) for item in (old, other)]
+        versions = [before.matches[0].product_version]
+        for item in new:
+            catalogue.store_write(item)
+            catalogue.exact.upsert([item])
+            check(catalogue, catalogue.search(), asked)
+            (_, answer, _) = catalogue.search().answers(asked)
+            versions += [
+                match.product_version
+                for match in answer.matches
+                if match.product_id == old.product_id
+            ]
+        # Whoever keeps documents by version must not show an earlier one.
+        assert len(set(versions)) == len(versions) >= 2
+        # One that was deleted has rows in Milvus for a moment too.
+        catalogue.store.products.delete_one({"_id": gone.product_id})
+        catalogue.store.delete_embeddings([gone.write_id])
+        catalogue.exact.remove(gone.product_id)
+        check(catalogue, catalogue.search(), asked)
+
+    def test_pages_are_full_where_most_of_what_is_near_is_gone(
+        self, changing: tuple[MilvusCatalogue, list[IndexedProduct]]
+    ) -> None:
+        catalogue, products = changing
+        photo = products[0].image_vectors[:1]
+        # More than the first list holds.
+        gone = [rewritten(products[0], product_id=f"gone{number:03d}") for number in range(200)]
+        catalogue.insert(gone)
+        check(catalogue, catalogue.search(), [query(photo), query(photo, offset=20)])
+
     def test_equal_scores_stand_in_the_order_of_ids_on_every_page(
         self, changing: tuple[MilvusCatalogue, list[IndexedProduct]]
     ) -> None:
