@@ -44,6 +44,7 @@ class MilvusConnection:
         self.seconds = settings.milvus_timeout_ms / 1000
         self._lock = threading.Lock()
         self._client: Any = None
+        self._closed = False
         self._failed_at = float("-inf")
 
     @property
@@ -51,11 +52,15 @@ class MilvusConnection:
         """The ``pymilvus.MilvusClient``; what it raises is to be met by ``errors``.
 
         Raises:
-            IndexUnavailableError: Milvus does not answer in time.
+            IndexUnavailableError: Milvus does not answer in time, or ``close`` was called.
             SetupError: the address cannot be used.
         """
         asked = time.monotonic()
         with self._lock:
+            if self._closed:
+                raise IndexUnavailableError(
+                    f"the connection to Milvus at {self._address} is closed; try again"
+                )
             if self._client is None:
                 if self._failed_at > asked:
                     # So that many do not wait one after the other.
@@ -82,9 +87,9 @@ class MilvusConnection:
             progress()
 
     def close(self) -> None:
-        """Close it; the next use makes another."""
+        """Close it for good: whoever still works with it is refused."""
         with self._lock:
-            client, self._client = self._client, None
+            client, self._client, self._closed = self._client, None, True
         if client is not None:
             client.close()
 

@@ -61,6 +61,10 @@ APPLY_SECONDS = 0.05
 STANDSTILL_SECONDS = 300.0
 
 
+class StoppedError(Exception):
+    """The follower is to end in the middle of a full read."""
+
+
 @dataclass(frozen=True)
 class LoadProgress:
     """A full read of the catalogue under way.
@@ -216,12 +220,11 @@ class IndexFollower:
         ended = self._thread.close(CLOSE_SECONDS + 1)
         self._checkpoints.close(self._progress() if ended and last_snapshot else None)
 
-    def reread(self, product_ids: list[str], seconds: float) -> None:
-        """Have products read again, in turn with the changes, and wait for it.
+    def ask_reread(self, product_ids: list[str]) -> Future[None]:
+        """Have products read again, in turn with the changes.
 
-        Raises:
-            IndexUnavailableError: the follower did not get to it in time.
-            DatabaseError: the database did not answer.
+        Returns:
+            Has ended when they are, or has what the database or the index said instead.
         """
         done: Future[None] = Future()
 
@@ -238,6 +241,16 @@ class IndexFollower:
 
         with self._tasks_lock:
             self._tasks.append(task)
+        return done
+
+    def reread(self, product_ids: list[str], seconds: float) -> None:
+        """Have products read again, in turn with the changes, and wait for it.
+
+        Raises:
+            IndexUnavailableError: the follower did not get to it in time.
+            DatabaseError: the database did not answer.
+        """
+        done = self.ask_reread(product_ids)
         try:
             done.result(seconds)
         except TimeoutError:
@@ -267,6 +280,8 @@ class IndexFollower:
                         self._load()
                     self._following = True
                     self._follow(reader, session)
+            except StoppedError:
+                logger.info("the index was not read as a whole; the next start reads it")
             except (ConnectionFailure, ServiceError, SetupError) as error:
                 logger.warning("the index cannot follow the database, trying again: %s", error)
             except (PyMongoError, StreamEndedError) as error:
@@ -295,6 +310,8 @@ class IndexFollower:
         total = self._store.count_products()
 
         def taken(count: int) -> None:
+            if self._thread.stopping:
+                raise StoppedError
             self._load_progress = LoadProgress(count, total, time.monotonic())
             self._report()
 

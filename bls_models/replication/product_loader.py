@@ -75,7 +75,8 @@ class ProductLoader:
         Products that the index has in their present write keep their vectors.
 
         Args:
-            taken: called after each page, with the number of products taken so far.
+            taken: called after each page, with the number of products taken so far; what it raises
+                ends the reading.
 
         Raises:
             DatabaseError: the database does not answer in time.
@@ -141,9 +142,7 @@ class ProductLoader:
                 # An update is not of this project's writing: it was made by hand.
                 latest[product_id] = event["fullDocument"] if kind != "update" else _UNREAD
         by_hand = {key for key, document in latest.items() if document is _UNREAD}
-        for product_id, document in latest.items():
-            if document is None:
-                self._remove(product_id)
+        self._remove(*(key for key, document in latest.items() if document is None))
         self._put([document for document in latest.values() if document])
         self.reread(by_hand)
 
@@ -157,14 +156,13 @@ class ProductLoader:
         for start in range(0, len(wanted), self._store.PAGE):
             page = wanted[start : start + self._store.PAGE]
             found = self._store.find_products(page, INDEX_FIELDS)
-            for product_id in page:
-                if product_id not in found:
-                    self._remove(product_id)
+            self._remove(*(key for key in page if key not in found))
             self._put(list(found.values()), set(found))
 
-    def _remove(self, product_id: str) -> None:
-        self._index.remove(product_id)
-        self._left_out.pop(product_id, None)
+    def _remove(self, *product_ids: str) -> None:
+        self._index.remove(*product_ids)
+        for product_id in product_ids:
+            self._left_out.pop(product_id, None)
 
     def _put(self, documents: list[Document], anew: Set[str] = frozenset()) -> None:
         """Put products into the index with the vectors of the write that stored them.

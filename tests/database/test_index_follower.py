@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from bson import ObjectId
 from follower_support import OTHER_BUNDLE, Followed, Shop
-from serving_support import UNSTEADY_MS, RestartableDatabase, picture, wait_for
+from serving_support import UNSTEADY_MS, WAIT_SECONDS, RestartableDatabase, picture, wait_for
 
 from bls_models.database.store import Document, Store
 from bls_models.settings import Settings
@@ -33,6 +35,29 @@ def test_what_is_stored_already_is_loaded_before_start_returns(
     info = followed.follower.info()
     assert (info["products"], info["image_vectors"], info["text_vectors"]) == (5, 5, 5)
     assert info["stale_products"] == 0
+
+
+def test_a_full_read_ends_when_the_follower_is_stopped(
+    shop: Shop, followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.put(1)
+    pages = list(followed.store.iterate_products())
+    read, over = threading.Event(), threading.Event()
+
+    def endless(self: Store) -> Iterator[list[Document]]:
+        while not over.wait(0.01):
+            yield pages[0]
+            read.set()
+
+    monkeypatch.setattr(Store, "iterate_products", endless)
+    followed.start(0)
+    try:
+        assert read.wait(WAIT_SECONDS)
+        followed.follower.stop()
+        assert not followed.follower._thread.running
+    finally:
+        over.set()
+    assert not followed.follower.loaded
 
 
 def test_an_empty_database_is_loaded_too(shop: Shop, followed: Followed) -> None:

@@ -104,6 +104,16 @@ def test_a_milvus_that_is_not_there_is_named_with_what_to_check() -> None:
         assert "secret" not in str(told.value)
 
 
+@pytest.mark.server
+def test_a_connection_that_was_closed_is_not_opened_again(lite_uri: str) -> None:
+    connection = MilvusConnection(Settings(milvus_uri=lite_uri, milvus_timeout_ms=30_000))
+    existing(connection)
+    connection.close()
+    with pytest.raises(IndexUnavailableError, match="is closed"):
+        existing(connection)
+    connection.close()
+
+
 def test_settings_that_cannot_be_used_are_named() -> None:
     with pytest.raises(SetupError, match="MILVUS_URI=ftp://milvus cannot be used"):
         existing(MilvusConnection(Settings(milvus_uri="ftp://milvus")))
