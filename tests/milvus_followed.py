@@ -21,7 +21,7 @@ from bls_models.milvus.vectors import ProductVectors
 from bls_models.milvus.writer import MilvusWriter
 from bls_models.replication.follower import IndexFollower
 from bls_models.replication.milvus_checkpoints import MilvusCheckpoints
-from bls_models.replication.milvus_generation import INDEXES
+from bls_models.replication.milvus_generation import INDEXES, LEFT_OUT
 from bls_models.settings import Settings
 
 # Nobody else wants it, and a busy machine may take long to renew it.
@@ -56,7 +56,10 @@ class MilvusFollowed(Followed):
             MilvusSearchOptions("Strong", False, 1000, None, False),
         )
         self.follower = IndexFollower(
-            self.index, self.store, bundle, MilvusCheckpoints(lease, "a catalogue")
+            self.index,
+            self.store,
+            bundle,
+            MilvusCheckpoints(lease, self.database[LEFT_OUT], bundle.fingerprint, "a catalogue"),
         )
 
     def put_by_hand(self, *products: IndexedProduct) -> None:

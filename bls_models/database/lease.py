@@ -21,6 +21,8 @@ class Lease:
     it, so nobody who has lost the lease changes what the next holder saved. Before each change of
     something else a holder asks ``check``: it says no long before anybody may take the lease.
 
+    One thread takes and releases it; others may save and check.
+
     Args:
         collection: where the document is.
         name: its id; made if it is not there.
@@ -37,6 +39,8 @@ class Lease:
         self._seconds = seconds
         self._holder = uuid.uuid4().hex
         self._renewed_at = float("-inf")
+        # When somebody was last seen to have renewed it, on this process's clock.
+        self._changed_at = float("-inf")
         self.fence = 0
         self.document: Document = {}
 
@@ -45,8 +49,15 @@ class Lease:
         """Whether it was taken here, and was not found lost since."""
         return self.fence > 0
 
+    @property
+    def idle_seconds(self) -> float:
+        """How long nobody was seen to renew it; endless: nobody has it."""
+        return time.monotonic() - self._changed_at
+
     def take(self) -> bool:
-        """Renew it, or take it if it is free.
+        """Take it if it is free, where it is not held here already.
+
+        Looking costs a read. Only where it may be free the database's clock is asked, by a write.
 
         Returns:
             Whether it is held here now.
@@ -54,11 +65,13 @@ class Lease:
         Raises:
             DatabaseError: the database does not answer in time.
         """
-        began = time.monotonic()
+        if self.held:
+            return True
         with database_errors("asking for a lease"):
-            if self.held:
-                self._renew({}, began)
-                return self.held
+            self._see(self._collection.find_one({"_id": self._name}) or {})
+            if self.idle_seconds <= self._seconds:
+                return False
+            began = time.monotonic()
             found = self._collection.find_one_and_update(
                 {"_id": self._name},
                 {"$currentDate": {"now": True}},
@@ -66,31 +79,24 @@ class Lease:
                 return_document=ReturnDocument.AFTER,
             )
             assert found is not None
-            self.document = found
-            if self.idle_seconds <= self._seconds:
-                return False
-            fence = int(found.get("fence", 0)) + 1
+            renewed, fence = found.get("renewed"), int(found.get("fence", 0))
+            if renewed is not None:
+                idle: timedelta = found["now"] - renewed
+                self._changed_at = began - idle.total_seconds()
+                if idle.total_seconds() <= self._seconds:
+                    return False
             # Whoever is quicker has another fence by then.
             same = {name: found.get(name) for name in ("fence", "renewed")}
             taken = self._collection.update_one(
                 {"_id": self._name, **same},
                 {
-                    "$set": {"holder": self._holder, "fence": fence},
+                    "$set": {"holder": self._holder, "fence": fence + 1},
                     "$currentDate": {"renewed": True},
                 },
             )
         if taken.matched_count:
-            self.fence, self._renewed_at = fence, began
+            self.fence, self._renewed_at = fence + 1, began
         return self.held
-
-    @property
-    def idle_seconds(self) -> float:
-        """How long nobody had renewed it when it was last asked for; endless: it was free."""
-        renewed = self.document.get("renewed")
-        if renewed is None:
-            return float("inf")
-        idle: timedelta = self.document["now"] - renewed
-        return idle.total_seconds()
 
     def check(self) -> None:
         """Refuse what only the holder may do, where another may soon be that.
@@ -101,19 +107,32 @@ class Lease:
         if not self.held or time.monotonic() - self._renewed_at > self._seconds / 2:
             raise ConflictError("another server may have taken the work over; it goes on there")
 
-    def save(self, values: dict[str, Any]) -> None:
+    def save(self, values: dict[str, Any], fence: int | None = None) -> None:
         """Save values with the document, which renews the lease.
 
+        Args:
+            values: by name.
+            fence: of the taking that they belong to; None: the present one.
+
         Raises:
-            ConflictError: the lease is lost.
+            ConflictError: the lease is lost, or was taken again since.
             DatabaseError: the database does not answer in time.
         """
-        began = time.monotonic()
+        own, began = self.fence if fence is None else fence, time.monotonic()
         with database_errors("saving what the holder of a lease knows"):
-            if self.held:
-                self._renew({"$set": values}, began)
-        if not self.held:
+            found = None
+            if own and own == self.fence:
+                found = self._collection.find_one_and_update(
+                    {"_id": self._name, "holder": self._holder, "fence": own},
+                    {"$set": values, "$currentDate": {"renewed": True}},
+                    return_document=ReturnDocument.AFTER,
+                )
+        if found is None:
+            if self.fence == own:
+                self.fence = 0
             raise ConflictError("another server has taken the work over")
+        self._renewed_at = began
+        self._see(found)
 
     def release(self) -> None:
         """Leave it to others at once.
@@ -121,22 +140,18 @@ class Lease:
         Raises:
             DatabaseError: the database does not answer in time; it ends by itself then.
         """
-        if self.held:
+        own, self.fence = self.fence, 0
+        if own:
             with database_errors("giving a lease back"):
-                self._collection.update_one(self._mine, {"$unset": {"renewed": ""}})
-            self.fence = 0
+                self._collection.update_one(
+                    {"_id": self._name, "holder": self._holder, "fence": own},
+                    {"$unset": {"renewed": ""}},
+                )
 
-    @property
-    def _mine(self) -> Document:
-        return {"_id": self._name, "holder": self._holder, "fence": self.fence}
-
-    def _renew(self, update: Document, began: float) -> None:
-        found = self._collection.find_one_and_update(
-            self._mine,
-            update | {"$currentDate": {"renewed": True, "now": True}},
-            return_document=ReturnDocument.AFTER,
-        )
-        if found is None:
-            self.fence = 0
-        else:
-            self.document, self._renewed_at = found, began
+    def _see(self, document: Document) -> None:
+        renewed = document.get("renewed")
+        if renewed is None:
+            self._changed_at = float("-inf")
+        elif self.document and renewed != self.document.get("renewed"):
+            self._changed_at = time.monotonic()
+        self.document = document

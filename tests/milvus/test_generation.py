@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,19 @@ from bls_models.database.connection import connect
 from bls_models.database.store import Store
 from bls_models.errors import IndexUnavailableError
 from bls_models.index.query import IndexQuery
-from bls_models.milvus.collections import existing
+from bls_models.milvus.collections import PREFIX, existing
 from bls_models.milvus.connection import MilvusConnection
 from bls_models.product import embedding_text
 from bls_models.replication import milvus_generation
 from bls_models.replication.milvus_generation import INDEXES, MilvusGeneration
 from bls_models.settings import Settings
+from bls_models.telemetry.metrics import (
+    INDEX_FOLLOWING,
+    INDEX_LEADER,
+    INDEX_PRODUCTS,
+    Metrics,
+    MetricSpec,
+)
 from loadtest.faults.milvus import RealMilvus
 
 pytestmark = pytest.mark.server
@@ -129,18 +137,20 @@ def test_another_takes_over_where_the_follower_was(
     shop: Shop, servers: list[Server], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = servers
+    wait_for(lambda: second.generation.info()["products"] == 1, "the product is counted")
     # As if it were paused: it neither renews its lease nor knows that it is lost.
     paused, go_on = threading.Event(), threading.Event()
-    renew = first.generation._lease._renew
+    save = first.generation._lease.save
 
     def held(*arguments: Any) -> None:
         paused.set()
         go_on.wait()
-        renew(*arguments)
+        save(*arguments)
 
-    monkeypatch.setattr(first.generation._lease, "_renew", held)
+    monkeypatch.setattr(first.generation._lease, "save", held)
     wait_for(paused.is_set, "the first one stands still")
     wait_for(lambda: second.leads, "the second one takes over")
+    assert second.generation.info()["products"] == 1, "what is known of the index stays known"
     fence = second.generation._lease.fence
     shop.put(2, picture(2))
     wait_for(lambda: second.finds(2), "the second one follows")
@@ -165,18 +175,20 @@ def test_a_server_that_stops_leaves_its_place_to_others_at_once(
 
 
 def test_what_hands_did_is_found_and_repaired_from_any_server(
-    shop: Shop, servers: list[Server], settings: Settings
+    shop: Shop, servers: list[Server], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.put(2)
+    shop.put(3)
     for server in servers:
         wait_for(lambda server=server: server.finds(2), "the product is found")
     connection = MilvusConnection(settings)
     names = [name for name in existing(connection) if SMALL_BUNDLE.fingerprint in name]
     for name in names:
-        connection.client.delete(name, filter='product_id == "p2"')
+        connection.client.delete(name, filter='product_id in ["p2", "p3"]')
     connection.close()
+    monkeypatch.setattr(milvus_generation, "REREAD_AT_ONCE", 1)
     for server, repair in ((servers[0], False), (servers[1], True)):
-        assert server.check(repair)["differences"] == {"missing": 1}
+        assert server.check(repair)["differences"] == {"missing": 2}
     for server in servers:
         assert server.check(False)["differences"] == {}
         assert server.finds(2)
@@ -200,15 +212,25 @@ def test_a_metric_has_an_index_of_its_own_and_unused_ones_go(
     keeping = settings.model_copy(update={"milvus_keep_seconds": 1})
     monkeypatch.setattr(milvus_generation, "USED_SECONDS", 0.5)
     newer = Server(keeping, metric("first"))
+    # As a copy of a database has it: the collections are those of the catalogue it was copied of.
+    foreign = f"{PREFIX}{SMALL_BUNDLE.fingerprint}_0123abcd_none_images"
+    newer.generation._connection.client.create_collection(foreign, dimension=4)
+    long_ago = {"images": foreign, "used": datetime(2020, 1, 1)}
+    shop.database[INDEXES].insert_one({"_id": "copied", **long_ago})
     try:
         assert newer.finds(1)
         assert all(server.finds(1) for server in servers), "the old one serves on"
         connection = MilvusConnection(settings)
-        assert len(existing(connection)) == 4
+        assert len(existing(connection)) == 5
         while servers:
             servers.pop().close()
-        wait_for(lambda: len(existing(connection)) == 2, "what nobody uses is removed")
+        wait_for(lambda: len(existing(connection)) == 3, "what nobody uses is removed")
+        assert foreign in existing(connection)
         connection.close()
+        wait_for(
+            lambda: shop.database[INDEXES].find_one({"_id": "copied"}) is None,
+            "what was copied is forgotten",
+        )
         (left,) = shop.database[INDEXES].find()
         assert left["_id"].endswith("/first")
         assert newer.finds(1)
@@ -227,6 +249,41 @@ def test_milvus_away_fails_searches_and_loses_nothing(
     real_milvus.start()
     for server in servers:
         wait_for(lambda server=server: found(server, 2), "what changed meanwhile is found")
+
+
+def test_after_a_pause_nobody_removes_what_others_are_about_to_use(
+    shop: Shop, servers: list[Server], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while servers:
+        servers.pop().close()
+    shop.database[INDEXES].update_many({}, {"$set": {"used": datetime(2020, 1, 1)}})
+    monkeypatch.setattr(milvus_generation, "USED_SECONDS", 0.5)
+    other = Server(settings, metric("first"))
+    again = Server(settings)
+    try:
+        wait_for(lambda: again.finds(1), "the index is still there")
+        assert shop.database[INDEXES].count_documents({}) == 2
+    finally:
+        again.close()
+        other.close()
+
+
+def test_what_serves_reports_also_when_it_took_over(shop: Shop, servers: list[Server]) -> None:
+    for server in servers:
+        metrics = KeptMetrics()
+        server.generation.take_over(metrics)
+        wanted = {INDEX_FOLLOWING: 1.0, INDEX_PRODUCTS: 1.0, INDEX_LEADER: float(server.leads)}
+        wait_for(lambda kept=metrics.kept, wanted=wanted: wanted.items() <= kept.items(), "all")
+
+
+class KeptMetrics(Metrics):
+    """The last value of each."""
+
+    def __init__(self) -> None:
+        self.kept: dict[MetricSpec, float] = {}
+
+    def set(self, spec: MetricSpec, value: float, *labels: str) -> None:
+        self.kept[spec] = value
 
 
 def found(server: Server, number: int) -> bool:
