@@ -65,9 +65,14 @@ class MilvusFollowed(Followed):
     def put_by_hand(self, *products: IndexedProduct) -> None:
         """Past the writer, which looks at what is stored."""
         self.index.remove(*(item.product_id for item in products))
+        self.insert_rows(*products)
+
+    def insert_rows(self, *products: IndexedProduct, begin: int = 0) -> None:
+        """Add the rows of products, in each collection from the n-th on, beside what is there."""
         for item in products:
             for name, rows in zip(self._collections.dims, rows_of(item, 1), strict=True):
-                self._connection.client.insert(name, rows)
+                if rows[begin:]:
+                    self._connection.client.insert(name, rows[begin:])
 
     def close(self) -> None:
         super().close()

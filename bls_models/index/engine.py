@@ -88,11 +88,22 @@ class WritableIndex(Protocol):
         ...
 
     def write_ids(self, product_ids: Sequence[str]) -> dict[str, str]:
-        """The writes that the index holds of some products; those not there are left out."""
+        """The writes that the index holds of some products; those not there are left out.
+
+        A write is empty where the product is there, but not as it should be.
+        """
         ...
 
     def fields(self, product_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
         """What filters see of some products; those not there are left out."""
+        ...
+
+    def kept_fields(self, document: Mapping[str, Any]) -> dict[str, Scalar]:
+        """What ``fields`` has to say of a product that is stored like this.
+
+        Raises:
+            ProductError: the index cannot keep it.
+        """
         ...
 
     def id_ranges(self) -> IdRanges:

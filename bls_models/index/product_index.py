@@ -23,7 +23,7 @@ from bls_models.errors import SnapshotError
 from bls_models.index.answering import Answering
 from bls_models.index.asked_query import AskedQuery
 from bls_models.index.engine import IdRanges, IndexedProduct, SortedIds
-from bls_models.index.filters.columns import Columns, save_columns
+from bls_models.index.filters.columns import Columns, declared_values, save_columns
 from bls_models.index.filters.evaluation import FrozenColumns
 from bls_models.index.filters.language import Scalar
 from bls_models.index.growing_arrays import grown
@@ -138,6 +138,14 @@ class ProductIndex:
                 for name in product_ids
                 if name in self._slots
             }
+
+    def kept_fields(self, document: Mapping[str, Any]) -> dict[str, Scalar]:
+        """What filters are to see of a stored product.
+
+        Raises:
+            ProductError: a declared field with a value it cannot hold.
+        """
+        return declared_values(document)
 
     def product_ids(self) -> set[str]:
         """Ids of all products in the index."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bls_models.errors import ProductError
 from bls_models.index.engine import IndexedProduct
 from bls_models.index.filters.columns import declared_values
 from bls_models.index.filters.language import Scalar
@@ -54,7 +55,7 @@ def rows_of(product: IndexedProduct, version: int) -> tuple[list[Row], list[Row]
             ALONE: not (images and texts),
             VECTOR: vector,
         }
-        for fields in [kept_fields(product.product_id, product.fields)]
+        for fields in [_named_fields(product)]
         for number, vector in enumerate([*product.image_vectors, *product.text_vectors])
     ]
     return rows[:images], rows[images:]
@@ -75,36 +76,49 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def kept_fields(product_id: str, fields: Mapping[str, Any]) -> dict[str, Scalar]:
-    """What the rows of a product have of its fields: as much as Milvus takes, the longest not."""
+def kept_fields(fields: Mapping[str, Any]) -> dict[str, Scalar]:
+    """What the rows of a product have of its fields: as much as Milvus takes, the longest not.
+
+    Raises:
+        ProductError: a declared field with a value it cannot hold.
+    """
     kept = tagged(declared_values(fields))
-    left_out = []
     while _json_bytes(kept) > MAX_FIELDS:
-        longest = max(kept, key=lambda key: len(str(kept[key]).encode()))
-        left_out.append(longest)
-        del kept[longest]
-    if left_out:
-        logger.warning(
-            "product %s has more for filters than Milvus keeps (%d bytes); none finds it by %s",
-            product_id,
-            MAX_FIELDS,
-            ", ".join(left_out),
-        )
+        del kept[max(kept, key=lambda key: len(str(kept[key]).encode()))]
     return kept
 
 
-def can_be_kept(product: IndexedProduct) -> bool:
-    """Whether Milvus takes ids of such a length; others were put into the database by hand."""
-    for value, most in ((product.product_id, MAX_PRODUCT_ID), (product.write_id, MAX_WRITE_ID)):
+def check_ids(product_id: str, write_id: str) -> None:
+    """Refuse what was put into the database by hand and Milvus cannot keep.
+
+    Raises:
+        ProductError: an id is too long.
+    """
+    for name, value, most in (
+        (PRODUCT_ID, product_id, MAX_PRODUCT_ID),
+        (WRITE_ID, write_id, MAX_WRITE_ID),
+    ):
         if len(value.encode()) > most:
-            logger.warning(
-                "product %.80s is not searched: Milvus keeps no id or write_id of more than %d "
-                "bytes; send it again under a shorter one",
-                product.product_id,
-                most,
+            raise ProductError(
+                name,
+                f"{len(value.encode())} bytes",
+                f"at most {most}, as Milvus keeps no more",
+                "Send the product again under a shorter id.",
             )
-            return False
-    return True
+
+
+def _named_fields(product: IndexedProduct) -> dict[str, Scalar]:
+    """``kept_fields``; what is not kept is named in the log."""
+    kept = kept_fields(product.fields)
+    left_out = tagged(declared_values(product.fields)).keys() - kept.keys()
+    if left_out:
+        logger.warning(
+            "product %s has more for filters than Milvus keeps (%d bytes); none finds it by %s",
+            product.product_id,
+            MAX_FIELDS,
+            ", ".join(sorted(left_out)),
+        )
+    return kept
 
 
 def _json_bytes(value: object) -> int:

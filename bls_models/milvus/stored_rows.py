@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,17 +18,22 @@ from bls_models.milvus.collections import (
     Collections,
 )
 from bls_models.milvus.connection import MilvusConnection
-from bls_models.milvus.filters import EVERYTHING, ids_among, quoted
+from bls_models.milvus.filters import ids_among, quoted
 
 # Most rows of one answer about a range; Milvus takes 16,384.
 RANGE_ROWS = 8192
-# Products in one question, and where their fields are wanted: an answer has 64 MB at most.
-PRODUCTS = 64
-PRODUCTS_WITH_FIELDS = 16
+# Products in one question, and where their fields are wanted: an answer has 64 MB at most, and
+# Milvus looks through all its rows for each.
+PRODUCTS = 1000
+PRODUCTS_WITH_FIELDS = 250
+# What others write is seen after this at the latest.
+FRESH_SECONDS = 1.0
+# Of the rows of a product's write one tells their number. It is a comparison of integers.
+FIRST_ROW = f"{ROWS} > 0"
 
 
 class StoredRow(NamedTuple):
-    """A row without its vector.
+    """A row without its vector and fields.
 
     Attributes:
         collection: where it lies.
@@ -35,7 +41,6 @@ class StoredRow(NamedTuple):
         write_id: the write that it is of.
         version: of the product as that write was put.
         rows: how many rows the write has in both collections, told by one of them; else 0.
-        fields: what filters see; empty where that was not asked for.
     """
 
     collection: str
@@ -43,7 +48,6 @@ class StoredRow(NamedTuple):
     write_id: str
     version: int
     rows: int
-    fields: Mapping[str, Scalar]
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class RowCounts:
 
 
 class StoredRows:
-    """Asks Milvus for rows; it sees all that was written before.
+    """Asks Milvus for rows; it sees all that was written here, and soon what others wrote.
 
     Args:
         connection: to Milvus.
@@ -66,38 +70,55 @@ class StoredRows:
     def __init__(self, connection: MilvusConnection, collections: Collections) -> None:
         self._connection = connection
         self._collections = collections
+        # Collections to which this process wrote last.
         self._written: set[str] = set()
+        # By collection, of when everything was seen last.
+        self._seen_at: dict[str, float] = {}
 
     def wrote(self, collection: str) -> None:
-        """Tell that something was written to a collection here, by the one who writes to it."""
+        """Tell that rows were put into a collection here, by the one who writes to it."""
         self._written.add(collection)
 
-    def of(
-        self, product_ids: Sequence[str], with_fields: bool = False
-    ) -> dict[str, list[StoredRow]]:
+    def deleted(self, collection: str) -> None:
+        """Tell that rows were deleted: Milvus does not say when, so no session waits for it."""
+        self._written.discard(collection)
+        self._seen_at.pop(collection, None)
+
+    def of(self, product_ids: Sequence[str]) -> dict[str, list[StoredRow]]:
         """All rows of some products, of whatever write, by product; those without are left out.
 
         Raises:
             IndexUnavailableError: Milvus does not answer in time.
         """
         found: dict[str, list[StoredRow]] = {}
-        wanted = [ID, PRODUCT_ID, WRITE_ID, VERSION, ROWS, *([FIELDS] if with_fields else [])]
-        step = PRODUCTS_WITH_FIELDS if with_fields else PRODUCTS
-        for start in range(0, len(product_ids), step):
-            expression = ids_among(PRODUCT_ID, product_ids[start : start + step])
+        wanted = [ID, PRODUCT_ID, WRITE_ID, VERSION, ROWS]
+        for start in range(0, len(product_ids), PRODUCTS):
+            expression = ids_among(PRODUCT_ID, product_ids[start : start + PRODUCTS])
             for name in self._collections.dims:
                 for item in self._query(name, expression, wanted):
                     found.setdefault(item[PRODUCT_ID], []).append(
-                        StoredRow(
-                            name,
-                            item[ID],
-                            item[WRITE_ID],
-                            item[VERSION],
-                            item[ROWS],
-                            item.get(FIELDS, {}),
-                        )
+                        StoredRow(name, item[ID], item[WRITE_ID], item[VERSION], item[ROWS])
                     )
         return found
+
+    def fields(self, product_ids: Sequence[str]) -> dict[str, Mapping[str, Scalar]]:
+        """What filters see of some products, by the newest write of each; others are left out.
+
+        Raises:
+            IndexUnavailableError: Milvus does not answer in time.
+        """
+        newest: dict[str, tuple[int, Mapping[str, Scalar]]] = {}
+        for start in range(0, len(product_ids), PRODUCTS_WITH_FIELDS):
+            some = ids_among(PRODUCT_ID, product_ids[start : start + PRODUCTS_WITH_FIELDS])
+            for name in self._collections.dims:
+                # All rows of a write have the same.
+                for item in self._query(
+                    name, f"{some} and ({FIRST_ROW})", [PRODUCT_ID, VERSION, FIELDS]
+                ):
+                    known = newest.get(item[PRODUCT_ID])
+                    if known is None or known[0] < item[VERSION]:
+                        newest[item[PRODUCT_ID]] = item[VERSION], item[FIELDS]
+        return {name: fields for name, (_, fields) in newest.items()}
 
     def between(self, after: str | None, last: str | None) -> list[str]:
         """Ids of products behind ``after``, up to and with ``last``, in their order.
@@ -118,10 +139,9 @@ class StoredRows:
         """
         images, texts = self._collections.images, self._collections.texts
         return RowCounts(
-            # Of the rows of a product's write one tells their number.
-            sum(self._count(name, f"{ROWS} > 0") for name in (images, texts)),
-            self._count(images, EVERYTHING),
-            self._count(texts, EVERYTHING),
+            sum(self._count(name, FIRST_ROW) for name in (images, texts)),
+            self._count(images, ""),
+            self._count(texts, ""),
         )
 
     def _ids(self, name: str, after: str | None, last: str | None) -> Iterable[str]:
@@ -129,8 +149,7 @@ class StoredRows:
         parts = [] if after is None else [f"{PRODUCT_ID} > {quoted(after)}"]
         if last is not None:
             parts.append(f"{PRODUCT_ID} <= {quoted(last)}")
-        expression = " and ".join(parts) or EVERYTHING
-        rows = self._query(name, expression, [PRODUCT_ID], limit=RANGE_ROWS)
+        rows = self._query(name, " and ".join(parts), [PRODUCT_ID], limit=RANGE_ROWS)
         ids = sorted({row[PRODUCT_ID] for row in rows})
         if len(rows) < RANGE_ROWS:
             return ids
@@ -148,9 +167,15 @@ class StoredRows:
     def _query(
         self, name: str, expression: str, fields: list[str], **options: Any
     ) -> list[dict[str, Any]]:
-        # Milvus waits for its next tick where it must be sure that it has everything. In a session
-        # it waits only for what this process wrote last, which others wrote before.
-        consistency = "Session" if name in self._written else "Strong"
+        # Milvus waits for its next tick, some 0.2 s, where it must be sure that it has everything.
+        # In a session it waits only for what this process wrote last, which others wrote before.
+        now = time.monotonic()
+        if name in self._written:
+            consistency = "Session"
+        elif now - self._seen_at.get(name, float("-inf")) < FRESH_SECONDS:
+            consistency = "Bounded"
+        else:
+            consistency = "Strong"
         with self._connection.errors(f"reading rows of {name}"):
             found: Sequence[dict[str, Any]] = self._connection.client.query(
                 name,
@@ -160,4 +185,6 @@ class StoredRows:
                 timeout=self._connection.seconds,
                 **options,
             )
-            return list(found)
+        if consistency == "Strong":
+            self._seen_at[name] = now
+        return list(found)

@@ -20,7 +20,7 @@ from bls_models.index.filters.language import Scalar
 from bls_models.milvus.collections import ID, INDEX_TYPE, Collections
 from bls_models.milvus.connection import MilvusConnection
 from bls_models.milvus.filters import ids_among, untagged
-from bls_models.milvus.product_rows import Row, batches, can_be_kept, kept_fields, rows_of
+from bls_models.milvus.product_rows import Row, batches, check_ids, kept_fields, rows_of
 from bls_models.milvus.stored_rows import RowCounts, StoredRow, StoredRows
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,11 @@ logger = logging.getLogger(__name__)
 # Of a version: so many bits count the products that one holder of the lease has put.
 COUNTER_BITS = 40
 DELETED_AT_ONCE = 1000
+# How often rows are counted, and longer after a count that took long: it may take so much of the
+# time, since Milvus looks through all of them for the number of products.
 COUNT_SECONDS = 5.0
+MAX_COUNT_SECONDS = 60.0
+COUNT_SHARE = 0.02
 
 
 class Lease(Protocol):
@@ -75,24 +79,26 @@ class MilvusWriter:
         self._lease = lease
         self._fence = lease.fence
         self._stored = StoredRows(connection, collections)
-        # Of which ``write_ids`` has found no row: nothing needs to be removed when they are put.
+        # Of which ``write_ids`` has found no row: nothing needs to be removed for once.
         self._absent: set[str] = set()
         self._counter = 0
         self._version = 0
         self._time = datetime.now(UTC)
         self._counts = RowCounts(0, 0, 0)
-        self._counted_at = float("-inf")
+        self._count_at = float("-inf")
 
     def info(self) -> dict[str, Any]:
-        """See ``WritableIndex``; the sizes are some seconds old, or more while Milvus is away."""
-        now = time.monotonic()
-        if now - self._counted_at > COUNT_SECONDS:
+        """See ``WritableIndex``; the sizes are a while old, and more while Milvus is away."""
+        began = time.monotonic()
+        if began >= self._count_at:
             try:
                 self._counts = self._stored.counts()
             except IndexUnavailableError as error:
                 # What needs Milvus says so itself; the state is told all the same.
                 logger.debug("rows were not counted: %s", error)
-            self._counted_at = time.monotonic()
+            ended = time.monotonic()
+            pause = max(COUNT_SECONDS, (ended - began) / COUNT_SHARE)
+            self._count_at = ended + min(pause, MAX_COUNT_SECONDS)
         return {
             "version": self._version,
             "time": self._time.isoformat(),
@@ -107,23 +113,32 @@ class MilvusWriter:
         return 0, 0
 
     def write_ids(self, product_ids: Sequence[str]) -> dict[str, str]:
-        """The writes that are there as a whole, the newest of each product.
+        """The write of each product; empty where it is not whole, or other rows are beside it.
 
         Raises:
             IndexUnavailableError: Milvus does not answer in time.
         """
         found = self._stored.of(product_ids)
         self._absent = set(product_ids) - found.keys()
-        return {name: rows[0].write_id for name, rows in _whole(found).items()}
+        return {name: _write_of(rows) for name, rows in found.items()}
 
     def fields(self, product_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
-        """What filters see of some products; those not there as a whole are left out.
+        """What filters see of some products; those not there are left out.
 
         Raises:
             IndexUnavailableError: Milvus does not answer in time.
         """
-        found = _whole(self._stored.of(product_ids, with_fields=True))
-        return {name: untagged(rows[0].fields) for name, rows in found.items()}
+        found = self._stored.fields(product_ids)
+        return {name: untagged(fields) for name, fields in found.items()}
+
+    def kept_fields(self, document: Mapping[str, Any]) -> dict[str, Scalar]:
+        """What filters are to see of a stored product: as much as Milvus takes.
+
+        Raises:
+            ProductError: it has a field with a value it cannot hold, or too long an id.
+        """
+        check_ids(document["_id"], document["write_id"])
+        return untagged(kept_fields(document))
 
     def id_ranges(self) -> IdRanges:
         """The ids of which there is any row, also of an interrupted write."""
@@ -137,7 +152,6 @@ class MilvusWriter:
             DatabaseError: the database does not.
             ServiceError: the lease is lost.
         """
-        products = [product for product in products if can_be_kept(product)]
         ids = [product.product_id for product in products]
         replaced = [name for name in ids if name not in self._absent]
         self._absent.difference_update(ids)
@@ -151,19 +165,13 @@ class MilvusWriter:
         """Compare products' fields with what is there, which is not changed.
 
         Returns:
-            Ids of those that have others, and of those with rows that should not be there.
+            Ids of those that have others.
 
         Raises:
             IndexUnavailableError: Milvus does not answer in time.
         """
-        found = self._stored.of(list(fields), with_fields=True)
-        whole = _whole(found)
-        return {
-            name
-            for name, rows in found.items()
-            if len(whole.get(name, ())) != len(rows)
-            or any(row.fields != kept_fields(name, fields[name]) for row in rows)
-        }
+        found = self._stored.fields(list(fields))
+        return {name for name, own in found.items() if own != kept_fields(fields[name])}
 
     def remove(self, *product_ids: str) -> None:
         """Take products out; one that is not there is no error.
@@ -172,8 +180,9 @@ class MilvusWriter:
             IndexUnavailableError: Milvus does not answer in time.
             ServiceError: the lease is lost.
         """
-        if product_ids:
-            found = self._stored.of(product_ids)
+        found = self._stored.of([name for name in product_ids if name not in self._absent])
+        self._absent.difference_update(product_ids)
+        if found:
             self._delete([row for rows in found.values() for row in rows])
             self._changed(len(found))
 
@@ -235,7 +244,7 @@ class MilvusWriter:
                         filter=ids_among(ID, own[start : start + DELETED_AT_ONCE]),
                         timeout=self._connection.seconds,
                     )
-                self._stored.wrote(name)
+                self._stored.deleted(name)
 
     def _check(self) -> None:
         self._lease.check()
@@ -247,12 +256,7 @@ class MilvusWriter:
         self._time = datetime.now(UTC)
 
 
-def _whole(found: Mapping[str, Sequence[StoredRow]]) -> dict[str, list[StoredRow]]:
-    """The rows of each product's newest write, where none is missing."""
-    whole = {}
-    for name, rows in found.items():
-        newest = max(row.version for row in rows)
-        own = [row for row in rows if row.version == newest]
-        if len(own) == sum(row.rows for row in own):
-            whole[name] = own
-    return whole
+def _write_of(rows: Sequence[StoredRow]) -> str:
+    """The write that has all these rows, and no others; else empty."""
+    one = len({row.version for row in rows}) == 1
+    return rows[0].write_id if one and len(rows) == sum(row.rows for row in rows) else ""

@@ -15,7 +15,6 @@ from bls_models.database.embeddings import stored_vectors
 from bls_models.database.store import INDEX_FIELDS, PAGE_SECONDS, Document, Store
 from bls_models.errors import ProductError
 from bls_models.index.engine import IndexedProduct, WritableIndex
-from bls_models.index.filters.columns import declared_values
 from bls_models.metric.metric import Metric
 
 logger = logging.getLogger(__name__)
@@ -260,7 +259,7 @@ class ProductLoader:
         """What the index keeps of a product; None, and it is left out, if that cannot be kept."""
         fields = {name: document[name] for name in INDEX_FIELDS if name in document}
         try:
-            declared_values(fields)
+            self._index.kept_fields(document)
         except ProductError as error:
             self._leave_out(document, str(error))
             return None

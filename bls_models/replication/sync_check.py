@@ -18,7 +18,6 @@ from bls_models.background import Background
 from bls_models.database.store import INDEX_FIELDS, Document, Store
 from bls_models.errors import ConflictError, IndexUnavailableError, ProductError
 from bls_models.index.engine import WritableIndex
-from bls_models.index.filters.columns import declared_values
 from bls_models.index.filters.language import Scalar
 from bls_models.product import stored_revision
 from bls_models.replication.product_loader import STRANGE_ID, LeftOut, product_key, write_of
@@ -261,7 +260,13 @@ class SyncCheck:
     ) -> dict[str, Difference]:
         ids, left_out = list(product_ids), self._follower.left_out
         writes = self._index.write_ids(ids)
-        fields = self._index.fields([key for key in ids if key in writes and key in stored])
+        # Of what has another write the fields tell nothing.
+        same = [
+            key
+            for key in ids
+            if key in writes and key in stored and writes[key] == stored[key].get("write_id")
+        ]
+        fields = self._index.fields(same)
         found = {
             key: self._difference(
                 stored.get(key), writes.get(key), fields.get(key, {}), left_out.get(key)
@@ -277,10 +282,11 @@ class SyncCheck:
         fields: Mapping[str, Scalar],
         left_out: LeftOut | None,
     ) -> Difference | None:
+        held = f"write {indexed}" if indexed else "a part of it"
         if document is None:
             if indexed is None and left_out is None:
                 return None
-            return Difference(GONE, 0, f"the index has write {indexed}")
+            return Difference(GONE, 0, f"the index has {held}")
         write_id, revision = document.get("write_id"), stored_revision(document)
         if indexed is None:
             if left_out is None or left_out.write_id != write_of(document):
@@ -290,20 +296,19 @@ class SyncCheck:
             detail = f"vectors of bundle {document.get('fingerprint')}; run `make reembed`"
             return Difference(STALE, revision, detail)
         if indexed != write_id:
-            detail = f"stored by write {write_id}, the index has write {indexed}"
+            detail = f"stored by write {write_id}, the index has {held}"
             return Difference(OTHER_REVISION, revision, detail)
-        names = _other_fields(fields, document)
+        names = self._other_fields(fields, document)
         if names:
             return Difference(OTHER_FIELDS, revision, f"the index has other {', '.join(names)}")
         return None
 
-
-def _other_fields(indexed: Mapping[str, Scalar], document: Document) -> list[str]:
-    """The fields for filters that the index has other values of."""
-    try:
-        stored = declared_values(document)
-    except ProductError as error:
-        return [error.tensor]
-    return sorted(
-        name for name in stored.keys() | indexed.keys() if stored.get(name) != indexed.get(name)
-    )
+    def _other_fields(self, indexed: Mapping[str, Scalar], document: Document) -> list[str]:
+        """The fields for filters that the index has other values of."""
+        try:
+            kept = self._index.kept_fields(document)
+        except ProductError as error:
+            return [error.tensor]
+        return sorted(
+            name for name in kept.keys() | indexed.keys() if kept.get(name) != indexed.get(name)
+        )

@@ -45,7 +45,7 @@ def followed_with_each_engine(
     """The same with each engine."""
     if request.param == "milvus":
         # Sizes are counted each time they are asked for.
-        monkeypatch.setattr(writer, "COUNT_SECONDS", 0.0)
+        monkeypatch.setattr(writer, "MAX_COUNT_SECONDS", 0.0)
         followed: Followed = MilvusFollowed(settings, request.getfixturevalue("lite_uri"))
     else:
         followed = Followed(settings)

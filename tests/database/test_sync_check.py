@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from follower_support import OTHER_BUNDLE, Followed, Shop
+from milvus_followed import MilvusFollowed
 from serving_support import (
     UNSTEADY_MS,
     WAIT_SECONDS,
@@ -144,6 +145,48 @@ def test_what_hands_have_put_in_is_listed_with_what_is_wrong(
     assert details["by hand"] == "it was not written by product_ingest"
     assert details["int 7"] == "its id is not a string"
     assert "price" in details["p1"]
+
+
+@pytest.fixture
+def in_milvus(shop: Shop, lite_uri: str) -> Iterator[MilvusFollowed]:
+    followed = MilvusFollowed(shop.settings, lite_uri)
+    yield followed
+    followed.close()
+
+
+def test_rows_in_milvus_that_are_not_of_a_whole_product_are_found_and_removed(
+    shop: Shop, in_milvus: MilvusFollowed
+) -> None:
+    shop.put(1, picture(1))
+    in_milvus.start()
+    late = replace(other_write("p1"), write_id="1" * 32)
+    in_milvus.insert_rows(late)
+    part = replace(other_write("no such product"), image_vectors=unit(np.ones((2, 48))))
+    in_milvus.insert_rows(part, begin=1)
+    check = checker(in_milvus)
+    damaged = {
+        "p1": "other_revision",
+        "no such product": "gone",
+    }
+    assert kinds(check.run(repair=True)) == damaged
+    assert in_milvus.ids == {"p1"}
+    assert in_milvus.writes == shop.writes
+    assert check.run(repair=False)["differences"] == {}
+
+
+def test_what_milvus_cannot_keep_is_no_difference_or_has_a_reason(
+    shop: Shop, in_milvus: MilvusFollowed
+) -> None:
+    shop.put(1, attributes={f"k{number}": "中" * 512 for number in range(64)})
+    shop.put(2)
+    document = shop.store.products.find_one({"_id": "p2"})
+    assert document is not None
+    shop.store.products.insert_one(document | {"_id": "中" * 200})
+    in_milvus.start()
+    assert in_milvus.ids == {"p1", "p2"}
+    (item,) = checker(in_milvus).run(repair=True)["products"]
+    assert item["kind"] == "not_searchable"
+    assert "product_id: 600 bytes; expected at most 512" in item["detail"]
 
 
 def test_changes_that_are_under_way_are_no_differences(shop: Shop, followed: Followed) -> None:
