@@ -97,11 +97,19 @@ def check_engine(settings: Settings) -> None:
         device_named(IndexOptions.of(settings).device)
         return
     from bls_models.milvus.connection import check_connection_settings
+    from bls_models.replication.milvus_generation import LEASE_SECONDS
 
     if settings.index_device != CPU:
         raise SetupError(
             f"PRODUCT_MATCH_INDEX_DEVICE={settings.index_device} is of the engine faiss; unset it, "
             f"or {INDEX_ENGINE}"
+        )
+    most_ms = round(LEASE_SECONDS * 1000 / 2)
+    if settings.milvus_timeout_ms >= most_ms:
+        # What a server began when its lease was half over must have ended when another takes it.
+        raise SetupError(
+            f"PRODUCT_MATCH_MILVUS_TIMEOUT_MS={settings.milvus_timeout_ms} is too long for a lease "
+            f"of {LEASE_SECONDS:.0f} s; set it below {most_ms}"
         )
     check_connection_settings(settings)
     logger.info(

@@ -6,6 +6,7 @@ import logging
 import uuid
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo.database import Database
@@ -37,12 +38,16 @@ class Gauges(Metrics):
         ({"index_device": "gpu"}, "PRODUCT_MATCH_INDEX_DEVICE=gpu is of the engine faiss"),
         ({"milvus_certificate": "/ca.pem"}, "MILVUS_URI has no TLS"),
         (
+            {"milvus_timeout_ms": 5000},
+            "PRODUCT_MATCH_MILVUS_TIMEOUT_MS=5000 is too long .* of 10 s; set it below 5000",
+        ),
+        (
             {"milvus_uri": "https://milvus:1", "milvus_certificate": "/no/ca.pem"},
             "MILVUS_CERTIFICATE=/no/ca.pem is not there",
         ),
     ],
 )
-def test_what_cannot_work_is_refused_at_the_start(values: dict[str, str], message: str) -> None:
+def test_what_cannot_work_is_refused_at_the_start(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SetupError, match=message):
         check_engine(Settings(index_engine=MILVUS, **values))
 

@@ -39,7 +39,7 @@ def servers(
             INDEX_ENGINE: "milvus",
             "MILVUS_URI": milvus.uri,
             "MILVUS_CONSISTENCY": "Strong",
-            "PRODUCT_MATCH_MILVUS_TIMEOUT_MS": "20000",
+            "PRODUCT_MATCH_MILVUS_TIMEOUT_MS": "4000",
         }
         name = f"serving_{state.name}"[:60]
         with (
