@@ -58,10 +58,11 @@ def test_a_short_run_reports_both_engines_and_how_soon_changes_are_seen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "reports" / "scale.json"
-    flags = "--sizes 600 --queries 4 --change-seconds 2"
+    # More than 200 products, of which a later page has some.
+    flags = "--sizes 900 --queries 4 --change-seconds 2"
     assert main([*flags.split(), "--report", str(path)]) == 0
     (row,) = json.loads(path.read_text(encoding="utf-8"))["sizes"]
-    assert row["views"] == 600
+    assert row["views"] == 900
     assert tuple(row["queries"]) == KINDS
     for kind, found in row["queries"].items():
         assert 0.9 <= found["share_of_best_ten"] <= 1, kind
