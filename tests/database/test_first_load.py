@@ -101,7 +101,7 @@ def test_a_large_catalogue_is_not_ready_before_its_first_lists(
 
     monkeypatch.setattr(CandidateIndex, "train", held)
     followed = Followed(filled.settings)
-    followed.index = ProductIndex(
+    followed.index = followed.searched = ProductIndex(
         SMALL_BUNDLE.image_dim, SMALL_BUNDLE.text_dim, 1000, IndexOptions(flat_rows=50)
     )
     followed.follower = IndexFollower(
