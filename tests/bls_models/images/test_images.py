@@ -665,7 +665,8 @@ class TestDamage:
     def test_webp_bomb_is_refused(self) -> None:
         chunk = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + b"\xff\xff\0" * 2
         data = b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
-        with pytest.raises(ImageError, match="DecompressionBombError"):
+        # By Pillow's decoder, or before that by Pillow itself: versions differ.
+        with pytest.raises(ImageError, match="decoder object|DecompressionBombError"):
             decode(data)
 
     def test_a_jpeg_of_too_many_scans_is_refused(self) -> None:
