@@ -484,7 +484,9 @@ class Settings(EnvironmentSettings):
         "that was written is there, some 0.2 s.",
     )
     milvus_timeout_ms: Count = setting(
-        2000, "PRODUCT_MATCH_MILVUS_TIMEOUT_MS", "Longest wait for one operation of Milvus."
+        2000,
+        "PRODUCT_MATCH_MILVUS_TIMEOUT_MS",
+        "Longest wait for one operation of Milvus; below 5000, half of the lease of whoever follows.",
     )
     milvus_proof: Flag = setting(
         False,
