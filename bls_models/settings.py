@@ -486,7 +486,7 @@ class Settings(EnvironmentSettings):
     milvus_timeout_ms: Count = setting(
         2000,
         "PRODUCT_MATCH_MILVUS_TIMEOUT_MS",
-        "Longest wait for one operation of Milvus; below 5000, half of the lease of whoever follows.",
+        "Longest wait for one operation of Milvus; below 5000, half of the lease of who follows.",
     )
     milvus_proof: Flag = setting(
         False,
