@@ -44,7 +44,7 @@ def still_answers(
     for product_id in "abc":
         client.delete(product_id)
     errors = server.database["match_log"].distinct("error.type")
-    assert set(errors) <= {"RequestError", "ImageError", "FilterError"}, errors
+    assert set(errors) <= {"RequestError", "ImageError", "FilterError", "ProductError"}, errors
 
 
 @for_all_examples
