@@ -6,6 +6,7 @@ is generated from here (``make docs``) and cannot drift.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -149,6 +150,31 @@ class EnvironmentSettings(BaseSettings):
                 f"{shown} is not a valid {kind}; set it to a {kind} or unset it to use the default"
             )
         return f"{cls.told_by} {variable}{problem}"
+
+
+def add_flags(
+    kind: type[EnvironmentSettings], parser: argparse.ArgumentParser, secrets: bool
+) -> None:
+    """One flag for each setting (``--http-port`` and so on).
+
+    Args:
+        kind: the settings.
+        parser: gets the flags.
+        secrets: also for those that would then stand in a list of processes.
+    """
+    for name, field in kind.model_fields.items():
+        if field.repr or secrets:
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=type(field.default),
+                help=f"{field.description} [{field.validation_alias}; {field.default or 'unset'}]",
+            )
+
+
+def given_flags(kind: type[EnvironmentSettings], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that flags give, by field, for ``from_environment``."""
+    flags = {name: getattr(arguments, name, None) for name in kind.model_fields}
+    return {name: flag for name, flag in flags.items() if flag is not None}
 
 
 def values_from_files(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:

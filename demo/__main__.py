@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import uvicorn
 
 from bls_models.errors import ProductMatchError, SetupError
-from bls_models.settings import values_from_files
-from demo.options import DemoOptions, add_flags, read_options
+from bls_models.settings import add_flags, values_from_files
+from demo.options import DemoOptions, read_options
 from demo.web import application
 
 # Where Gradio keeps uploads.
@@ -25,7 +25,7 @@ SECRETS = ("PRODUCT_MATCH_API_KEY", "DEMO_PASSWORD")
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    add_flags(parser)
+    add_flags(DemoOptions, parser, secrets=False)
     arguments = parser.parse_args(argv)
     try:
         os.environ.update(values_from_files(os.environ, SECRETS))

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from bls_models.settings import EnvironmentSettings, setting
+from bls_models.settings import EnvironmentSettings, given_flags, setting
 from product_match_client.credentials import API_KEY_VARIABLE
 
 LOOPBACK = "127.0.0.1"
@@ -84,25 +84,10 @@ class DemoOptions(EnvironmentSettings):
         return ["*"]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag for each option that may stand in a process list."""
-    for name, field in DemoOptions.model_fields.items():
-        if field.repr:
-            variable = DemoOptions.variables()[name]
-            parser.add_argument(
-                f"--{name.replace('_', '-')}",
-                type=type(field.default),
-                help=f"{field.description} [{variable}; {field.default or 'unset'}]",
-            )
-
-
 def read_options(arguments: argparse.Namespace) -> DemoOptions:
     """Options from flags, then the environment, then defaults.
 
     Raises:
         SetupError: a value cannot be used.
     """
-    flags = {name: getattr(arguments, name, None) for name in DemoOptions.model_fields}
-    return DemoOptions.from_environment(
-        **{name: flag for name, flag in flags.items() if flag is not None}
-    )
+    return DemoOptions.from_environment(**given_flags(DemoOptions, arguments))

@@ -14,7 +14,6 @@ from gradio.utils import get_upload_folder
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from demo.access import OwnRequests
-from demo.find.samples import sample_photos
 from demo.limits import PostLimits
 from demo.options import DemoOptions
 from demo.page import ASSETS, build, theme
@@ -59,7 +58,6 @@ def application(options: DemoOptions, url: str) -> FastAPI:
         auth=(USER, options.password) if options.password else None,
         footer_links=[],
         run_history=False,
-        allowed_paths=[str(path) for path in sample_photos().values()],
         max_file_size=MAX_UPLOAD,
         ssr_mode=False,
         theme=theme(),

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from bls_models import settings
 from bls_models.errors import SetupError
 from bls_models.settings import setting
 from local_server.tracing import TraceOptions
@@ -93,13 +94,7 @@ def make_folder(folder: Path, flag: str) -> None:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """One flag for each option."""
-    for name, field in Options.model_fields.items():
-        variable = Options.variables()[name]
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=type(field.default),
-            help=f"{field.description} [{variable}; {field.default or 'unset'}]",
-        )
+    settings.add_flags(Options, parser, secrets=True)
 
 
 def read_options(
@@ -110,7 +105,4 @@ def read_options(
     Raises:
         SetupError: a value cannot be used.
     """
-    flags = {name: getattr(arguments, name, None) for name in Options.model_fields}
-    return Options.from_environment(
-        environ, **{name: flag for name, flag in flags.items() if flag is not None}
-    )
+    return Options.from_environment(environ, **settings.given_flags(Options, arguments))

@@ -25,7 +25,7 @@ from bls_models.errors import (
     ProductMatchError,
     ServiceError,
 )
-from bls_models.index.query import IndexAnswer, IndexQuery, any_reads_fields
+from bls_models.index.query import IndexAnswer, IndexQuery
 from bls_models.metric.catalogue import NONE
 from bls_models.metric.metric import Metric
 from bls_models.milvus.collections import Collections, ask, create, drop, existing
@@ -138,6 +138,7 @@ class MilvusGeneration:
         self._said_used: datetime | None = None
         self._used_at = self._asked_at = float("-inf")
         self._loaded = threading.Event()
+        self._index: MilvusSearch | None = None
         self._search: MetricSearch | None = None
         # While the lease is held here, with its fence.
         self._follower: IndexFollower | None = None
@@ -160,8 +161,8 @@ class MilvusGeneration:
         return self._search.answers(queries), about
 
     def may_take_long(self, queries: Sequence[IndexQuery]) -> bool:
-        """Whether others should not wait for these: those with filters take Milvus longest."""
-        return any_reads_fields(queries)
+        """Whether others should not wait for these; see ``MilvusSearch.may_take_long``."""
+        return self._index is not None and self._index.may_take_long(queries)
 
     def info(self) -> dict[str, Any]:
         """The index's state, as its follower saved it last."""
@@ -425,7 +426,7 @@ class MilvusGeneration:
 
     def _begin_searching(self, collections: Collections) -> None:
         settings = self._settings
-        index = MilvusSearch(
+        self._index = MilvusSearch(
             self._connection,
             collections,
             self._store,
@@ -438,7 +439,7 @@ class MilvusGeneration:
                 proof=settings.milvus_proof,
             ),
         )
-        self._search = MetricSearch(index, self._metric)
+        self._search = MetricSearch(self._index, self._metric)
         written = MilvusWriter(self._connection, collections, self._store, self._lease)
         self._check = SyncCheck(written, self._store, self)
 

@@ -34,13 +34,27 @@ def price_from_text(text: str) -> float:
     Raises:
         ValueError: the text is not a plain finite number.
     """
+    return number_from_text(text, "price", "59.90")
+
+
+def number_from_text(text: str, name: str, example: str) -> float:
+    """A number that JSON can hold.
+
+    Args:
+        text: the number.
+        name: what it is, for the message.
+        example: of such a number.
+
+    Raises:
+        ValueError: the text is not a plain finite number.
+    """
     try:
-        price = float(text)
+        number = float(text)
     except ValueError:
-        price = math.nan
-    if not math.isfinite(price):
-        raise ValueError(f"price is {text!r}; expected a number such as 59.90")
-    return price
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {text!r}; expected a number such as {example}")
+    return number
 
 
 def pictures_of_document(product: dict[str, Any], folder: Path) -> list[str] | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from html import escape
 
 from demo.catalogue.faults import FormError
-from product_match_client.documents import INTEGER
+from product_match_client.documents import INTEGER, number_from_text
 
 Value = str | float | bool
 
@@ -132,12 +131,9 @@ def _value(name: str, kind: str, text: str) -> Value:
     if INTEGER.fullmatch(text.strip()):
         return int(text)
     try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise FormError(f"the attribute {name!r} is {text!r}; expected a number such as 1.5")
-    return number
+        return number_from_text(text, f"the attribute {name!r}", "1.5")
+    except ValueError as error:
+        raise FormError(str(error)) from None
 
 
 def _row(name: str, value: Value) -> str:
