@@ -306,9 +306,9 @@ class MilvusGeneration:
             if self._follower is None:
                 self._prepare(collections)
             self._lead(collections)
-        if self._made is not None or self._lease.document.get(FILLED) != collections.images:
+        if self._lease.document.get(FILLED) != collections.images:
             self._loaded.clear()
-        elif not self._loaded.is_set():
+        elif self._made is None and not self._loaded.is_set():
             self._begin_searching(collections)
             self._loaded.set()
         if time.monotonic() - self._used_at >= USED_SECONDS:
