@@ -11,7 +11,7 @@ TORCH_PIP_ARGS ?=
 export CATALOG BUNDLE STATE MODEL_REPOSITORY HTTP_PORT GRPC_PORT METRICS_PORT MONGODB_URI MONGODB_PORT TUNING TRACE_URL TRACE_RATE DEMO_URL DEMO_HOST DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help install models engines quality eval caption-weight duplicate-threshold run demo smoke logs feedback metric import reembed sync-check up down test test-fast test-slow test-nightly lint format bench ingest-bench scale live-changes overload plots flame-graphs tune loadtest perf alerts faults soak docs clean
+.PHONY: help install models engines quality eval caption-weight duplicate-threshold run demo smoke logs feedback metric import reembed sync-check images up down test test-fast test-slow test-containers test-nightly lint format bench ingest-bench scale live-changes overload plots flame-graphs tune loadtest perf alerts faults soak docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,17 +118,26 @@ sync-check: install ## Compare the running server's index with its database (REP
 	@$(BIN)/python -m local_server sync-check $(if $(filter yes,$(REPAIR)),--repair) $(if $(URL),--url "$(URL)")
 
 # --- containers -------------------------------------------------------------------------------
-# The variables of docker/compose.yaml: PROFILE, BUNDLE, TORCH_PIP_ARGS, GATEWAY_HTTP_PORT and so on.
+# The variables of docker/compose.yaml: GATEWAY_HTTP_PORT, TRITON_MEMORY and so on.
 
-COMPOSE = PROFILE=$(PROFILE) docker compose -f docker/compose.yaml --profile $(PROFILE)$(if $(filter yes,$(DEMO)), --profile demo)
-up: export TORCH_PIP_ARGS := $(TORCH_PIP_ARGS)
-up: ## Run the whole service in containers, with the sample products (PROFILE=gpu; SAMPLE=no: without them; DEMO=yes: with the page)
+IMAGES = $(PROFILE) gateway $(if $(filter yes,$(DEMO)),demo)
+# PIP_CONF and CA_BUNDLE name files that the build may need and that stay out of the images: pip's
+# settings, and the authorities that sign what it downloads.
+comma := ,
+BUILD_ARGS = $(if $(BUNDLE),--build-arg BUNDLE=$(BUNDLE)) $(if $(TORCH_PIP_ARGS),--build-arg TORCH_PIP_ARGS="$(TORCH_PIP_ARGS)") $(if $(EXTRAS),--build-arg EXTRAS="$(EXTRAS)") $(if $(PIP_CONF),--secret id=pip.conf$(comma)src="$(PIP_CONF)") $(if $(CA_BUNDLE),--secret id=ca.crt$(comma)src="$(CA_BUNDLE)") $(DOCKER_BUILD_ARGS)
+images: ## Build the container images (PROFILE=gpu, BUNDLE, EXTRAS=milvus, DEMO=yes, PIP_CONF, CA_BUNDLE, DOCKER_BUILD_ARGS)
+	@docker/check-engine.sh
+	$(foreach image,$(IMAGES),DOCKER_BUILDKIT=1 docker build $(BUILD_ARGS) -f docker/Dockerfile --target $(image) -t product-match:$(image) . &&) true
+
+# COMPOSE_FILES: further ones, as docker/tls.yaml.
+COMPOSE = docker compose $(foreach file,docker/compose.yaml $(if $(filter gpu,$(PROFILE)),docker/gpu.yaml) $(COMPOSE_FILES),-f $(file))
+up: images ## Run the whole service in containers, with the sample products (as images; SAMPLE=no: without them; COMPOSE_FILES)
 	@docker/make-secrets.sh
-	$(COMPOSE) up --build --detach --wait
+	$(COMPOSE) $(if $(filter yes,$(DEMO)),--profile demo) up --detach --wait
 	$(if $(filter no,$(SAMPLE)),,$(COMPOSE) run --rm import)
 
 down: ## Stop the containers; their data stay
-	docker compose -f docker/compose.yaml --profile '*' down
+	$(COMPOSE) --profile '*' down
 
 # --- checks -----------------------------------------------------------------------------------
 
@@ -137,12 +146,12 @@ down: ## Stop the containers; their data stay
 CHART_TESTS := tests/helm
 
 test: $(VENV)/.test-installed $(TOOLS) models ## Run all tests but the slow ones, against real servers
-	$(BIN)/python -m pytest -m "not slow and not nightly" --ignore $(CHART_TESTS)
-	$(BIN)/python -m pytest -m "not slow and not nightly" $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not slow and not nightly and not containers" --ignore $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not slow and not nightly and not containers" $(CHART_TESTS)
 
 test-fast: $(VENV)/.test-installed $(TOOLS) models ## Run the tests that need no server
-	$(BIN)/python -m pytest -m "not server and not slow and not nightly" --ignore $(CHART_TESTS)
-	$(BIN)/python -m pytest -m "not server and not slow and not nightly" $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not server and not slow and not nightly and not containers" --ignore $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not server and not slow and not nightly and not containers" $(CHART_TESTS)
 
 test-slow: $(VENV)/.test-installed $(TOOLS) models ## Run the slow tests, most of which kill parts of a server
 	$(BIN)/python -m pytest -m slow
@@ -150,6 +159,10 @@ test-slow: $(VENV)/.test-installed $(TOOLS) models ## Run the slow tests, most o
 test-nightly: $(VENV)/.test-installed $(TOOLS) models ## Run what only takes long: true-size engines, every fault, load tools, many random inputs
 	$(BIN)/python -m pytest -m nightly
 	$(BIN)/python -m pytest -m fuzz --hypothesis-profile=many tests/fuzz
+	$(MAKE) test-containers
+
+test-containers: $(VENV)/.test-installed ## Build the images, run the service in containers and break it (as root, with Docker's programs)
+	$(BIN)/python -m pytest -m containers tests/containers
 
 lint: $(VENV)/.test-installed ## Check style, types and layers
 	$(BIN)/ruff check .

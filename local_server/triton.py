@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -38,6 +39,8 @@ SHARED_MEMORY = Path("/dev/shm")
 # A picture of 2 million pixels. Smaller ones, which are most, are cheaper on the heap.
 LARGE_BYTES = 8 * 2**20
 LOG_QUEUE_FOLDER = "PRODUCT_MATCH_LOG_QUEUE_FOLDER"
+# The status of a program that lacks a library.
+NOT_LOADED = 127
 # Where NVIDIA's image has its tritonserver.
 IMAGE_FOLDER = Path("/opt/tritonserver")
 
@@ -202,14 +205,39 @@ def _wheel_installation(package: Path, state: Path) -> Installation:
         raise SetupError(
             f"this tritonserver has no Python backend for Python {version}; use Python 3.11"
         )
+    libraries = (
+        package.parent / "nvidia_pytriton.libs",
+        Path(str(sysconfig.get_config_var("LIBDIR"))),
+    )
+    _check_libraries(stub, libraries)
     folder = state / "backends"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(server / "backends" / "python", folder / "python")
     shutil.copy2(stub, folder / "python")
-    return Installation(
-        server / "bin" / "tritonserver",
-        folder,
-        (package.parent / "nvidia_pytriton.libs", Path(str(sysconfig.get_config_var("LIBDIR")))),
+    return Installation(server / "bin" / "tritonserver", folder, libraries)
+
+
+def _check_libraries(stub: Path, folders: Sequence[Path]) -> None:
+    """Refuse a stub that cannot run: Triton would say nothing and wait for it for minutes."""
+    done = subprocess.run(
+        [str(stub)],
+        env=os.environ | {"LD_LIBRARY_PATH": _library_path(folders)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == NOT_LOADED:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise SetupError(
+            f"Triton's Python backend cannot run here: {done.stderr.strip()}. Install the library "
+            f"(on Debian and Ubuntu: apt-get install libpython{version}), or use a Python that was "
+            "built with --enable-shared"
+        )
+
+
+def _library_path(folders: Sequence[Path]) -> str:
+    return os.pathsep.join(
+        filter(None, [*map(str, folders), os.environ.get("LD_LIBRARY_PATH", "")])
     )
 
 
@@ -265,8 +293,7 @@ def triton_environment(
         environment[CPU_PRECISION] = INT8 if int8_support().exact else FP32
     if not environment.get(LOG_QUEUE_FOLDER):
         environment[LOG_QUEUE_FOLDER] = str(state / "log-queue")
-    libraries = [*map(str, installation.libraries), environment.get("LD_LIBRARY_PATH", "")]
-    environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+    environment["LD_LIBRARY_PATH"] = _library_path(installation.libraries)
     # The stub takes its packages from the first python3 on the PATH.
     environment["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), environment.get("PATH", "")]

@@ -4,4 +4,11 @@
 # everybody's, so it gets a copy.
 set -euo pipefail
 install -m 400 -o mongodb -g mongodb /run/secrets/mongodb-keyfile /tmp/keyfile
+# The health check looks for the file, which a container that starts again still has.
+rm -f /tmp/is-primary
+(
+  # The image first runs a server without users, which this cannot reach.
+  until mongosh --quiet --norc --nodb --file /initiate.js > /dev/null 2>&1; do sleep 2; done
+  touch /tmp/is-primary
+) &
 exec docker-entrypoint.sh mongod --replSet rs0 --keyFile /tmp/keyfile --bind_ip_all

@@ -71,6 +71,8 @@ def assemble(stage: Stage, folder: Path) -> None:
 def install(stage: Stage, environment: Path) -> None:
     """Make the environment that a stage makes with its arguments' defaults, by the same script."""
     (command,) = stage.values("RUN")
+    while command.startswith("--"):
+        command = command.partition(" ")[2].lstrip()
     arguments = dict(value.replace('"', "").split("=", 1) for value in stage.values("ARG"))
     words = Template(command).substitute(arguments).split()
     assert words[:2] == ["docker/install-environment.sh", "/opt/venv"]

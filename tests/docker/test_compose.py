@@ -27,19 +27,21 @@ from demo.options import DemoOptions
 from gateway.options import GatewayOptions
 from local_server.container import ContainerOptions, values_from_files
 
-SERVERS = {"cpu": "triton-cpu", "gpu": "triton-gpu"}
+# Beside compose.yaml, by profile.
+PROFILES: dict[str, list[Path]] = {"cpu": [], "gpu": [DOCKER / "gpu.yaml"]}
+SERVER = "triton"
 # What the page takes besides uploads (docs/deployment.md).
 PAGE_MEBIBYTES = 1024
 
 
-def compose(profile: str, *files: Path) -> subprocess.CompletedProcess[str]:
+def compose(*files: Path) -> subprocess.CompletedProcess[str]:
     """``docker compose config``: checks against the specification, and prints all as JSON."""
     program = Path(sys.executable).with_name("docker-compose")
     chosen = [word for file in files for word in ("--file", str(file))]
-    profiles = [word for name in (profile, "import", "demo") for word in ("--profile", name)]
+    profiles = [word for name in ("import", "demo") for word in ("--profile", name)]
     return subprocess.run(
         [str(program), *chosen, *profiles, "config", "--format", "json"],
-        env={"PATH": "/usr/bin:/bin", "PROFILE": profile},
+        env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
@@ -48,14 +50,14 @@ def compose(profile: str, *files: Path) -> subprocess.CompletedProcess[str]:
 
 def configuration(profile: str) -> dict[str, Any]:
     """The whole configuration for a profile."""
-    done = compose(profile, DOCKER / "compose.yaml")
+    done = compose(DOCKER / "compose.yaml", *PROFILES[profile])
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     read: dict[str, Any] = json.loads(done.stdout)
     return read
 
 
-@pytest.fixture(params=SERVERS, scope="module")
+@pytest.fixture(params=PROFILES, scope="module")
 def profile(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -68,26 +70,21 @@ def services(profile: str) -> dict[str, Any]:
 
 def test_every_compose_file_fits_the_specification(tmp_path: Path) -> None:
     for file in DOCKER.glob("*compose.yaml"):
-        done = compose("cpu", file)
+        done = compose(file)
         assert done.returncode == 0, done.stderr
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("services: {a: {image: x, healthcheck: {tests: x}}}", encoding="utf-8")
-    assert "not allowed" in compose("cpu", wrong).stderr
+    assert "not allowed" in compose(wrong).stderr
 
 
 def test_a_profile_has_its_server_and_the_rest(profile: str, services: dict[str, Any]) -> None:
     others = {"mongodb", "gateway", "import", "prometheus", "grafana", "demo"}
-    assert services.keys() == {SERVERS[profile], *others}
-    assert services[SERVERS[profile]]["image"] == f"product-match:{profile}"
+    assert services.keys() == {SERVER, *others}
+    assert services[SERVER]["image"] == f"product-match:{profile}"
     assert services["import"]["image"] == f"product-match:{profile}"
     for service in services.values():
-        if "build" in service:
-            assert service["build"]["target"] in IMAGES
-            assert (Path(service["build"]["context"]) / service["build"]["dockerfile"]).is_file()
-        else:
-            assert service["image"].startswith("product-match") or any(
-                character.isdigit() for character in service["image"].rpartition(":")[2]
-            )
+        name, _, tag = service["image"].rpartition(":")
+        assert tag in IMAGES if name == "product-match" else any(map(str.isdigit, tag))
 
 
 def test_only_the_gateway_is_open_to_other_machines(services: dict[str, Any]) -> None:
@@ -102,6 +99,10 @@ def test_only_the_gateway_is_open_to_other_machines(services: dict[str, Any]) ->
 def test_services_have_no_rights_that_they_do_not_need(services: dict[str, Any]) -> None:
     for name, service in services.items():
         assert "no-new-privileges:true" in service["security_opt"], name
+        assert int(service["mem_limit"]) > 0, name
+        assert service["pids_limit"] > 0, name
+        for scratch in service.get("tmpfs", []):
+            assert "size=" in scratch, name
         # MongoDB's image starts as root and gives that up.
         if name != "mongodb":
             assert service["read_only"], name
@@ -130,7 +131,7 @@ def test_the_settings_are_ones_that_the_programs_know(
         names = {name for kind in kinds for name in kind.variables().values()}
         return names | {f"{name}_FILE" for name in names}
 
-    server = services[SERVERS[profile]]["environment"]
+    server = services[SERVER]["environment"]
     assert server.keys() <= known(Settings, ContainerOptions)
     assert services["gateway"]["environment"].keys() <= known(GatewayOptions)
     assert services["demo"]["environment"].keys() <= known(DemoOptions)
@@ -150,10 +151,10 @@ def test_the_settings_are_ones_that_the_programs_know(
 
 
 def test_a_file_of_settings_reaches_server_and_gateway_and_stays_out_of_git(
-    tmp_path: Path, profile: str
+    tmp_path: Path,
 ) -> None:
     shutil.copy(DOCKER / "compose.yaml", tmp_path)
-    services = json.loads(compose(profile, tmp_path / "compose.yaml").stdout)["services"]
+    services = json.loads(compose(tmp_path / "compose.yaml").stdout)["services"]
     (tmp_path / "secrets").mkdir()
     variants = '{"words-first": {"share": 0.1, "text_weight": 2}}'
     (tmp_path / "secrets" / "settings.env").write_text(
@@ -161,8 +162,8 @@ def test_a_file_of_settings_reaches_server_and_gateway_and_stays_out_of_git(
         "GATEWAY_MATCH_RATE=7\nGATEWAY_LOG_FORMAT=text\nPRODUCT_MATCH_LOG_FORMAT=text\n",
         encoding="utf-8",
     )
-    told = json.loads(compose(profile, tmp_path / "compose.yaml").stdout)["services"]
-    server = told[SERVERS[profile]]["environment"]
+    told = json.loads(compose(tmp_path / "compose.yaml").stdout)["services"]
+    server = told[SERVER]["environment"]
     settings = Settings.from_environment(server)
     assert (settings.variants, settings.log_format) == (variants, "text")
     assert ContainerOptions.from_environment(server).trace_url == server["TRACE_URL"]
@@ -170,7 +171,7 @@ def test_a_file_of_settings_reaches_server_and_gateway_and_stays_out_of_git(
     assert (gateway.match_rate, gateway.log_format) == (7, "text")
     # What the parts rely on stays, and nobody else is told.
     for name, service in told.items():
-        added = {"TRACE_URL"} if name in (SERVERS[profile], "gateway") else set()
+        added = {"TRACE_URL"} if name in (SERVER, "gateway") else set()
         had, has = services[name].get("environment") or {}, service.get("environment") or {}
         assert had.items() <= has.items(), name
         assert ({"TRACE_URL"} & has.keys()) == added, name
@@ -178,8 +179,8 @@ def test_a_file_of_settings_reaches_server_and_gateway_and_stays_out_of_git(
     assert subprocess.run(ignored, cwd=ROOT, check=False).returncode == 0
 
 
-def test_tls_is_a_second_file(profile: str) -> None:
-    done = compose(profile, DOCKER / "compose.yaml", DOCKER / "tls.yaml")
+def test_tls_is_a_second_file() -> None:
+    done = compose(DOCKER / "compose.yaml", DOCKER / "tls.yaml")
     assert done.returncode == 0, done.stderr
     whole = json.loads(done.stdout)
     gateway = whole["services"]["gateway"]
@@ -192,17 +193,16 @@ def test_tls_is_a_second_file(profile: str) -> None:
         assert Path(whole["secrets"][name]["file"]) == DOCKER / "secrets" / name
 
 
-def test_milvus_is_a_second_file(profile: str) -> None:
-    done = compose(profile, DOCKER / "compose.yaml", DOCKER / "milvus.yaml")
+def test_milvus_is_a_second_file() -> None:
+    done = compose(DOCKER / "compose.yaml", DOCKER / "milvus.yaml")
     assert done.returncode == 0, done.stderr
-    whole, plain = json.loads(done.stdout), configuration(profile)
-    server, before = (each["services"][SERVERS[profile]] for each in (whole, plain))
+    whole, plain = json.loads(done.stdout), configuration("cpu")
+    server, before = (each["services"][SERVER] for each in (whole, plain))
     assert Settings.from_environment(server["environment"]).index_engine == MILVUS
     token = server["environment"]["MILVUS_TOKEN_FILE"].removeprefix("/run/secrets/")
     assert token in {secret["source"] for secret in server["secrets"]}
     assert Path(whole["secrets"][token]["file"]) == DOCKER / "secrets" / token
-    # The image has the client, and the container a way to Milvus beside those that it had.
-    assert server["build"]["args"] == before["build"]["args"] | {"EXTRAS": "milvus"}
+    # A way to Milvus, beside those that it had.
     (way_out,) = server["networks"].keys() - before["networks"].keys()
     assert not whole["networks"][way_out].get("internal")
     assert server["networks"]["backend"] == before["networks"]["backend"]
@@ -222,7 +222,7 @@ def test_mongodb_is_the_same_everywhere() -> None:
 
 
 def test_the_gpu_server_gets_a_gpu_and_time_to_stop() -> None:
-    service = configuration("gpu")["services"]["triton-gpu"]
+    service = configuration("gpu")["services"][SERVER]
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
     assert service["stop_grace_period"] == "45s"
@@ -254,6 +254,8 @@ def test_the_page_runs_only_where_it_is_asked_for(words: tuple[str, ...], runs: 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     (line,) = (line for line in done.stdout.splitlines() if " up " in line)
     listed = line.partition("docker compose")[2].partition(" up ")[0].split()
+    built = [word for word in done.stdout.split() if word.startswith("product-match:")]
+    assert ("product-match:demo" in built) is runs
     program = Path(sys.executable).with_name("docker-compose")
     services = subprocess.run(
         [str(program), *listed, "config", "--services"],
@@ -321,7 +323,7 @@ def test_the_pages_settings_are_a_file_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "secrets" / "settings.env").write_text(
         f"{PICTURE_SECRET}={'s' * 32}\n", encoding="utf-8"
     )
-    told = json.loads(compose("cpu", tmp_path / "compose.yaml").stdout)["services"]
+    told = json.loads(compose(tmp_path / "compose.yaml").stdout)["services"]
     page = told["demo"]["environment"]
     options = DemoOptions.from_environment(page)
     assert (options.url, options.rate) == ("https://gateway.example", 3)

@@ -1,4 +1,4 @@
-"""The Dockerfile and the scripts that it and CI run. CI has no Docker engine."""
+"""The Dockerfile and the scripts that it and CI run; ``make test-containers`` builds the images."""
 
 from __future__ import annotations
 
@@ -35,6 +35,49 @@ def test_scripts_are_well_formed_and_stop_at_errors(script: Path) -> None:
     assert script.stat().st_mode & 0o111
 
 
+ENGINE = """#!/bin/sh
+case "$*" in
+  "version "*) {engine} ;;
+  "buildx version") {buildx} ;;
+  "compose version --short") {compose} ;;
+  *) exit 9 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "buildx", "compose", "said"),
+    [
+        ("echo 28.2.2", "echo v0.30", "echo v5.6.1", ""),
+        ("echo 20.10.24", "exit 1", "echo 2.24.0", ""),
+        ("echo 28.2.2", "exit 1", "echo 5.6.1", "docker 28.2.2 has no buildx"),
+        ("echo 28.2.2", "echo v0.30", "exit 1", "has no Compose"),
+        ("echo 28.2.2", "echo v0.30", "echo 1.29.2", "Compose is 1.29.2"),
+        ("echo 'no such socket' >&2; exit 1", "echo", "echo", "asked (no such socket)"),
+        (None, None, None, "docker is missing"),
+    ],
+)
+def test_what_an_engine_lacks_is_said_before_anything_is_built(
+    tmp_path: Path, engine: str | None, buildx: str, compose: str, said: str
+) -> None:
+    if engine:
+        client = tmp_path / "docker"
+        client.write_text(ENGINE.format(engine=engine, buildx=buildx, compose=compose), "utf-8")
+        client.chmod(0o755)
+    for name in "sh", "sort", "head", "tail":
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    done = subprocess.run(
+        [str(DOCKER / "check-engine.sh")],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, said in done.stderr) == (1 if said else 0, True), done.stderr
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nimages:")[2].splitlines()
+    assert lines[1].strip() == "@docker/check-engine.sh"
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_images_run_as_nobody_special_and_say_how_they_are(name: str) -> None:
     stage = stages()[name]
@@ -61,11 +104,12 @@ def test_what_the_page_decodes_leaves_no_memory_behind() -> None:
 def test_base_images_are_named_once_with_their_version() -> None:
     text = DOCKERFILE.read_text(encoding="utf-8")
     bases = re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", text, re.MULTILINE)
-    assert [name for name, _ in bases] == ["PYTHON_IMAGE", "TRITON_IMAGE"]
+    names = ["PYTHON_IMAGE", "DEBIAN_IMAGE", "TRITON_IMAGE"]
+    assert [name for name, _ in bases] == names
     for _, image in bases:
         assert re.search(r":\d+\.\d+", image), f"{image} has no version"
     used = {base for stage in stages().values() for base in [stage.base] if "$" in base}
-    assert used == {"${PYTHON_IMAGE}", "${TRITON_IMAGE}"}
+    assert used == {f"${{{name}}}" for name in names}
 
 
 @pytest.mark.parametrize("stage", stages().values(), ids=lambda stage: stage.name)
@@ -140,8 +184,9 @@ def test_the_pages_key_is_added_to_keys_that_were_there_before(tmp_path: Path) -
 @pytest.mark.slow
 def test_what_the_gateways_image_holds_is_all_that_it_needs(tmp_path: Path) -> None:
     stage, folder, environment = stages()["gateway"], tmp_path / "opt", tmp_path / "venv"
-    assert "--from=gateway-environment /opt/venv /opt/venv" in stage.values("COPY")
-    assert stage.environment()["PATH"].startswith("/opt/venv/bin:")
+    packages = "/opt/venv/lib/python3.11/site-packages /opt/packages"
+    assert f"--from=gateway-environment {packages}" in stage.values("COPY")
+    assert stage.environment()["PYTHONPATH"] == "/opt/packages"
     install(stages()["gateway-environment"], environment)
     assemble(stage, folder)
     for arguments, variables, status, said in (

@@ -1,0 +1,62 @@
+"""An engine, the images and the service in containers, each once for the session."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from container_engine import Engine, running_engine
+from container_images import (
+    ROOT,
+    STAND_IN_FILE,
+    BuildSettings,
+    base_images,
+    build_settings,
+    make_base_images,
+    make_service_images,
+)
+from container_service import Service
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """An empty Docker engine."""
+    with running_engine() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git has of the project, as whoever clones it sees it."""
+    folder = tmp_path_factory.mktemp("checkout") / "product match"
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in done.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuildSettings]:
+    """What builds need to reach the package registries."""
+    with build_settings(tmp_path_factory.mktemp("settings")) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def service(engine: Engine, settings: BuildSettings, checkout: Path) -> Iterator[Service]:
+    """The service as ``make up`` runs it, with the page and the sample products."""
+    real = make_base_images(engine, settings)
+    print(f"base images: {base_images()}, {'pulled' if real else 'stand-ins'}")
+    stand_ins = [] if make_service_images(engine, settings) else [STAND_IN_FILE]
+    service = Service(engine, checkout, stand_ins, settings.variables())
+    service.make("up")
+    try:
+        yield service
+    finally:
+        service.make("down")

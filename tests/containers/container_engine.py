@@ -1,0 +1,161 @@
+"""A Docker engine of the tests' own, on a Unix socket in a folder of theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from local_server.processes import ManagedProcess
+
+PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "mmdebstrap")
+INSTALL = "apt-get install --no-install-recommends docker.io iptables mmdebstrap"
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+# Of Docker's client; before this one it has BuildKit without the plugin buildx.
+PLUGIN_VERSION = 23
+
+
+class Engine:
+    """A running engine.
+
+    Args:
+        folder: an empty one, with a short path, as a socket's may have 107 bytes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        plugins = folder / "config" / "cli-plugins"
+        plugins.mkdir(parents=True)
+        (plugins / "docker-compose").symlink_to(Path(sys.executable).with_name("docker-compose"))
+        self.environment = os.environ | {
+            "DOCKER_HOST": f"unix://{folder}/docker.sock",
+            "DOCKER_CONFIG": str(folder / "config"),
+        }
+        self.environment["PATH"] = f"{_client().parent}{os.pathsep}{os.environ['PATH']}"
+        self.log = folder / "dockerd.log"
+        self._process = ManagedProcess(
+            "dockerd",
+            [
+                "dockerd",
+                *("--host", f"unix://{folder}/docker.sock"),
+                *("--data-root", str(folder / "root")),
+                *("--exec-root", str(folder / "exec")),
+                *("--pidfile", str(folder / "docker.pid")),
+                # Another engine may have the usual bridge; Compose makes its own.
+                *("--bridge", "none"),
+            ],
+            self.log,
+            self.environment,
+            STOP_SECONDS,
+        )
+        try:
+            self._process.wait_until(self._answers, START_SECONDS)
+        except BaseException:
+            self._process.stop()
+            raise
+
+    def _answers(self) -> bool:
+        done = self._run(["docker", "version"])
+        return done.returncode == 0
+
+    def docker(self, *arguments: str, seconds: float | None = None) -> str:
+        """The output of a command of Docker's.
+
+        Raises:
+            AssertionError: it failed; the message is what it said.
+        """
+        done = self._run(["docker", *arguments], seconds)
+        assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def _run(
+        self, command: Sequence[str], seconds: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+
+    def run(
+        self, command: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]
+    ) -> None:
+        """Run a command that takes long; its output goes to a file.
+
+        Raises:
+            AssertionError: it failed; the message is the end of what it said.
+        """
+        began = time.monotonic()
+        with log.open("a", encoding="utf-8") as output:
+            output.write(f"$ {' '.join(command)}\n")
+            output.flush()
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env=self.environment | dict(environment),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        print(f"{time.monotonic() - began:.0f} s: {' '.join(command)[:100]}")
+        said = log.read_text(encoding="utf-8", errors="replace")[-4000:]
+        assert done.returncode == 0, f"{' '.join(command)}: status {done.returncode}\n{said}"
+
+    def stop(self) -> None:
+        """End it, with all containers and networks."""
+        containers = self.docker("ps", "--all", "--quiet").split()
+        if containers:
+            self.docker("rm", "--force", *containers)
+        self.docker("network", "prune", "--force")
+        self._process.stop()
+
+
+def _client() -> Path:
+    """A client of Docker's that can build here, of those on the PATH."""
+    for folder in os.environ["PATH"].split(os.pathsep):
+        client = Path(folder, "docker")
+        if not client.is_file():
+            continue
+        words = subprocess.run([client, "--version"], capture_output=True, text=True).stdout
+        version = words.partition("version ")[2].partition(".")[0]
+        with_plugin = subprocess.run([client, "buildx", "version"], capture_output=True)
+        if with_plugin.returncode == 0 or (version.isdigit() and int(version) < PLUGIN_VERSION):
+            return client
+    raise AssertionError(f"no docker on the PATH can build with BuildKit; {INSTALL}")
+
+
+@contextlib.contextmanager
+def running_engine() -> Iterator[Engine]:
+    """An engine until the end of the block; the machine's forwarding is then as it was.
+
+    Raises:
+        AssertionError: this is not root, or programs are missing.
+    """
+    assert os.geteuid() == 0, "Docker's engine needs root"
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    assert not missing, f"{', '.join(missing)} missing; install: {INSTALL}"
+    folder = Path(tempfile.mkdtemp(prefix="containers-"))
+    forwarding = FORWARDING.read_text(encoding="utf-8")
+    rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+    try:
+        engine = Engine(folder)
+        try:
+            yield engine
+        finally:
+            engine.stop()
+    finally:
+        # The engine leaves its rules, and a policy that drops what others forward.
+        subprocess.run(["iptables-restore"], input=rules, text=True, check=True)
+        FORWARDING.write_text(forwarding, encoding="utf-8")
+        shutil.rmtree(folder)

@@ -1,0 +1,206 @@
+"""The images that the containers are made of: the project's, and those that it builds upon.
+
+Where a registry answers, those are the real ones. Elsewhere stand-ins have their names: Debian from
+its packages, Python and Prometheus from Debian's, and in MongoDB's place the local database with
+authentication and the real mongosh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from container_engine import Engine
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+STAND_INS = Path(__file__).resolve().parent / "stand_ins"
+STAND_IN_FILE = STAND_INS / "compose.yaml"
+# Made once; `make clean` removes it.
+DEBIAN = ROOT / "build" / "containers" / "debian.tar"
+DEBIAN_SUITE = "bookworm"
+PULL_SECONDS = 60.0
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What a build needs to reach the package registries here.
+
+    Attributes:
+        pip_conf: settings of pip.
+        authorities: certificates that it trusts, if there are any.
+    """
+
+    pip_conf: Path
+    authorities: Path | None
+
+    def variables(self) -> list[str]:
+        """As variables of make."""
+        authorities = [f"CA_BUNDLE={self.authorities}"] if self.authorities else []
+        return [f"PIP_CONF={self.pip_conf}", "DOCKER_BUILD_ARGS=--network host", *authorities]
+
+    def flags(self) -> list[str]:
+        """As flags of ``docker build``."""
+        secrets = [f"id=pip.conf,src={self.pip_conf}"]
+        if self.authorities:
+            secrets.append(f"id=ca.crt,src={self.authorities}")
+        return ["--network", "host", *(word for secret in secrets for word in ("--secret", secret))]
+
+
+@contextlib.contextmanager
+def build_settings(folder: Path) -> Iterator[BuildSettings]:
+    """This machine's settings of pip, as containers can use them.
+
+    Folders of wheels, which they cannot see, are served on loopback until the end of the block.
+    """
+    lines = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, value = line.partition("=")
+        words = value.strip("'").replace("\\n", " ").split()
+        found.setdefault(name.rpartition(".")[2], []).extend(words)
+    with contextlib.ExitStack() as servers:
+        wheels = [
+            servers.enter_context(_served(Path(word))) if Path(word).is_dir() else word
+            for word in dict.fromkeys(found.get("find-links", []))
+        ]
+        settings = {
+            name: [word for word in found.get(name, []) if word.startswith("http")]
+            for name in ("index-url", "extra-index-url")
+        } | {"find-links": wheels}
+        conf = folder / "pip.conf"
+        conf.write_text(
+            "[global]\n"
+            + "".join(f"{name} = {' '.join(words)}\n" for name, words in settings.items() if words),
+            encoding="utf-8",
+        )
+        yield BuildSettings(conf, AUTHORITIES if AUTHORITIES.is_file() else None)
+
+
+@contextlib.contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Nobody reads it."""
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def base_images() -> dict[str, str]:
+    """The Dockerfile's base images by build argument."""
+    text = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+    return dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", text, re.MULTILINE))
+
+
+def service_images() -> dict[str, str]:
+    """The images of others that Compose runs, by service."""
+    text = (ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8")
+    services = yaml.safe_load(text)["services"]
+    return {
+        name: service["image"]
+        for name, service in services.items()
+        if not service["image"].startswith("product-match:")
+    }
+
+
+def can_be_pulled(engine: Engine, images: Sequence[str]) -> bool:
+    """Whether a registry has them for us; they are there then."""
+    try:
+        for image in images:
+            engine.docker("pull", "--quiet", image, seconds=PULL_SECONDS)
+    except (AssertionError, subprocess.TimeoutExpired):
+        return False
+    return True
+
+
+def make_base_images(engine: Engine, settings: BuildSettings) -> bool:
+    """Have the base images of the CPU's images under their names.
+
+    Returns:
+        Whether they are the real ones.
+    """
+    names = base_images()
+    debian, python = names["DEBIAN_IMAGE"], names["PYTHON_IMAGE"]
+    if can_be_pulled(engine, [debian, python]):
+        return True
+    if not DEBIAN.is_file():
+        DEBIAN.parent.mkdir(parents=True, exist_ok=True)
+        made = DEBIAN.with_suffix(".partial.tar")
+        subprocess.run(
+            [
+                *("mmdebstrap", "--variant=minbase", "--quiet"),
+                # As Debian's image for containers leaves them out.
+                *(
+                    f"--dpkgopt=path-exclude=/usr/share/{name}/*"
+                    for name in ("doc", "man", "locale")
+                ),
+                *(DEBIAN_SUITE, str(made)),
+            ],
+            env=os.environ | {"LC_ALL": "C"},
+            check=True,
+        )
+        made.rename(DEBIAN)
+    engine.docker("import", str(DEBIAN), debian)
+    build_stand_in(engine, settings, "python", python, DEBIAN_IMAGE=debian)
+    return False
+
+
+def make_service_images(engine: Engine, settings: BuildSettings) -> bool:
+    """Have the images of the other services, or what stands in for some.
+
+    Returns:
+        Whether they are the real ones; else ``STAND_IN_FILE`` names those that run.
+    """
+    if can_be_pulled(engine, list(service_images().values())):
+        return True
+    names = base_images()
+    requirements = subprocess.run(
+        [sys.executable, str(ROOT / "docker" / "requirements.py"), "local"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    (database,) = (line for line in requirements if line.startswith("SecantusDB"))
+    for service, arguments in (
+        ("database", {"PYTHON_IMAGE": names["PYTHON_IMAGE"], "DATABASE": database}),
+        ("prometheus", {"DEBIAN_IMAGE": names["DEBIAN_IMAGE"]}),
+    ):
+        build_stand_in(engine, settings, service, f"stand-in:{service}", **arguments)
+    return False
+
+
+def build_stand_in(
+    engine: Engine, settings: BuildSettings, name: str, tag: str, **arguments: str
+) -> None:
+    """Build an image of ``stand_ins``."""
+    engine.run(
+        [
+            *("docker", "build", *settings.flags(), "--tag", tag),
+            *("--file", str(STAND_INS / f"{name}.Dockerfile")),
+            *(word for item in arguments.items() for word in ("--build-arg", "=".join(item))),
+            str(STAND_INS),
+        ],
+        ROOT,
+        engine.folder / "images.log",
+        {"DOCKER_BUILDKIT": "1"},
+    )
