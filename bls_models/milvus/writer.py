@@ -79,8 +79,9 @@ class MilvusWriter:
         self._lease = lease
         self._fence = lease.fence
         self._stored = StoredRows(connection, collections)
-        # Of which ``write_ids`` has found no row: nothing needs to be removed for once.
-        self._absent: set[str] = set()
+        # What ``write_ids`` found last, so that the change which follows need not ask again: Milvus
+        # takes some 0.2 s to say what was just written.
+        self._listed: dict[str, list[StoredRow]] = {}
         self._counter = 0
         self._version = 0
         self._time = datetime.now(UTC)
@@ -119,7 +120,7 @@ class MilvusWriter:
             IndexUnavailableError: Milvus does not answer in time.
         """
         found = self._stored.of(product_ids)
-        self._absent = set(product_ids) - found.keys()
+        self._listed = {name: found.get(name, []) for name in product_ids}
         return {name: _write_of(rows) for name, rows in found.items()}
 
     def fields(self, product_ids: Sequence[str]) -> dict[str, dict[str, Scalar]]:
@@ -152,12 +153,11 @@ class MilvusWriter:
             DatabaseError: the database does not.
             ServiceError: the lease is lost.
         """
-        ids = [product.product_id for product in products]
-        replaced = [name for name in ids if name not in self._absent]
-        self._absent.difference_update(ids)
+        given = {product.product_id: product.write_id for product in products}
+        before = self._rows_of(list(given))
         put = self._put(products)
-        if replaced:
-            self._remove_others(replaced, put)
+        if before:
+            self._remove_others(before, given, put)
         if products:
             self._changed(len(products))
 
@@ -180,11 +180,16 @@ class MilvusWriter:
             IndexUnavailableError: Milvus does not answer in time.
             ServiceError: the lease is lost.
         """
-        found = self._stored.of([name for name in product_ids if name not in self._absent])
-        self._absent.difference_update(product_ids)
+        found = self._rows_of(product_ids)
         if found:
             self._delete([row for rows in found.values() for row in rows])
             self._changed(len(found))
+
+    def _rows_of(self, product_ids: Sequence[str]) -> dict[str, list[StoredRow]]:
+        """The rows of products that have any, of which the caller is about to change some."""
+        listed = {name: self._listed.pop(name) for name in product_ids if name in self._listed}
+        asked = self._stored.of([name for name in product_ids if name not in listed])
+        return {name: rows for name, rows in (listed | asked).items() if rows}
 
     def _put(self, products: Sequence[IndexedProduct]) -> set[tuple[str, str]]:
         """Put the rows of products; returns the collection and id of each."""
@@ -202,31 +207,29 @@ class MilvusWriter:
                 self._stored.wrote(name)
         return {(name, row[ID]) for name, own in rows.items() for row in own}
 
-    def _remove_others(self, product_ids: Sequence[str], put: Set[tuple[str, str]]) -> None:
+    def _remove_others(
+        self,
+        before: Mapping[str, Sequence[StoredRow]],
+        given: Mapping[str, str],
+        put: Set[tuple[str, str]],
+    ) -> None:
         """Remove rows of products that are not of their stored write, or not of its last state.
 
         Args:
-            product_ids: the products.
-            put: collection and id of each row that they were given now.
+            before: their rows as they were before; what others put since is theirs to remove.
+            given: the write of each that was put now.
+            put: collection and id of each row that was put now.
         """
-        # In this order: what others store meanwhile is not listed, or its write is known.
-        found = self._stored.of(product_ids)
-        stored = self._store.find_products(list(found), ("write_id",))
+        # Read after the rows were listed: what others store meanwhile is not among them, or its
+        # write is known.
+        stored = self._store.find_products(list(before), ("write_id",))
         writes = {name: document.get("write_id") for name, document in stored.items()}
-        ours = {
-            (name, row.write_id)
-            for name, rows in found.items()
-            for row in rows
-            if (row.collection, row.id) in put
-        }
         self._delete(
-            [
-                row
-                for name, rows in found.items()
-                for row in rows
-                if row.write_id != writes.get(name)
-                or ((name, row.write_id) in ours and (row.collection, row.id) not in put)
-            ]
+            row
+            for name, rows in before.items()
+            for row in rows
+            if row.write_id != writes.get(name)
+            or (row.write_id == given[name] and (row.collection, row.id) not in put)
         )
 
     def _delete(self, rows: Iterable[StoredRow]) -> None:
