@@ -17,7 +17,15 @@ from bls_models.database.store import Store
 from bls_models.errors import ConflictError, IndexUnavailableError
 from bls_models.index.engine import IdRanges, IndexedProduct
 from bls_models.index.filters.language import Scalar
-from bls_models.milvus.collections import ID, INDEX_TYPE, Collections
+from bls_models.milvus.collections import (
+    ID,
+    INDEX_TYPE,
+    PRODUCT_ID,
+    ROWS,
+    VERSION,
+    WRITE_ID,
+    Collections,
+)
 from bls_models.milvus.connection import MilvusConnection
 from bls_models.milvus.filters import ids_among, untagged
 from bls_models.milvus.product_rows import Row, batches, check_ids, kept_fields, rows_of
@@ -153,11 +161,10 @@ class MilvusWriter:
             DatabaseError: the database does not.
             ServiceError: the lease is lost.
         """
-        given = {product.product_id: product.write_id for product in products}
-        before = self._rows_of(list(given))
+        before = self._rows_of([product.product_id for product in products])
         put = self._put(products)
         if before:
-            self._remove_others(before, given, put)
+            self._remove_others(before, put)
         if products:
             self._changed(len(products))
 
@@ -191,8 +198,8 @@ class MilvusWriter:
         asked = self._stored.of([name for name in product_ids if name not in listed])
         return {name: rows for name, rows in (listed | asked).items() if rows}
 
-    def _put(self, products: Sequence[IndexedProduct]) -> set[tuple[str, str]]:
-        """Put the rows of products; returns the collection and id of each."""
+    def _put(self, products: Sequence[IndexedProduct]) -> dict[str, list[StoredRow]]:
+        """Put the rows of products, and return those of each."""
         first = (self._fence << COUNTER_BITS) + self._counter + 1
         self._counter += len(products)
         rows: dict[str, list[Row]] = {name: [] for name in self._collections.dims}
@@ -205,32 +212,38 @@ class MilvusWriter:
                 with self._connection.errors(f"writing to {name}"):
                     self._connection.client.upsert(name, batch, timeout=self._connection.seconds)
                 self._stored.wrote(name)
-        return {(name, row[ID]) for name, own in rows.items() for row in own}
+        put: dict[str, list[StoredRow]] = {}
+        for name, own in rows.items():
+            for row in own:
+                put.setdefault(row[PRODUCT_ID], []).append(
+                    StoredRow(name, row[ID], row[WRITE_ID], row[VERSION], row[ROWS])
+                )
+        return put
 
     def _remove_others(
-        self,
-        before: Mapping[str, Sequence[StoredRow]],
-        given: Mapping[str, str],
-        put: Set[tuple[str, str]],
+        self, before: Mapping[str, Sequence[StoredRow]], put: Mapping[str, Sequence[StoredRow]]
     ) -> None:
         """Remove rows of products that are not of their stored write, or not of its last state.
 
         Args:
             before: their rows as they were before; what others put since is theirs to remove.
-            given: the write of each that was put now.
-            put: collection and id of each row that was put now.
+            put: those that were put now.
         """
         # Read after the rows were listed: what others store meanwhile is not among them, or its
         # write is known.
         stored = self._store.find_products(list(before), ("write_id",))
-        writes = {name: document.get("write_id") for name, document in stored.items()}
-        self._delete(
-            row
-            for name, rows in before.items()
-            for row in rows
-            if row.write_id != writes.get(name)
-            or (row.write_id == given[name] and (row.collection, row.id) not in put)
-        )
+        others = []
+        for name, rows in before.items():
+            ours = {(row.collection, row.id): row for row in put[name]}
+            write = stored.get(name, {}).get("write_id")
+            others += [row for row in (*rows, *ours.values()) if row.write_id != write]
+            if any(row.write_id == write for row in ours.values()):
+                others += [
+                    row
+                    for row in rows
+                    if row.write_id == write and (row.collection, row.id) not in ours
+                ]
+        self._delete(others)
 
     def _delete(self, rows: Iterable[StoredRow]) -> None:
         """Delete rows, but none that a later holder of the lease has put."""

@@ -28,6 +28,13 @@ STAND_IN_FILE = STAND_INS / "compose.yaml"
 # Made once; `make clean` removes it.
 DEBIAN = ROOT / "build" / "containers" / "debian.tar"
 DEBIAN_SUITE = "bookworm"
+UNREAD = ("doc", "info", "locale", "man")
+KEEP_NOTHING = (
+    'Dir::Cache::pkgcache ""',
+    'Dir::Cache::srcpkgcache ""',
+    'Binary::apt-get::APT::Keep-Downloaded-Packages "false"',
+    'APT::Keep-Downloaded-Packages "false"',
+)
 PULL_SECONDS = 60.0
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -148,12 +155,11 @@ def make_base_images(engine: Engine, settings: BuildSettings) -> bool:
         made = DEBIAN.with_suffix(".partial.tar")
         subprocess.run(
             [
-                *("mmdebstrap", "--variant=minbase", "--quiet"),
-                # As Debian's image for containers leaves them out.
-                *(
-                    f"--dpkgopt=path-exclude=/usr/share/{name}/*"
-                    for name in ("doc", "man", "locale")
-                ),
+                *("mmdebstrap", "--variant=minbase", "--quiet", "--include=usr-is-merged"),
+                # As Debian's own image has it: without what only people read, nor what apt keeps.
+                *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNREAD),
+                *(f"--aptopt={option}" for option in KEEP_NOTHING),
+                '--customize-hook=rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*',
                 *(DEBIAN_SUITE, str(made)),
             ],
             env=os.environ | {"LC_ALL": "C"},

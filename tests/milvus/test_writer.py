@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving_support import SMALL_BUNDLE, unit
+from serving_support import SMALL_BUNDLE, unit, wait_for
 
 from bls_models.database.store import Store
 from bls_models.errors import ConflictError
@@ -300,14 +300,15 @@ def test_rows_are_read_as_new_as_they_must_be(
     for _ in range(3):
         assert reader.write_ids(["p1"]) == {"p1": there.write_id}
     assert levels == ["Strong"] * 2 + ["Bounded"] * 4
+    # What was just read is not read again for the change that follows.
     levels.clear()
     reader.upsert([there])
+    assert levels == []
     reader.write_ids(["p1"])
     # A session does not wait for what was deleted.
     reader.remove("p1")
     assert reader.write_ids(["p1"]) == {}
-    assert levels == ["Session"] * 6 + ["Strong"] * 2
-    # What is known not to be there is not looked for.
+    assert levels == ["Session"] * 2 + ["Strong"] * 2
     levels.clear()
     reader.remove("p1")
     assert levels == []
@@ -321,12 +322,14 @@ def test_rows_are_counted_once_in_a_while(shelf: Shelf, monkeypatch: pytest.Monk
     shelf.save([first, second])
     writer = shelf.writer(fence=1)
     writer.upsert([first])
+    # Milvus counts what was written some tenths of a second ago.
+    wait_for(lambda: shelf.writer(fence=1).info()["products"] == 1, "it is counted")
     monkeypatch.setattr(milvus_writer, "MAX_COUNT_SECONDS", 600.0)
     monkeypatch.setattr(milvus_writer, "COUNT_SHARE", 1e-9)
     assert writer.info()["products"] == 1
     writer.upsert([second])
     assert writer.info()["products"] == 1
-    assert shelf.writer(fence=1).info()["products"] == 2
+    wait_for(lambda: shelf.writer(fence=1).info()["products"] == 2, "both are counted")
 
 
 def test_ranges_of_ids_have_all_of_them_in_order(

@@ -10,7 +10,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     && /opt/database/bin/pip install --quiet --no-cache-dir "${DATABASE}" "${NODE}" \
     && PATH="/opt/database/bin:$PATH" npm install --silent --global --prefix /opt/mongosh "${MONGOSH}"
 RUN useradd --uid 999 --home-dir /data/db mongodb \
-    && install -d -o mongodb -g mongodb /data/db /data/configdb
+    && install -d -o mongodb -g mongodb /data/db /data/configdb \
+    && touch /opt/database/secantusd.toml
 COPY docker-entrypoint.sh /usr/local/bin/
 ENV PATH=/opt/mongosh/bin:/opt/database/bin:$PATH
 VOLUME /data/db /data/configdb

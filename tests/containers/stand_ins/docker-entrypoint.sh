@@ -4,7 +4,7 @@
 # mongod's own flags are not the local database's.
 set -euo pipefail
 database() {
-  local command=(secantusd-py --config /dev/null --port 27017 --storage-path /data/db --log-level WARNING "$@")
+  local command=(secantusd-py --config /opt/database/secantusd.toml --port 27017 --storage-path /data/db --log-level WARNING "$@")
   if [ "$(id -u)" = 0 ]; then
     command=(setpriv --reuid mongodb --regid mongodb --init-groups "${command[@]}")
   fi
