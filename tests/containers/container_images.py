@@ -28,13 +28,13 @@ STAND_IN_FILE = STAND_INS / "compose.yaml"
 # Made once; `make clean` removes it.
 DEBIAN = ROOT / "build" / "containers" / "debian.tar"
 DEBIAN_SUITE = "bookworm"
+# As Debian's own image has it: without what only people read, nor what apt keeps.
 UNREAD = ("doc", "info", "locale", "man")
-KEEP_NOTHING = (
-    'Dir::Cache::pkgcache ""',
-    'Dir::Cache::srcpkgcache ""',
-    'Binary::apt-get::APT::Keep-Downloaded-Packages "false"',
-    'APT::Keep-Downloaded-Packages "false"',
-)
+KEEP_NOTHING = """\
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Binary::apt-get::APT::Keep-Downloaded-Packages "false";
+"""
 PULL_SECONDS = 60.0
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -153,12 +153,19 @@ def make_base_images(engine: Engine, settings: BuildSettings) -> bool:
     if not DEBIAN.is_file():
         DEBIAN.parent.mkdir(parents=True, exist_ok=True)
         made = DEBIAN.with_suffix(".partial.tar")
+        apt_settings = DEBIAN.with_name("keep-nothing")
+        apt_settings.write_text(KEEP_NOTHING, encoding="utf-8")
         subprocess.run(
             [
-                *("mmdebstrap", "--variant=minbase", "--quiet", "--include=usr-is-merged"),
-                # As Debian's own image has it: without what only people read, nor what apt keeps.
+                *(
+                    "mmdebstrap",
+                    "--variant=minbase",
+                    "--quiet",
+                    "--include=usr-is-merged,usrmerge-",
+                ),
                 *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in UNREAD),
-                *(f"--aptopt={option}" for option in KEEP_NOTHING),
+                '--customize-hook=chroot "$1" apt-get purge --yes --quiet=2 perl-modules-5.36',
+                f"--customize-hook=copy-in {apt_settings} /etc/apt/apt.conf.d",
                 '--customize-hook=rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*',
                 *(DEBIAN_SUITE, str(made)),
             ],

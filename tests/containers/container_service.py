@@ -106,5 +106,6 @@ class Service:
         port = {"http": "GATEWAY_HTTP_PORT", "grpc": "GATEWAY_GRPC_PORT"}[protocol]
         url = self.url(port, protocol)
         api_key = self.key("shop") if key is None else key
-        with ProductMatchClient(url, timeout_s=CALL_SECONDS, api_key=api_key) as client:
+        headers = {"X-API-Key": api_key} if api_key else {}
+        with ProductMatchClient(url, CALL_SECONDS, headers) as client:
             yield client

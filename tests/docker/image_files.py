@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -71,13 +72,12 @@ def assemble(stage: Stage, folder: Path) -> None:
 def install(stage: Stage, environment: Path) -> None:
     """Make the environment that a stage makes with its arguments' defaults, by the same script."""
     (command,) = stage.values("RUN")
-    while command.startswith("--"):
-        command = command.partition(" ")[2].lstrip()
     arguments = dict(value.replace('"', "").split("=", 1) for value in stage.values("ARG"))
-    words = Template(command).substitute(arguments).split()
-    assert words[:2] == ["docker/install-environment.sh", "/opt/venv"]
+    # Without the mounts of secrets, which are for builds.
+    command = re.sub(r"--mount=\S+ +", "", Template(command).substitute(arguments))
+    command = command.replace("docker/", f"{shlex.quote(str(DOCKER))}/")
     subprocess.run(
-        [str(DOCKER / "install-environment.sh"), str(environment), *words[2:]],
+        ["sh", "-c", command.replace("/opt/venv", shlex.quote(str(environment)))],
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         check=True,
     )
