@@ -26,7 +26,7 @@ from local_server.database import MOST_REPORT_ENTRIES, local_database
 from local_server.options import PROJECT, Options, make_folder
 from local_server.running import Running, announced, state_lock
 from local_server.served_metric import fit_first
-from local_server.triton import Ports, TritonServer, running_triton
+from local_server.triton import Ports, TritonServer, find_installation, running_triton
 from local_server.tuning import Tuning, read_tuning, tuned_repository
 from product_match_client import AsyncProductMatchClient
 from reporting.progress import Report
@@ -167,6 +167,7 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
     state = options.state_folder
     with state_lock(state), contextlib.ExitStack() as parts:
         # Before the models, which the first time take minutes to build.
+        find_installation(state)
         uri = parts.enter_context(running_database(options, report))
         bundle = build_models(options, report)
         settings_here = Settings.from_environment()

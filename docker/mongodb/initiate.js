@@ -12,4 +12,6 @@ if (admin.hello().setName === undefined) {
     replSetInitiate: { _id: "rs0", members: [{ _id: 0, host: "mongodb:27017" }] },
   });
 }
-quit(admin.hello().isWritablePrimary ? 0 : 1);
+// The server that the image first runs, to make the users, is a primary too, but of no set.
+const hello = admin.hello();
+quit(hello.setName && hello.isWritablePrimary ? 0 : 1);

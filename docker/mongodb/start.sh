@@ -7,7 +7,6 @@ install -m 400 -o mongodb -g mongodb /run/secrets/mongodb-keyfile /tmp/keyfile
 # The health check looks for the file, which a container that starts again still has.
 rm -f /tmp/is-primary
 (
-  # The image first runs a server without users, which this cannot reach.
   until mongosh --quiet --norc --nodb --file /initiate.js > /dev/null 2>&1; do sleep 2; done
   touch /tmp/is-primary
 ) &

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
+import shutil
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +112,21 @@ def test_a_database_that_refuses_the_credentials(
         line = refusal(capsys, "run", "--state", tmp_path / "state", "--mongodb-uri", uri)
     assert "refuses: authentication failed; check the user, the password" in line
     assert "secret" not in line
+
+
+def test_a_python_backend_that_lacks_a_library(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own stub, away from the libraries that lie beside it."""
+    found = importlib.util.find_spec("pytriton").submodule_search_locations[0]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = Path("tritonserver", "python_backend_stubs", version, "triton_python_backend_stub")
+    alone = tmp_path / "packages" / "pytriton"
+    (alone / stub).parent.mkdir(parents=True)
+    (alone / "__init__.py").touch()
+    shutil.copy2(Path(found, stub), alone / stub)
+    monkeypatch.syspath_prepend(alone.parent)
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    line = refusal(capsys, "run", "--state", tmp_path / "state")
+    assert re.search(r"cannot run here: .*lib\S+\.so\S*: cannot open shared object file", line)
+    assert f"apt-get install libpython{version}" in line
