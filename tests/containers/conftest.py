@@ -49,14 +49,21 @@ def settings(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def service(engine: Engine, settings: BuildSettings, checkout: Path) -> Iterator[Service]:
-    """The service as ``make up`` runs it, with the page and the sample products."""
+def built(engine: Engine, settings: BuildSettings, checkout: Path) -> Service:
+    """The service with its images, and not yet started."""
     real = make_base_images(engine, settings)
     print(f"base images: {base_images()}, {'pulled' if real else 'stand-ins'}")
     stand_ins = [] if make_service_images(engine, settings) else [STAND_IN_FILE]
     service = Service(engine, checkout, stand_ins, settings.variables())
-    service.make("up")
+    service.make("images")
+    return service
+
+
+@pytest.fixture(scope="session")
+def service(built: Service) -> Iterator[Service]:
+    """The service as ``make up`` runs it, with the page and the sample products."""
+    built.make("up")
     try:
-        yield service
+        yield built
     finally:
-        service.make("down")
+        built.make("down")

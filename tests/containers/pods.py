@@ -1,6 +1,8 @@
 """Pods of the chart as podman 4.3 can play them, and what a cluster does with them besides.
 
-``Cluster.play`` adapts a pod to what podman has; docs/kubernetes.md lists what it changes.
+podman starts the containers; ``Cluster`` does what belongs to volumes, names and Secrets, and
+``Pod`` probes and ends a pod as a kubelet would. docs/kubernetes.md lists how that differs from a
+cluster.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from container_images import ROOT
 from pod_engine import NETWORK, SUBNET, Podman
 
 Manifest = dict[str, Any]
-# Of chart_support, in a process of its own: Helm's library may crash beside inference libraries.
+# As chart_support has it.
+NAMESPACE = "shops"
+# In a process of its own: Helm's library may crash beside inference libraries.
 RENDER = """
 import json, sys
 from chart_support import merged, render, value_file
@@ -199,14 +203,14 @@ class Cluster:
         Raises:
             AssertionError: podman refuses it, or it could not be started.
         """
-        pod, adapted = self.adapt(manifest)
+        pod, adapted = self._adapt(manifest)
         self.engine.podman(
             *("kube", "play", f"--network={NETWORK}", f"--ip={pod.address}", "-"),
             text=json.dumps(adapted),
         )
         return pod
 
-    def adapt(self, manifest: Manifest) -> tuple[Pod, Manifest]:
+    def _adapt(self, manifest: Manifest) -> tuple[Pod, Manifest]:
         """A pod of an object, and its manifest for podman."""
         template = pod_template(manifest)
         assert template is not None, f"{manifest['kind']} has no pods"
@@ -219,14 +223,12 @@ class Cluster:
             if service["spec"]["selector"].items() <= labels.items():
                 self._names[service["metadata"]["name"]] = pod.address
         if stateful:
-            namespace = "shops"
-            self._names[f"{name}.{manifest['spec']['serviceName']}.{namespace}.svc"] = pod.address
+            domain = f"{manifest['spec']['serviceName']}.{NAMESPACE}.svc"
+            self._names[f"{name}.{domain}"] = pod.address
 
         spec = copy.deepcopy(template["spec"])
         # podman would start again what ends while its pod is ended.
-        spec["restartPolicy"] = {"Always": "Never"}.get(
-            restart := spec.get("restartPolicy", "Always"), restart
-        )
+        spec.setdefault("restartPolicy", "Never")
         spec["hostAliases"] = [
             {"ip": address, "hostnames": [host]} for host, address in self._names.items()
         ]

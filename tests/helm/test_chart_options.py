@@ -579,7 +579,11 @@ def test_the_embedded_database_is_a_replica_set_with_passwords_of_its_own() -> N
     assert environment(item)["MEMBER"] == member
     assert "--replSet rs0 --keyFile" in item["command"][-1]
     scripts = the(manifests, "ConfigMap", "-mongodb")["data"]
-    assert item["readinessProbe"]["exec"]["command"][-2:] == ["--file", "/scripts/ready.js"]
+    assert "--file /scripts/initiate.js" in item["command"][-1]
+    assert "replSetInitiate" in scripts["initiate.js"]
+    # What the command makes once this is a primary, the probe looks for.
+    assert "touch /tmp/is-primary" in item["command"][-1]
+    assert "/tmp/is-primary" in item["readinessProbe"]["exec"]["command"][-1]
     assert 'role: "readWrite", db: "product_match"' in scripts["user.js"]
 
 
