@@ -105,9 +105,15 @@ class Pod:
 
     def runs(self, container: str) -> bool:
         """Whether a container has not ended."""
-        form = "{{.State.Running}}"
+        return self._known(container, "{{.State.Running}}") == "true"
+
+    def memory_limit(self, container: str) -> int:
+        """Bytes of memory that a container may take; 0: as many as there are."""
+        return int(self._known(container, "{{.HostConfig.Memory}}"))
+
+    def _known(self, container: str, form: str) -> str:
         name = f"{self.name}-{container}"
-        return self.engine.podman("inspect", "--format", form, name).strip() == "true"
+        return self.engine.podman("inspect", "--format", form, name).strip()
 
     def probe(self, container: str, name: str) -> subprocess.CompletedProcess[str]:
         """Do what a probe of the chart says: a command in the container, or a call from outside."""

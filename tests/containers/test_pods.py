@@ -276,6 +276,7 @@ def test_no_container_has_rights_or_can_write_to_its_image(
             assert status["Uid"] == status["Gid"] == [user] * 4, name
             assert status["CapBnd"] == status["CapEff"] == ["0" * 16], name
             assert (status["NoNewPrivs"], status["Seccomp"]) == (["1"], ["2"]), name
+            assert pod.memory_limit(name) > 0, name
             tried = "for f in / /opt /usr/bin /run /var/tmp; do touch $f/x 2>&1 || true; done"
             refused = pod.inside(name, "sh", "-c", tried)
             assert refused.count("Read-only") == 5, (name, refused)
