@@ -26,6 +26,8 @@ RANGE_ROWS = 8192
 # Milvus looks through all its rows for each.
 PRODUCTS = 1000
 PRODUCTS_WITH_FIELDS = 250
+# Keys of deleted rows that are kept.
+MOST_GONE = 10_000
 # What others write is seen after this at the latest.
 FRESH_SECONDS = 1.0
 # Of the rows of a product's write one tells their number. It is a comparison of integers.
@@ -70,19 +72,22 @@ class StoredRows:
     def __init__(self, connection: MilvusConnection, collections: Collections) -> None:
         self._connection = connection
         self._collections = collections
-        # Collections to which this process wrote last.
+        # Collections to which this process wrote.
         self._written: set[str] = set()
+        # By collection, keys of rows that it deleted: Milvus does not say when, so a session may
+        # still see them.
+        self._gone: dict[str, set[str]] = {name: set() for name in collections.dims}
         # By collection, of when everything was seen last.
         self._seen_at: dict[str, float] = {}
 
-    def wrote(self, collection: str) -> None:
+    def wrote(self, collection: str, ids: Iterable[str]) -> None:
         """Tell that rows were put into a collection here, by the one who writes to it."""
         self._written.add(collection)
+        self._gone[collection].difference_update(ids)
 
-    def deleted(self, collection: str) -> None:
-        """Tell that rows were deleted: Milvus does not say when, so no session waits for it."""
-        self._written.discard(collection)
-        self._seen_at.pop(collection, None)
+    def deleted(self, collection: str, ids: Iterable[str]) -> None:
+        """Tell that rows were deleted here."""
+        self._gone[collection].update(ids)
 
     def of(self, product_ids: Sequence[str]) -> dict[str, list[StoredRow]]:
         """All rows of some products, of whatever write, by product; those without are left out.
@@ -95,7 +100,7 @@ class StoredRows:
         for start in range(0, len(product_ids), PRODUCTS):
             expression = ids_among(PRODUCT_ID, product_ids[start : start + PRODUCTS])
             for name in self._collections.dims:
-                for item in self._query(name, expression, wanted):
+                for item in self._query(name, expression, wanted, MOST_GONE):
                     found.setdefault(item[PRODUCT_ID], []).append(
                         StoredRow(name, item[ID], item[WRITE_ID], item[VERSION], item[ROWS])
                     )
@@ -165,12 +170,25 @@ class StoredRows:
         return int(answer[0]["count(*)"])
 
     def _query(
-        self, name: str, expression: str, fields: list[str], **options: Any
+        self, name: str, expression: str, fields: list[str], most_gone: int = 0, **options: Any
     ) -> list[dict[str, Any]]:
+        """Rows of a collection.
+
+        Args:
+            name: the collection.
+            expression: which rows.
+            fields: what is wanted of them.
+            most_gone: how many deleted rows may be told by their keys, which are wanted then: that
+                is quicker than to wait until Milvus shows none of them.
+            options: further ones of the query.
+        """
         # Milvus waits for its next tick, some 0.2 s, where it must be sure that it has everything.
         # In a session it waits only for what this process wrote last, which others wrote before.
         now = time.monotonic()
-        if name in self._written:
+        gone = self._gone[name]
+        if len(gone) > most_gone:
+            consistency = "Strong"
+        elif name in self._written:
             consistency = "Session"
         elif now - self._seen_at.get(name, float("-inf")) < FRESH_SECONDS:
             consistency = "Bounded"
@@ -187,4 +205,5 @@ class StoredRows:
             )
         if consistency == "Strong":
             self._seen_at[name] = now
-        return list(found)
+            gone.clear()
+        return [row for row in found if row[ID] not in gone] if gone else list(found)

@@ -211,7 +211,7 @@ class MilvusWriter:
                 self._check()
                 with self._connection.errors(f"writing to {name}"):
                     self._connection.client.upsert(name, batch, timeout=self._connection.seconds)
-                self._stored.wrote(name)
+                self._stored.wrote(name, [row[ID] for row in batch])
         put: dict[str, list[StoredRow]] = {}
         for name, own in rows.items():
             for row in own:
@@ -253,14 +253,13 @@ class MilvusWriter:
                 ids.setdefault(row.collection, []).append(row.id)
         for name, own in ids.items():
             for start in range(0, len(own), DELETED_AT_ONCE):
+                some = own[start : start + DELETED_AT_ONCE]
                 self._check()
                 with self._connection.errors(f"deleting from {name}"):
                     self._connection.client.delete(
-                        name,
-                        filter=ids_among(ID, own[start : start + DELETED_AT_ONCE]),
-                        timeout=self._connection.seconds,
+                        name, filter=ids_among(ID, some), timeout=self._connection.seconds
                     )
-                self._stored.deleted(name)
+                self._stored.deleted(name, some)
 
     def _check(self) -> None:
         self._lease.check()

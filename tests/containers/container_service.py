@@ -15,6 +15,8 @@ from local_server.processes import LOOPBACK, free_port
 from product_match_client import ProductMatchClient
 
 CALL_SECONDS = 30.0
+# One client here asks as much as many.
+SETTINGS = "GATEWAY_MATCH_RATE=1000\nGATEWAY_MATCH_BURST=1000\n"
 PORTS = ("GATEWAY_HTTP_PORT", "GATEWAY_GRPC_PORT", "DEMO_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
 
 
@@ -38,6 +40,8 @@ class Service:
         self._files = files
         self._variables = variables
         self.secrets = checkout / "docker" / "secrets"
+        self.secrets.mkdir()
+        (self.secrets / "settings.env").write_text(SETTINGS, encoding="utf-8")
         if files:
             # The local database calls its replica set as it likes, and this leaves it be.
             subprocess.run([str(checkout / "docker" / "make-secrets.sh")], check=True)

@@ -15,7 +15,7 @@ import yaml
 from container_service import Service
 from serving_support import SampleProduct, wait_for
 
-from product_match_client import ClientError, ServiceUnavailableError
+from product_match_client import ClientError, ProductMatchClient, ServiceUnavailableError
 
 pytestmark = pytest.mark.containers
 
@@ -161,15 +161,27 @@ for folder in pathlib.Path("/proc").glob("[0-9]*"):
     assert found_first(service, "http", sample) >= LEAST_SHARE
 
 
-def test_matches_are_back_when_the_database_is(
+def stores(client: ProductMatchClient, item: SampleProduct) -> bool:
+    """Whether a product can be written."""
+    try:
+        client.upsert(item.product, item.images)
+    except ServiceUnavailableError:
+        return False
+    return True
+
+
+def test_matches_go_on_without_the_database_and_writes_come_back_with_it(
     service: Service, sample: list[SampleProduct]
 ) -> None:
     service.compose("stop", "mongodb")
-    with service.client() as client, pytest.raises(ServiceUnavailableError):
-        client.match(images=sample[0].queries[0])
-    service.compose("start", "mongodb")
-    wait_for(lambda: service.is_healthy("mongodb"), "it is healthy", RESTART_SECONDS)
-    wait_for(lambda: finds(service, sample[0]), "products are found again", RESTART_SECONDS)
+    assert finds(service, sample[0]), "by the index and the documents that are known"
+    with service.client(key=service.key("loader")) as client:
+        with pytest.raises(ServiceUnavailableError):
+            client.upsert(sample[0].product, sample[0].images)
+        service.compose("start", "mongodb")
+        wait_for(lambda: service.is_healthy("mongodb"), "it is healthy", RESTART_SECONDS)
+        wait_for(lambda: stores(client, sample[0]), "products are stored again", RESTART_SECONDS)
+    assert finds(service, sample[0])
     assert service.containers()["triton"]["RestartCount"] == 1, "only the one that was killed"
 
 

@@ -305,16 +305,28 @@ def test_rows_are_read_as_new_as_they_must_be(
     reader.upsert([there])
     assert levels == []
     reader.write_ids(["p1"])
-    # A session does not wait for what was deleted.
+    # A session does not wait for what was deleted; that is known, or waited for.
     reader.remove("p1")
     assert reader.write_ids(["p1"]) == {}
-    assert levels == ["Session"] * 2 + ["Strong"] * 2
+    assert levels == ["Session"] * 4
+    levels.clear()
+    assert reader.id_ranges().between(None, None) == []
+    assert reader.write_ids(["p1"]) == {}
+    assert levels == ["Strong"] * 2 + ["Session"] * 2
+    # The same write once more is not taken for deleted.
+    reader.upsert([there])
+    assert reader.write_ids(["p1"]) == {"p1": there.write_id}
+    reader.remove("p1")
+    # What is known not to be there is not looked for.
+    reader.write_ids(["p1"])
     levels.clear()
     reader.remove("p1")
     assert levels == []
+    other = shelf.writer(fence=3)
     monkeypatch.setattr(stored_rows, "FRESH_SECONDS", 0.0)
-    reader.remove("p1")
-    assert levels == ["Strong"] * 2
+    other.remove("p1")
+    other.remove("p1")
+    assert levels == ["Strong"] * 4
 
 
 def test_rows_are_counted_once_in_a_while(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
