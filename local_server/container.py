@@ -21,9 +21,10 @@ from pydantic import Field
 
 from bls_models.bundle import Bundle
 from bls_models.engines.precisions import described_precisions
-from bls_models.errors import ProductMatchError
+from bls_models.errors import ProductMatchError, SetupError
 from bls_models.settings import (
     GPU,
+    PROFILE,
     SNAPSHOT_FOLDER,
     Settings,
     matching,
@@ -145,7 +146,13 @@ def prepare_repository(options: ContainerOptions, profile: str, report: Report) 
     repository = Path(options.repository)
     if profile == GPU:
         # Only here: the CPU profile has neither the package nor what it needs.
-        from builders.engines.repository import compiled_repository
+        try:
+            from builders.engines.repository import compiled_repository
+        except ModuleNotFoundError as error:
+            raise SetupError(
+                f"{PROFILE} is gpu, and {error.name}, which compiles engines, is not here; run the "
+                "image product-match:gpu, or set it to cpu"
+            ) from error
 
         return compiled_repository(repository, Path(options.state), report)
     Bundle.read(repository).check_files(repository)

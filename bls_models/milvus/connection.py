@@ -152,7 +152,8 @@ def _modules() -> tuple[Any, Any]:
     except ImportError as error:
         raise SetupError(
             f"the engine milvus needs {error.name}, which is not installed: install the extra with "
-            "`pip install -e '.[milvus]'`, or set PRODUCT_MATCH_INDEX_ENGINE=faiss"
+            "`pip install -e '.[milvus]'`, build images with `make images EXTRAS=milvus`, or set "
+            "PRODUCT_MATCH_INDEX_ENGINE=faiss"
         ) from error
     # It logs each error with a trace, and raises it: what it says is in our errors.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "mmdebstrap")
 INSTALL = "apt-get install --no-install-recommends docker.io iptables mmdebstrap"
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
+LOCK = Path(tempfile.gettempdir(), "product-match-containers.lock")
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 # Of Docker's client; before this one it has BuildKit without the plugin buildx.
 PLUGIN_VERSION = 23
@@ -145,17 +147,20 @@ def running_engine() -> Iterator[Engine]:
     assert os.geteuid() == 0, "Docker's engine needs root"
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     assert not missing, f"{', '.join(missing)} missing; install: {INSTALL}"
-    folder = Path(tempfile.mkdtemp(prefix="containers-"))
-    forwarding = FORWARDING.read_text(encoding="utf-8")
-    rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
-    try:
-        engine = Engine(folder)
+    with LOCK.open("w") as lock:
+        # Each would take the other's rules away.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = Path(tempfile.mkdtemp(prefix="containers-"))
+        forwarding = FORWARDING.read_text(encoding="utf-8")
+        rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
         try:
-            yield engine
+            engine = Engine(folder)
+            try:
+                yield engine
+            finally:
+                engine.stop()
         finally:
-            engine.stop()
-    finally:
-        # The engine leaves its rules, and a policy that drops what others forward.
-        subprocess.run(["iptables-restore"], input=rules, text=True, check=True)
-        FORWARDING.write_text(forwarding, encoding="utf-8")
-        shutil.rmtree(folder)
+            # The engine leaves its rules, and a policy that drops what others forward.
+            subprocess.run(["iptables-restore"], input=rules, text=True, check=True)
+            FORWARDING.write_text(forwarding, encoding="utf-8")
+            shutil.rmtree(folder)

@@ -329,6 +329,8 @@ def test_a_server_for_gpus_does_not_start_without_its_engines(
 ) -> None:
     with pytest.raises(AssertionError, match=r"init container .* exited with code 1"):
         play("", "values-gpu.yaml")
+    said = podman.run("logs", f"{NAME}-engines")
+    assert "run the image product-match:gpu" in said.stdout + said.stderr
     for name in "triton", "gateway":
         form = "{{.State.Status}}"
         state = podman.podman("inspect", "--format", form, f"{NAME}-{name}")
