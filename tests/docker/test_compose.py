@@ -221,6 +221,20 @@ def test_mongodb_is_the_same_everywhere() -> None:
     assert images == {f"{chart['repository']}:{chart['tag']}"}
 
 
+def test_nothing_starts_before_what_it_needs_is_well(services: dict[str, Any]) -> None:
+    needed = {
+        (name, other)
+        for name, service in services.items()
+        for other, how in service.get("depends_on", {}).items()
+        if how["required"] and how["condition"] == "service_healthy"
+    }
+    assert needed >= {(SERVER, "mongodb"), ("gateway", SERVER), ("demo", "gateway")}
+
+
+def test_the_databases_check_takes_no_shell_of_its_own(services: dict[str, Any]) -> None:
+    assert "mongosh" not in str(services["mongodb"]["healthcheck"])
+
+
 def test_the_gpu_server_gets_a_gpu_and_time_to_stop() -> None:
     service = configuration("gpu")["services"][SERVER]
     (device,) = service["deploy"]["resources"]["reservations"]["devices"]

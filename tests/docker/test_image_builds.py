@@ -112,6 +112,28 @@ def test_base_images_are_named_once_with_their_version() -> None:
     assert used == {f"${{{name}}}" for name in names}
 
 
+def test_a_build_asks_no_registry_for_what_reads_the_dockerfile() -> None:
+    assert not re.search("^# *syntax *=", DOCKERFILE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("stage", stages().values(), ids=lambda stage: stage.name)
+def test_what_downloads_knows_the_builds_secrets(stage: Stage) -> None:
+    for command in stage.values("RUN"):
+        if "install-environment.sh" in command:
+            assert "--mount=type=secret,id=pip.conf --mount=type=secret,id=ca.crt " in command
+        if "install-gateway.sh" in command:
+            assert "--mount=type=secret,id=ca.crt " in command
+    # Of the system's packages only the gateway needs some.
+    assert "apt-get" not in str(stage.instructions)
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_a_server_may_start_slowly(name: str) -> None:
+    (health,) = stages()[name].values("HEALTHCHECK")
+    (seconds,) = re.findall(r"--start-period=(\d+)s", health)
+    assert int(seconds) >= 600
+
+
 @pytest.mark.parametrize("stage", stages().values(), ids=lambda stage: stage.name)
 def test_what_is_copied_is_in_git(stage: Stage) -> None:
     tracked = subprocess.run(
