@@ -118,22 +118,26 @@ sync-check: install ## Compare the running server's index with its database (REP
 	@$(BIN)/python -m local_server sync-check $(if $(filter yes,$(REPAIR)),--repair) $(if $(URL),--url "$(URL)")
 
 # --- containers -------------------------------------------------------------------------------
-# The variables of docker/compose.yaml: GATEWAY_HTTP_PORT, TRITON_MEMORY and so on.
+# What is to hold for each call may stand in this file, as `PROFILE = gpu` or
+# `COMPOSE_FILES = docker/tls.yaml`.
+-include docker/secrets/settings.mk
+# Of docker/compose.yaml.
+export GATEWAY_HTTP_PORT GATEWAY_GRPC_PORT DEMO_SHOWN_URL PROMETHEUS_PORT GRAFANA_PORT TRITON_MEMORY MONGODB_MEMORY
 
-IMAGES = $(PROFILE) gateway $(if $(filter yes,$(DEMO)),demo)
+IMAGES = $(if $(filter cpu gpu,$(PROFILE)),$(PROFILE),$(error PROFILE is cpu or gpu, not '$(PROFILE)')) gateway $(if $(filter yes,$(DEMO)),demo)
 # PIP_CONF and CA_BUNDLE name files that the build may need and that stay out of the images: pip's
 # settings, and the authorities that sign what it downloads.
 comma := ,
-BUILD_ARGS = $(if $(BUNDLE),--build-arg BUNDLE=$(BUNDLE)) $(if $(TORCH_PIP_ARGS),--build-arg TORCH_PIP_ARGS="$(TORCH_PIP_ARGS)") $(if $(EXTRAS),--build-arg EXTRAS="$(EXTRAS)") $(if $(PIP_CONF),--secret id=pip.conf$(comma)src="$(PIP_CONF)") $(if $(CA_BUNDLE),--secret id=ca.crt$(comma)src="$(CA_BUNDLE)") $(DOCKER_BUILD_ARGS)
+BUILD_ARGS = $(if $(BUNDLE),--build-arg BUNDLE="$(BUNDLE)") $(if $(TORCH_PIP_ARGS),--build-arg TORCH_PIP_ARGS="$(TORCH_PIP_ARGS)") $(if $(EXTRAS),--build-arg EXTRAS="$(EXTRAS)") $(if $(PIP_CONF),--secret id=pip.conf$(comma)src="$(PIP_CONF)") $(if $(CA_BUNDLE),--secret id=ca.crt$(comma)src="$(CA_BUNDLE)") $(DOCKER_BUILD_ARGS)
 images: ## Build the container images (PROFILE=gpu, BUNDLE, EXTRAS=milvus, DEMO=yes, PIP_CONF, CA_BUNDLE, DOCKER_BUILD_ARGS)
 	@docker/check-engine.sh
 	$(foreach image,$(IMAGES),DOCKER_BUILDKIT=1 docker build $(BUILD_ARGS) -f docker/Dockerfile --target $(image) -t product-match:$(image) . &&) true
 
-# COMPOSE_FILES: further ones, as docker/tls.yaml.
+# COMPOSE_FILES: further ones, without blanks in their names.
 COMPOSE = docker compose $(foreach file,docker/compose.yaml $(if $(filter gpu,$(PROFILE)),docker/gpu.yaml) $(COMPOSE_FILES),-f $(file))
 up: images ## Run the whole service in containers, with the sample products (as images; SAMPLE=no: without them; COMPOSE_FILES)
 	@docker/make-secrets.sh
-	$(COMPOSE) $(if $(filter yes,$(DEMO)),--profile demo) up --detach --wait
+	$(COMPOSE) $(if $(filter yes,$(DEMO)),--profile demo) up --detach --wait --remove-orphans
 	$(if $(filter no,$(SAMPLE)),,$(COMPOSE) run --rm import)
 
 down: ## Stop the containers; their data stay

@@ -1,17 +1,13 @@
 #!/bin/sh
 # Makes a Python environment with the project's dependencies, without the project's own code and
 # without pip: docker/install-environment.sh <folder> <extra>... or <folder> --only <package>...
-# The image builds and a test run it. PIP_ARGS may hold further arguments for pip; the build secrets
-# pip.conf and ca.crt, its settings and the authorities that it trusts.
+# The image builds and a test run it. PIP_ARGS may hold further arguments for pip.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$1
 shift
 
-secrets=/run/secrets
-if [ -s "$secrets/pip.conf" ]; then export PIP_CONFIG_FILE="$secrets/pip.conf"; fi
-if [ -s "$secrets/ca.crt" ]; then export PIP_CERT="$secrets/ca.crt"; fi
-
+. "$here/read-build-secrets.sh"
 requirements=$(mktemp)
 trap 'rm -f "$requirements"' EXIT
 python3 "$here/requirements.py" "$@" > "$requirements"

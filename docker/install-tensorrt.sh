@@ -4,6 +4,7 @@
 # docker/install-tensorrt.sh <environment> [<folder with libnvinfer>]
 # The CUDA version comes from CUDA_VERSION, which NVIDIA's images set.
 set -eu
+. "$(dirname "$0")/read-build-secrets.sh"
 environment=$1
 libraries=${2:-/usr/lib}
 

@@ -18,6 +18,7 @@ for format in gguf jax paddle pytorch tensorflow tensorflow_lite; do
   remove openvino/libs/libopenvino_"$format"_frontend.so.*
 done
 # The Python backend for other Pythons, and the library of one of them.
+[ -e "pytriton/tritonserver/python_backend_stubs/$version" ]
 find pytriton/tritonserver/python_backend_stubs -mindepth 1 -maxdepth 1 ! -name "$version" \
   -exec rm -r {} +
 for library in nvidia_pytriton.libs/libpython3-*.so.*; do

@@ -227,12 +227,15 @@ def _check_libraries(stub: Path, folders: Sequence[Path]) -> None:
         check=False,
     )
     if done.returncode == NOT_LOADED:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise SetupError(
-            f"Triton's Python backend cannot run here: {done.stderr.strip()}. Install the library "
-            f"(on Debian and Ubuntu: apt-get install libpython{version}), or use a Python that was "
-            "built with --enable-shared"
-        )
+        said = done.stderr.strip()
+        remedy = "Install the library"
+        if "libpython" in said:
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            remedy += (
+                f" (on Debian and Ubuntu: apt-get install libpython{version}), or use a Python "
+                "that was built with --enable-shared"
+            )
+        raise SetupError(f"Triton's Python backend cannot run here: {said}. {remedy}.")
 
 
 def _library_path(folders: Sequence[Path]) -> str:

@@ -80,10 +80,13 @@ class StoredRows:
         # By collection, of when everything was seen last.
         self._seen_at: dict[str, float] = {}
 
-    def wrote(self, collection: str, ids: Iterable[str]) -> None:
+    def not_gone(self, collection: str, ids: Iterable[str]) -> None:
+        """Tell that rows are about to be put, perhaps again: they are there from now on."""
+        self._gone[collection].difference_update(ids)
+
+    def wrote(self, collection: str) -> None:
         """Tell that rows were put into a collection here, by the one who writes to it."""
         self._written.add(collection)
-        self._gone[collection].difference_update(ids)
 
     def deleted(self, collection: str, ids: Iterable[str]) -> None:
         """Tell that rows were deleted here."""

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 # Of a version: so many bits count the products that one holder of the lease has put.
 COUNTER_BITS = 40
 DELETED_AT_ONCE = 1000
+# How long it counts which rows a product had; others may have put some since.
+LISTED_SECONDS = 1.0
 # How often rows are counted, and longer after a count that took long: it may take so much of the
 # time, since Milvus looks through all of them for the number of products.
 COUNT_SECONDS = 5.0
@@ -87,9 +89,10 @@ class MilvusWriter:
         self._lease = lease
         self._fence = lease.fence
         self._stored = StoredRows(connection, collections)
-        # What ``write_ids`` found last, so that the change which follows need not ask again: Milvus
-        # takes some 0.2 s to say what was just written.
+        # What ``write_ids`` found last and when, so that the change which follows at once need not
+        # ask again: Milvus takes some 0.2 s to say what was just written.
         self._listed: dict[str, list[StoredRow]] = {}
+        self._listed_at = float("-inf")
         self._counter = 0
         self._version = 0
         self._time = datetime.now(UTC)
@@ -127,6 +130,7 @@ class MilvusWriter:
         Raises:
             IndexUnavailableError: Milvus does not answer in time.
         """
+        self._listed_at = time.monotonic()
         found = self._stored.of(product_ids)
         self._listed = {name: found.get(name, []) for name in product_ids}
         return {name: _write_of(rows) for name, rows in found.items()}
@@ -194,6 +198,8 @@ class MilvusWriter:
 
     def _rows_of(self, product_ids: Sequence[str]) -> dict[str, list[StoredRow]]:
         """The rows of products that have any, of which the caller is about to change some."""
+        if time.monotonic() - self._listed_at > LISTED_SECONDS:
+            self._listed.clear()
         listed = {name: self._listed.pop(name) for name in product_ids if name in self._listed}
         asked = self._stored.of([name for name in product_ids if name not in listed])
         return {name: rows for name, rows in (listed | asked).items() if rows}
@@ -209,9 +215,10 @@ class MilvusWriter:
         for name, own in rows.items():
             for batch in batches(own):
                 self._check()
+                self._stored.not_gone(name, [row[ID] for row in batch])
                 with self._connection.errors(f"writing to {name}"):
                     self._connection.client.upsert(name, batch, timeout=self._connection.seconds)
-                self._stored.wrote(name, [row[ID] for row in batch])
+                self._stored.wrote(name)
         put: dict[str, list[StoredRow]] = {}
         for name, own in rows.items():
             for row in own:

@@ -4,10 +4,14 @@
 # everybody's, so it gets a copy.
 set -euo pipefail
 install -m 400 -o mongodb -g mongodb /run/secrets/mongodb-keyfile /tmp/keyfile
-# The health check looks for the file, which a container that starts again still has.
-rm -f /tmp/is-primary
+# The health check looks for the file. What keeps mongosh from it is said after a while: as long as the
+# server starts, it cannot be reached.
 (
-  until mongosh --quiet --norc --nodb --file /initiate.js > /dev/null 2>&1; do sleep 2; done
+  for ((tries = 1; ; tries++)); do
+    if said=$(mongosh --quiet --norc --nodb --file /initiate.js 2>&1); then break; fi
+    if ((tries % 10 == 0)); then echo "start.sh: not a primary yet: $said" >&2; fi
+    sleep 2
+  done
   touch /tmp/is-primary
 ) &
 exec docker-entrypoint.sh mongod --replSet rs0 --keyFile /tmp/keyfile --bind_ip_all

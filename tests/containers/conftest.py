@@ -13,17 +13,18 @@ from container_images import (
     ROOT,
     STAND_IN_FILE,
     BuildSettings,
-    base_images,
     build_settings,
-    make_base_images,
-    make_service_images,
+    make_stand_ins,
+    pull,
 )
 from container_service import Service
+from pod_engine import check_podman
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """An empty Docker engine."""
+    check_podman()
     with running_engine() as engine:
         yield engine
 
@@ -51,9 +52,10 @@ def settings(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="session")
 def built(engine: Engine, settings: BuildSettings, checkout: Path) -> Service:
     """The service with its images, and not yet started."""
-    real = make_base_images(engine, settings)
-    print(f"base images: {base_images()}, {'pulled' if real else 'stand-ins'}")
-    stand_ins = [] if make_service_images(engine, settings) else [STAND_IN_FILE]
+    stand_ins = []
+    if not pull(engine):
+        make_stand_ins(engine, settings)
+        stand_ins = [STAND_IN_FILE]
     service = Service(engine, checkout, stand_ins, settings.variables())
     service.make("images")
     return service

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from local_server.processes import ManagedProcess
 
-PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "mmdebstrap")
-INSTALL = "apt-get install --no-install-recommends docker.io iptables mmdebstrap"
+PROGRAMS = ("dockerd", "containerd", "runc", "iptables")
+INSTALL = "apt-get install --no-install-recommends docker.io iptables"
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 LOCK = Path(tempfile.gettempdir(), "product-match-containers.lock")
@@ -53,6 +53,7 @@ class Engine:
                 *("--pidfile", str(folder / "docker.pid")),
                 # Another engine may have the usual bridge; Compose makes its own.
                 *("--bridge", "none"),
+                "--ip6tables=false",
             ],
             self.log,
             self.environment,
@@ -116,11 +117,18 @@ class Engine:
 
     def stop(self) -> None:
         """End it, with all containers and networks."""
-        containers = self.docker("ps", "--all", "--quiet").split()
-        if containers:
-            self.docker("rm", "--force", *containers)
-        self.docker("network", "prune", "--force")
-        self._process.stop()
+        try:
+            containers = self.docker("ps", "--all", "--quiet").split()
+            if containers:
+                self.docker("rm", "--force", *containers)
+            self.docker("network", "prune", "--force")
+        finally:
+            self._process.stop()
+
+
+def _run(*command: str, text: str | None = None) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def _client() -> Path:
@@ -152,7 +160,7 @@ def running_engine() -> Iterator[Engine]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder = Path(tempfile.mkdtemp(prefix="containers-"))
         forwarding = FORWARDING.read_text(encoding="utf-8")
-        rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+        policy = _run("iptables", "--list-rules", "FORWARD").splitlines()[0].split()
         try:
             engine = Engine(folder)
             try:
@@ -161,6 +169,11 @@ def running_engine() -> Iterator[Engine]:
                 engine.stop()
         finally:
             # The engine leaves its rules, and a policy that drops what others forward.
-            subprocess.run(["iptables-restore"], input=rules, text=True, check=True)
+            rules = _run("iptables-save").splitlines(keepends=True)
+            kept = "".join(line for line in rules if "DOCKER" not in line)
+            _run("iptables-restore", text=kept)
+            _run("iptables", *policy)
             FORWARDING.write_text(forwarding, encoding="utf-8")
             shutil.rmtree(folder)
+        left = _run("iptables-save")
+        assert "DOCKER" not in left, left

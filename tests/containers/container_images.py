@@ -12,10 +12,12 @@ import functools
 import http.server
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from container_engine import Engine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STAND_INS = Path(__file__).resolve().parent / "stand_ins"
-STAND_IN_FILE = STAND_INS / "compose.yaml"
+STAND_IN_FILE = "tests/containers/stand_ins/compose.yaml"
 # Made once; `make clean` removes it.
 DEBIAN = ROOT / "build" / "containers" / "debian.tar"
 DEBIAN_SUITE = "bookworm"
@@ -35,7 +37,9 @@ Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
 Binary::apt-get::APT::Keep-Downloaded-Packages "false";
 """
-PULL_SECONDS = 60.0
+# Whether there is a registry, and then what an image may take.
+REGISTRY_SECONDS = 60.0
+PULL_SECONDS = 900.0
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -45,22 +49,22 @@ class BuildSettings:
 
     Attributes:
         pip_conf: settings of pip.
-        authorities: certificates that it trusts, if there are any.
+        authorities: certificates that are trusted.
+        mark: stands in both files.
     """
 
     pip_conf: Path
-    authorities: Path | None
+    authorities: Path
+    mark: str
 
     def variables(self) -> list[str]:
         """As variables of make."""
-        authorities = [f"CA_BUNDLE={self.authorities}"] if self.authorities else []
-        return [f"PIP_CONF={self.pip_conf}", "DOCKER_BUILD_ARGS=--network host", *authorities]
+        files = [f"PIP_CONF={self.pip_conf}", f"CA_BUNDLE={self.authorities}"]
+        return [*files, "DOCKER_BUILD_ARGS=--network host"]
 
     def flags(self) -> list[str]:
         """As flags of ``docker build``."""
-        secrets = [f"id=pip.conf,src={self.pip_conf}"]
-        if self.authorities:
-            secrets.append(f"id=ca.crt,src={self.authorities}")
+        secrets = [f"id=pip.conf,src={self.pip_conf}", f"id=ca.crt,src={self.authorities}"]
         return ["--network", "host", *(word for secret in secrets for word in ("--secret", secret))]
 
 
@@ -87,13 +91,15 @@ def build_settings(folder: Path) -> Iterator[BuildSettings]:
             name: [word for word in found.get(name, []) if word.startswith("http")]
             for name in ("index-url", "extra-index-url")
         } | {"find-links": wheels}
-        conf = folder / "pip.conf"
+        mark = uuid.uuid4().hex
+        conf, authorities = folder / "pip.conf", folder / "ca.crt"
+        authorities.write_text(f"# {mark}\n" + AUTHORITIES.read_text(encoding="utf-8"), "utf-8")
         conf.write_text(
-            "[global]\n"
+            f"# {mark}\n[global]\n"
             + "".join(f"{name} = {' '.join(words)}\n" for name, words in settings.items() if words),
             encoding="utf-8",
         )
-        yield BuildSettings(conf, AUTHORITIES if AUTHORITIES.is_file() else None)
+        yield BuildSettings(conf, authorities, mark)
 
 
 @contextlib.contextmanager
@@ -130,27 +136,32 @@ def service_images() -> dict[str, str]:
     }
 
 
-def can_be_pulled(engine: Engine, images: Sequence[str]) -> bool:
-    """Whether a registry has them for us; they are there then."""
+def pull(engine: Engine) -> bool:
+    """Have all images of others that are needed, if a registry can be reached.
+
+    Returns:
+        Whether they are there now; else there is no registry, and stand-ins are to be made.
+
+    Raises:
+        AssertionError: the registry has the first one and lacks another.
+    """
+    names = base_images()
     try:
-        for image in images:
-            engine.docker("pull", "--quiet", image, seconds=PULL_SECONDS)
-    except (AssertionError, subprocess.TimeoutExpired):
+        engine.docker("pull", "--quiet", names["DEBIAN_IMAGE"], seconds=REGISTRY_SECONDS)
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        print(f"stand-ins for the images of others: {error}")
         return False
+    for image in (names["PYTHON_IMAGE"], *service_images().values()):
+        engine.docker("pull", "--quiet", image, seconds=PULL_SECONDS)
     return True
 
 
-def make_base_images(engine: Engine, settings: BuildSettings) -> bool:
-    """Have the base images of the CPU's images under their names.
-
-    Returns:
-        Whether they are the real ones.
-    """
+def make_stand_ins(engine: Engine, settings: BuildSettings) -> None:
+    """Make the base images under their names, and what ``STAND_IN_FILE`` names."""
     names = base_images()
     debian, python = names["DEBIAN_IMAGE"], names["PYTHON_IMAGE"]
-    if can_be_pulled(engine, [debian, python]):
-        return True
     if not DEBIAN.is_file():
+        assert shutil.which("mmdebstrap"), "mmdebstrap is missing: apt-get install mmdebstrap"
         DEBIAN.parent.mkdir(parents=True, exist_ok=True)
         made = DEBIAN.with_suffix(".partial.tar")
         apt_settings = DEBIAN.with_name("keep-nothing")
@@ -175,18 +186,6 @@ def make_base_images(engine: Engine, settings: BuildSettings) -> bool:
         made.rename(DEBIAN)
     engine.docker("import", str(DEBIAN), debian)
     build_stand_in(engine, settings, "python", python, DEBIAN_IMAGE=debian)
-    return False
-
-
-def make_service_images(engine: Engine, settings: BuildSettings) -> bool:
-    """Have the images of the other services, or what stands in for some.
-
-    Returns:
-        Whether they are the real ones; else ``STAND_IN_FILE`` names those that run.
-    """
-    if can_be_pulled(engine, list(service_images().values())):
-        return True
-    names = base_images()
     requirements = subprocess.run(
         [sys.executable, str(ROOT / "docker" / "requirements.py"), "local"],
         capture_output=True,
@@ -195,11 +194,10 @@ def make_service_images(engine: Engine, settings: BuildSettings) -> bool:
     ).stdout.splitlines()
     (database,) = (line for line in requirements if line.startswith("SecantusDB"))
     for service, arguments in (
-        ("database", {"PYTHON_IMAGE": names["PYTHON_IMAGE"], "DATABASE": database}),
-        ("prometheus", {"DEBIAN_IMAGE": names["DEBIAN_IMAGE"]}),
+        ("database", {"PYTHON_IMAGE": python, "DATABASE": database}),
+        ("prometheus", {"DEBIAN_IMAGE": debian}),
     ):
         build_stand_in(engine, settings, service, f"stand-in:{service}", **arguments)
-    return False
 
 
 def build_stand_in(

@@ -26,12 +26,12 @@ class Service:
     Args:
         engine: runs it.
         checkout: the project.
-        files: Compose files beside the project's.
+        files: Compose files beside the project's, by their paths in it.
         variables: further variables of make.
     """
 
     def __init__(
-        self, engine: Engine, checkout: Path, files: Sequence[Path], variables: Sequence[str]
+        self, engine: Engine, checkout: Path, files: Sequence[str], variables: Sequence[str]
     ) -> None:
         self.engine = engine
         self.checkout = checkout
@@ -56,17 +56,16 @@ class Service:
         Raises:
             AssertionError: it failed; the message is the end of what it said.
         """
-        files = " ".join(map(str, self._files))
         ports = [f"{name}={port}" for name, port in self.ports.items()]
-        command = ["make", target, "DEMO=yes", f"COMPOSE_FILES={files}"]
+        command = ["make", target, "DEMO=yes", f"COMPOSE_FILES={' '.join(self._files)}"]
         self.engine.run(
             [*command, *ports, *self._variables, *variables], self.checkout, self.log, {}
         )
 
     def compose(self, *arguments: str) -> str:
         """The output of a command of Compose's."""
-        files = [self.checkout / "docker" / "compose.yaml", *self._files]
-        named = [word for file in files for word in ("--file", str(file))]
+        files = ["docker/compose.yaml", *self._files]
+        named = [word for file in files for word in ("--file", str(self.checkout / file))]
         return self.engine.docker("compose", *named, "--profile", "demo", *arguments)
 
     def containers(self) -> dict[str, dict[str, Any]]:

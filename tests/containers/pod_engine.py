@@ -111,28 +111,34 @@ runc-without-limits = ["{STAND_INS}/runc-without-limits"]
         )
 
     def stop(self) -> None:
-        """End every pod; nothing that podman mounted is left."""
+        """End every pod."""
         self.podman("pod", "rm", "--all", "--force", "--time=0")
-        mounted = [line.split()[1] for line in MOUNTS.read_text(encoding="utf-8").splitlines()]
-        for path in reversed([path for path in mounted if path.startswith(f"{self.folder}/")]):
-            subprocess.run(["umount", path], check=True)
+
+
+def check_podman() -> None:
+    """Refuse a machine that lacks a program.
+
+    Raises:
+        AssertionError: it does; the message says how to install it.
+    """
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing += [str(PLUGINS)] if not (PLUGINS / "bridge").is_file() else []
+    assert not missing, f"{', '.join(missing)} missing; install: {INSTALL}"
 
 
 @contextlib.contextmanager
 def running_podman() -> Iterator[Podman]:
-    """podman until the end of the block.
-
-    Raises:
-        AssertionError: this is not root, or programs are missing.
-    """
-    assert os.geteuid() == 0, "podman needs root here"
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    missing += [str(PLUGINS)] if not (PLUGINS / "bridge").is_file() else []
-    assert not missing, f"{', '.join(missing)} missing; install: {INSTALL}"
+    """podman until the end of the block; nothing that it mounted is left."""
     folder = Path(tempfile.mkdtemp(prefix="pods-"))
-    podman = Podman(folder)
-    try:
+    with contextlib.ExitStack() as ends:
+        ends.callback(shutil.rmtree, folder)
+        ends.callback(_unmount, folder)
+        podman = Podman(folder)
+        ends.callback(podman.stop)
         yield podman
-    finally:
-        podman.stop()
-        shutil.rmtree(folder)
+
+
+def _unmount(folder: Path) -> None:
+    mounted = [line.split()[1] for line in MOUNTS.read_text(encoding="utf-8").splitlines()]
+    for path in reversed([path for path in mounted if path.startswith(f"{folder}/")]):
+        subprocess.run(["umount", path], check=True)

@@ -6,22 +6,26 @@ The tests run in the order in which they stand here, on one service.
 from __future__ import annotations
 
 import json
+import subprocess
 import urllib.request
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from container_images import BuildSettings
 from container_service import Service
 from serving_support import SampleProduct, wait_for
 
+from bls_models.settings import PROFILE
 from product_match_client import ClientError, ProductMatchClient, ServiceUnavailableError
 
 pytestmark = pytest.mark.containers
 
 # A container that was killed reads its models and its catalogue again.
 RESTART_SECONDS = 600.0
-IMAGES = ("cpu", "gateway", "demo")
+# Megabytes that they may take, with stand-ins for their bases (docs/deployment.md has the sizes).
+IMAGES = {"cpu": 1100, "gateway": 160, "demo": 700}
 # Ours; the others are as their makers wrote them.
 OWN = ("triton", "gateway", "demo")
 USER = "10001"
@@ -60,12 +64,39 @@ def test_images_hold_what_they_need_and_no_more(service: Service) -> None:
         for name in IMAGES
     }
     print({name: f"{size / 1e6:.0f} MB" for name, size in sizes.items()})
-    for name in IMAGES:
-        image = f"product-match:{name}"
-        history = service.engine.docker("history", "--no-trunc", image)
-        assert "index-url" not in history, "no settings of the build's are in an image"
+    assert all(sizes[name] <= most * 1e6 for name, most in IMAGES.items()), sizes
     program = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('pip'))"
     assert service.inside("triton", "python", "-c", program).split() == ["None", "None"]
+
+
+def test_settings_of_a_build_are_in_no_image(service: Service, settings: BuildSettings) -> None:
+    images = " ".join(f"product-match:{name}" for name in IMAGES)
+    # Layers are not compressed.
+    command = f"docker save {images} | grep --text --only-matching -e {settings.mark} -e {PROFILE}"
+    done = subprocess.run(
+        command,
+        shell=True,
+        env=service.engine.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) == {PROFILE}
+
+
+def test_a_python_without_its_library_is_named_at_the_start(service: Service) -> None:
+    program = "find /usr -name 'libpython3.11.so*' -delete; exec python -m local_server.container"
+    options = ["--rm", "--network=none", "--user=0", "--entrypoint=sh"]
+    done = subprocess.run(
+        ["docker", "run", *options, "product-match:cpu", "-c", program],
+        env=service.engine.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    assert "libpython3.11.so.1.0: cannot open shared object file" in done.stderr
+    assert "apt-get install libpython3.11" in done.stderr
 
 
 def test_every_container_is_healthy(service: Service) -> None:
@@ -185,7 +216,7 @@ def test_matches_go_on_without_the_database_and_writes_come_back_with_it(
     assert service.containers()["triton"]["RestartCount"] == 1, "only the one that was killed"
 
 
-def test_servers_stop_in_order(service: Service) -> None:
+def test_servers_end_by_themselves_within_their_grace(service: Service) -> None:
     service.compose("stop", "triton", "gateway", "demo")
     codes = {name: service.state(name)["ExitCode"] for name in OWN}
     # Docker would have killed one that took longer than its grace, which shows as 137.

@@ -69,12 +69,18 @@ def assemble(stage: Stage, folder: Path) -> None:
                 shutil.copy2(ROOT / source, place)
 
 
-def install(stage: Stage, environment: Path) -> None:
-    """Make the environment that a stage makes with its arguments' defaults, by the same script."""
+def install(stage: Stage, environment: Path, **given: str) -> None:
+    """Make the environment that a stage makes, by the same scripts.
+
+    Args:
+        stage: the stage.
+        environment: the folder to make.
+        given: build arguments, where they are not to be the defaults.
+    """
     (command,) = stage.values("RUN")
-    arguments = dict(value.replace('"', "").split("=", 1) for value in stage.values("ARG"))
+    defaults = dict(value.replace('"', "").split("=", 1) for value in stage.values("ARG"))
     # Without the mounts of secrets, which are for builds.
-    command = re.sub(r"--mount=\S+ +", "", Template(command).substitute(arguments))
+    command = re.sub(r"--mount=\S+ +", "", Template(command).substitute(defaults | given))
     command = command.replace("docker/", f"{shlex.quote(str(DOCKER))}/")
     subprocess.run(
         ["sh", "-c", command.replace("/opt/venv", shlex.quote(str(environment)))],

@@ -37,7 +37,7 @@ def test_scripts_are_well_formed_and_stop_at_errors(script: Path) -> None:
 
 ENGINE = """#!/bin/sh
 case "$*" in
-  "version "*) {engine} ;;
+  "version"*) {engine} ;;
   "buildx version") {buildx} ;;
   "compose version --short") {compose} ;;
   *) exit 9 ;;
@@ -50,6 +50,7 @@ esac
     [
         ("echo 28.2.2", "echo v0.30", "echo v5.6.1", ""),
         ("echo 20.10.24", "exit 1", "echo 2.24.0", ""),
+        ("echo 19.03.15", "exit 1", "echo 2.24.0", "docker is 19.03.15"),
         ("echo 28.2.2", "exit 1", "echo 5.6.1", "docker 28.2.2 has no buildx"),
         ("echo 28.2.2", "echo v0.30", "exit 1", "has no Compose"),
         ("echo 28.2.2", "echo v0.30", "echo 1.29.2", "Compose is 1.29.2"),
@@ -121,8 +122,15 @@ def test_what_downloads_knows_the_builds_secrets(stage: Stage) -> None:
     for command in stage.values("RUN"):
         if "install-environment.sh" in command:
             assert "--mount=type=secret,id=pip.conf --mount=type=secret,id=ca.crt " in command
-        if "install-gateway.sh" in command:
+        if "builders build" in command:
             assert "--mount=type=secret,id=ca.crt " in command
+            assert ". docker/read-build-secrets.sh && " in command
+        if "install-gateway.sh" in command:
+            # apt reads it as another user.
+            assert "--mount=type=secret,id=ca.crt,mode=0444 " in command
+    for script in SCRIPTS:
+        text = script.read_text(encoding="utf-8")
+        assert ("-m pip " in text) is ('/read-build-secrets.sh"' in text), script
     # Of the system's packages only the gateway needs some.
     assert "apt-get" not in str(stage.instructions)
 
@@ -224,6 +232,13 @@ def test_what_the_gateways_image_holds_is_all_that_it_needs(tmp_path: Path) -> N
             check=False,
         )
         assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done
+
+
+@pytest.mark.slow
+def test_what_the_cpus_image_leaves_out_milvus_does_not_need(tmp_path: Path) -> None:
+    install(stages()["cpu-environment"], tmp_path / "venv", EXTRAS="milvus")
+    program = "import cv2, faiss, openvino, pandas, pymilvus, tokenizers, tritonclient.grpc"
+    subprocess.run([str(tmp_path / "venv" / "bin" / "python"), "-c", program], check=True)
 
 
 @pytest.mark.slow

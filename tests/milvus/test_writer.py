@@ -297,6 +297,7 @@ def test_rows_are_read_as_new_as_they_must_be(
     reader = shelf.writer(fence=2)
     monkeypatch.setattr(shelf.connection.client, "query", noted)
     monkeypatch.setattr(stored_rows, "FRESH_SECONDS", 600.0)
+    monkeypatch.setattr(milvus_writer, "LISTED_SECONDS", 600.0)
     for _ in range(3):
         assert reader.write_ids(["p1"]) == {"p1": there.write_id}
     assert levels == ["Strong"] * 2 + ["Bounded"] * 4
@@ -322,11 +323,33 @@ def test_rows_are_read_as_new_as_they_must_be(
     levels.clear()
     reader.remove("p1")
     assert levels == []
+    # So many deleted rows are not kept in mind.
+    writer = shelf.writer(fence=2)
+    writer.upsert([there])
+    monkeypatch.setattr(stored_rows, "MOST_GONE", 0)
+    writer.remove("p1")
+    levels.clear()
+    assert writer.write_ids(["p1"]) == {}
+    assert levels == ["Strong"] * 2
     other = shelf.writer(fence=3)
     monkeypatch.setattr(stored_rows, "FRESH_SECONDS", 0.0)
     other.remove("p1")
     other.remove("p1")
-    assert levels == ["Strong"] * 4
+    assert levels[2:] == ["Strong"] * 4
+
+
+def test_what_was_listed_long_ago_is_listed_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(milvus_writer, "LISTED_SECONDS", 0.0)
+    monkeypatch.setattr(stored_rows, "FRESH_SECONDS", 0.0)
+    there = product("p1")
+    shelf.save([there])
+    late, writer = shelf.writer(fence=1), shelf.writer(fence=2)
+    assert writer.write_ids(["p1"]) == {}
+    late.upsert([there])
+    writer.remove("p1")
+    assert shelf.rows() == set()
 
 
 def test_rows_are_counted_once_in_a_while(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
