@@ -25,7 +25,7 @@ pytestmark = pytest.mark.containers
 # A container that was killed reads its models and its catalogue again.
 RESTART_SECONDS = 600.0
 # Megabytes that they may take, with stand-ins for their bases (docs/deployment.md has the sizes).
-IMAGES = {"cpu": 1100, "gateway": 160, "demo": 700}
+IMAGES = {"cpu": 1050, "gateway": 140, "demo": 680}
 # Ours; the others are as their makers wrote them.
 OWN = ("triton", "gateway", "demo")
 USER = "10001"
