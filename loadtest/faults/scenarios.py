@@ -132,6 +132,8 @@ IN_MILVUS = (
         recovery_s=60.0,
         fails_matches=True,
     ),
+    # As a server finds it that stood still for longer than the lease lasts.
+    Fault("milvus's lease lost", lambda server: server.take_lease()),
 )
 
 

@@ -15,6 +15,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from bls_models.database.store import Document
+from bls_models.errors import SetupError
+from bls_models.replication.milvus_generation import INDEXES
 from bls_models.settings import INDEX_ENGINE, MILVUS, Settings
 from loadtest.faults.milvus import RealMilvus, milvus_server
 from loadtest.faults.stale_secondary import stale_replica_set
@@ -84,6 +86,23 @@ class BreakableServer:
         """What has the index of a server that was started with Milvus."""
         assert self._milvus is not None
         return self._milvus
+
+    def take_lease(self) -> None:
+        """Take the lease on the index in Milvus for another server, which does nothing.
+
+        Raises:
+            SetupError: nobody has it.
+        """
+        taken = self.products[INDEXES].update_one(
+            {"renewed": {"$exists": True}},
+            {
+                "$set": {"holder": "another"},
+                "$inc": {"fence": 1},
+                "$currentDate": {"renewed": True},
+            },
+        )
+        if not taken.matched_count:
+            raise SetupError("no server has the lease on the index in Milvus; see its log")
 
     def kill_model(self, model: str) -> None:
         """Kill one process of a model."""
