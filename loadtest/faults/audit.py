@@ -87,14 +87,19 @@ def wrong_products(database: Database[Document], traffic: Traffic) -> list[str]:
 
 
 def index_difference(http_url: str) -> str:
-    """What differs between index and database, or why they cannot be compared; empty: nothing."""
+    """What differs between index and database, or why they cannot be compared; empty: nothing.
+
+    Differences may pass: for some seconds after a lease was lost nobody follows the database.
+    """
     deadline = time.monotonic() + AGREE_SECONDS
     while True:
         try:
             differences: dict[str, int] = ask_for_check(http_url, repair=False)["differences"]
         except ServiceError as error:
-            if time.monotonic() > deadline:
-                return str(error)
-            time.sleep(0.5)
+            difference = str(error)
         else:
-            return ", ".join(f"{count} {kind}" for kind, count in sorted(differences.items()))
+            kinds = sorted(differences.items())
+            difference = ", ".join(f"{count} {kind}" for kind, count in kinds)
+        if not difference or time.monotonic() > deadline:
+            return difference
+        time.sleep(0.5)
