@@ -57,14 +57,14 @@ def built(engine: Engine, settings: BuildSettings, checkout: Path) -> Service:
         make_stand_ins(engine, settings)
         stand_ins = [STAND_IN_FILE]
     service = Service(engine, checkout, stand_ins, settings.variables())
-    service.make("images")
+    service.make("images", "DEMO=yes")
     return service
 
 
 @pytest.fixture(scope="session")
 def service(built: Service) -> Iterator[Service]:
     """The service as ``make up`` runs it, with the page and the sample products."""
-    built.make("up")
+    built.make("up", "DEMO=yes")
     try:
         yield built
     finally:

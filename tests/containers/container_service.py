@@ -37,11 +37,11 @@ class Service:
         self.checkout = checkout
         self.ports = {name: free_port() for name in PORTS}
         self.log = engine.folder / "make.log"
-        self._files = files
         self._variables = variables
         self.secrets = checkout / "docker" / "secrets"
         self.secrets.mkdir()
         (self.secrets / "settings.env").write_text(SETTINGS, encoding="utf-8")
+        self.keep(*files)
         if files:
             # The local database calls its replica set as it likes, and this leaves it be.
             subprocess.run([str(checkout / "docker" / "make-secrets.sh")], check=True)
@@ -50,21 +50,25 @@ class Service:
             uri.chmod(0o644)
             uri.write_text(text.replace("replicaSet=rs0", "directConnection=true"), "utf-8")
 
+    def keep(self, *files: str) -> None:
+        """Say which Compose files each call of make takes from now on, beside the ports."""
+        values = {**self.ports, "COMPOSE_FILES": " ".join(files)}
+        lines = [f"{name} = {value}\n" for name, value in values.items()]
+        (self.secrets / "settings.mk").write_text("".join(lines), encoding="utf-8")
+        self.files = files
+
     def make(self, target: str, *variables: str) -> None:
         """Run a target of make in the checkout.
 
         Raises:
             AssertionError: it failed; the message is the end of what it said.
         """
-        ports = [f"{name}={port}" for name, port in self.ports.items()]
-        command = ["make", target, "DEMO=yes", f"COMPOSE_FILES={' '.join(self._files)}"]
-        self.engine.run(
-            [*command, *ports, *self._variables, *variables], self.checkout, self.log, {}
-        )
+        command = ["make", target, *self._variables, *variables]
+        self.engine.run(command, self.checkout, self.log, {})
 
     def compose(self, *arguments: str) -> str:
         """The output of a command of Compose's."""
-        files = ["docker/compose.yaml", *self._files]
+        files = ["docker/compose.yaml", *self.files]
         named = [word for file in files for word in ("--file", str(self.checkout / file))]
         return self.engine.docker("compose", *named, "--profile", "demo", *arguments)
 

@@ -6,6 +6,7 @@ The tests run in the order in which they stand here, on one service.
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import urllib.request
 from typing import Any
@@ -226,5 +227,29 @@ def test_servers_end_by_themselves_within_their_grace(service: Service) -> None:
 def test_data_outlive_the_containers(service: Service, sample: list[SampleProduct]) -> None:
     service.make("down")
     assert not service.compose("ps", "--all", "--quiet")
-    service.make("up", "SAMPLE=no")
+    service.make("up", "DEMO=yes", "SAMPLE=no")
     assert found_first(service, "grpc", sample) >= LEAST_SHARE
+
+
+def test_a_page_that_runs_is_left_alone_and_tls_is_a_second_file(service: Service) -> None:
+    started = service.state("demo")["StartedAt"]
+    certificate, key = service.secrets / "tls.crt", service.secrets / "tls.key"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    certificate.chmod(0o444)
+    key.chmod(0o444)
+    service.keep(*service.files, "docker/tls.yaml")
+    service.make("up", "SAMPLE=no")
+    url = f"https://localhost:{service.ports['GATEWAY_HTTP_PORT']}"
+    answer = httpx.post(
+        f"{url}/v2/models/product_match/generate",
+        json={"text": "red coffee mug"},
+        headers={"X-API-Key": service.key("shop")},
+        verify=ssl.create_default_context(cafile=str(certificate)),
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    assert service.is_healthy("gateway")
+    assert service.state("demo")["StartedAt"] == started
