@@ -25,9 +25,18 @@ STOP_HURT_SECONDS = 1.0
 
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Different TCP ports that nobody listens on now."""
+    with contextlib.ExitStack() as probes:
+        # All at a time: one that was let go may be given again.
+        found = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in found:
+            probe.bind((LOOPBACK, 0))
+        return [int(probe.getsockname()[1]) for probe in found]
 
 
 def answers_ok(url: str, seconds: float) -> bool:

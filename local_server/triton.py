@@ -29,7 +29,7 @@ from local_server.processes import (
     ManagedProcess,
     answers_ok,
     check_port_free,
-    free_port,
+    free_ports,
 )
 
 START_SECONDS = 300.0
@@ -68,9 +68,8 @@ class Ports:
         for name, port in (("http", self.http), ("grpc", self.grpc), ("metrics", self.metrics)):
             if port:
                 check_port_free(port, f"Triton's {name} endpoint", f"--{name}-port")
-        return Ports(
-            self.http or free_port(), self.grpc or free_port(), self.metrics or free_port()
-        )
+        http, grpc, metrics = free_ports(3)
+        return Ports(self.http or http, self.grpc or grpc, self.metrics or metrics)
 
 
 class TritonServer:

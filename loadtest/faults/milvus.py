@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bls_models.errors import SetupError
 from local_server.options import PROJECT
-from local_server.processes import LOOPBACK, answers_ok, free_port
+from local_server.processes import LOOPBACK, answers_ok, free_ports
 
 # Milvus keeps one process id a machine, so only one may run, whoever started it.
 LOCK = Path(tempfile.gettempdir()) / "product-match-milvus.lock"
@@ -55,9 +55,9 @@ class RealMilvus:
 
         self._folder = folder
         self._log = folder / "output.log"
-        config = MilvusServerConfig(data_dir=str(folder), **{name: free_port() for name in PORTS})
+        self._health_port, *ports = free_ports(1 + len(PORTS))
+        config = MilvusServerConfig(data_dir=str(folder), **dict(zip(PORTS, ports, strict=True)))
         config.resolve()
-        self._health_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.uri = f"http://{LOOPBACK}:{config.get('proxy_port')}"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from container_engine import Engine
 
-from local_server.processes import LOOPBACK, free_port
+from local_server.processes import LOOPBACK, free_ports
 from product_match_client import ProductMatchClient
 
 CALL_SECONDS = 30.0
@@ -35,7 +35,7 @@ class Service:
     ) -> None:
         self.engine = engine
         self.checkout = checkout
-        self.ports = {name: free_port() for name in PORTS}
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.log = engine.folder / "make.log"
         self._variables = variables
         self.secrets = checkout / "docker" / "secrets"
