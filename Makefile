@@ -148,14 +148,16 @@ down: ## Stop the containers; their data stay
 # Helm's library brings Go's runtime, which crashes now and then beside inference libraries; its
 # tests have a process of their own.
 CHART_TESTS := tests/helm
+# Of the tests' markers.
+QUICK := not slow and not nightly and not containers
 
 test: $(VENV)/.test-installed $(TOOLS) models ## Run all tests but the slow ones, against real servers
-	$(BIN)/python -m pytest -m "not slow and not nightly and not containers" --ignore $(CHART_TESTS)
-	$(BIN)/python -m pytest -m "not slow and not nightly and not containers" $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "$(QUICK)" --ignore $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "$(QUICK)" $(CHART_TESTS)
 
 test-fast: $(VENV)/.test-installed $(TOOLS) models ## Run the tests that need no server
-	$(BIN)/python -m pytest -m "not server and not slow and not nightly and not containers" --ignore $(CHART_TESTS)
-	$(BIN)/python -m pytest -m "not server and not slow and not nightly and not containers" $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not server and $(QUICK)" --ignore $(CHART_TESTS)
+	$(BIN)/python -m pytest -m "not server and $(QUICK)" $(CHART_TESTS)
 
 test-slow: $(VENV)/.test-installed $(TOOLS) models ## Run the slow tests, most of which kill parts of a server
 	$(BIN)/python -m pytest -m slow

@@ -167,7 +167,7 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
     state = options.state_folder
     with state_lock(state), contextlib.ExitStack() as parts:
         # Before the models, which the first time take minutes to build.
-        find_installation(state)
+        installation = find_installation(state)
         uri = parts.enter_context(running_database(options, report))
         bundle = build_models(options, report)
         settings_here = Settings.from_environment()
@@ -188,6 +188,7 @@ def running_stack(options: Options, report: Report, suffix: str = "") -> Iterato
                 Ports(options.http_port, options.grpc_port, options.metrics_port),
                 {**settings, "MONGODB_URI": uri, "PRODUCT_MATCH_DATABASE": name},
                 flags=options.trace_flags(),
+                installation=installation,
             )
         )
         running = Running(

@@ -326,6 +326,7 @@ def running_triton(
     ports: Ports,
     settings: Mapping[str, str],
     flags: Sequence[str] = (),
+    installation: Installation | None = None,
 ) -> Iterator[TritonServer]:
     """Run tritonserver on the CPU, with the models of the bundle, until the end of the block.
 
@@ -337,12 +338,13 @@ def running_triton(
         ports: where to listen, on loopback only.
         settings: environment variables of ``bls_models.settings``.
         flags: further flags of tritonserver.
+        installation: what ``find_installation`` found; None: it is looked for here.
 
     Raises:
         SetupError: a port is taken, or the server does not become ready.
         BundleError: the repository is not built.
     """
-    installation = find_installation(state)
+    installation = installation or find_installation(state)
     ports = ports.resolved()
     prefix = f"product_match_{uuid.uuid4().hex[:12]}_"
     with _plain_paths(models=repository, backends=installation.backends) as paths:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from container_engine import Engine, running_engine
 from container_images import (
-    ROOT,
     STAND_IN_FILE,
     BuildSettings,
     build_settings,
@@ -19,6 +18,7 @@ from container_images import (
 )
 from container_service import Service
 from pod_engine import check_podman
+from serving_support import ROOT
 
 
 @pytest.fixture(scope="session")

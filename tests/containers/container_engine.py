@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from serving_support import ROOT
 
 from local_server.processes import ManagedProcess
 
@@ -21,8 +23,6 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 LOCK = Path(tempfile.gettempdir(), "product-match-containers.lock")
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-# Of Docker's client; before this one it has BuildKit without the plugin buildx.
-PLUGIN_VERSION = 23
 
 
 class Engine:
@@ -40,8 +40,9 @@ class Engine:
         self.environment = os.environ | {
             "DOCKER_HOST": f"unix://{folder}/docker.sock",
             "DOCKER_CONFIG": str(folder / "config"),
+            # For clients that have it without buildx.
+            "DOCKER_BUILDKIT": "1",
         }
-        self.environment["PATH"] = f"{_client().parent}{os.pathsep}{os.environ['PATH']}"
         self.log = folder / "dockerd.log"
         self._process = ManagedProcess(
             "dockerd",
@@ -61,6 +62,7 @@ class Engine:
         )
         try:
             self._process.wait_until(self._answers, START_SECONDS)
+            self.environment["PATH"] = self._path()
         except BaseException:
             self._process.stop()
             raise
@@ -68,6 +70,24 @@ class Engine:
     def _answers(self) -> bool:
         done = self._run(["docker", "version"])
         return done.returncode == 0
+
+    def _path(self) -> str:
+        """The PATH with a client of Docker's first that can build here, of those on it."""
+        path, said = os.environ["PATH"], "docker is missing"
+        for folder in path.split(os.pathsep):
+            if Path(folder, "docker").is_file():
+                first = f"{folder}{os.pathsep}{path}"
+                done = subprocess.run(
+                    [str(ROOT / "docker" / "check-engine.sh")],
+                    env=self.environment | {"PATH": first},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if done.returncode == 0:
+                    return first
+                said = done.stderr
+        raise AssertionError(f"{said}; {INSTALL}")
 
     def docker(self, *arguments: str, seconds: float | None = None) -> str:
         """The output of a command of Docker's.
@@ -91,9 +111,7 @@ class Engine:
             timeout=seconds,
         )
 
-    def run(
-        self, command: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]
-    ) -> None:
+    def run(self, command: Sequence[str], folder: Path, log: Path) -> None:
         """Run a command that takes long; its output goes to a file.
 
         Raises:
@@ -106,7 +124,7 @@ class Engine:
             done = subprocess.run(
                 command,
                 cwd=folder,
-                env=self.environment | dict(environment),
+                env=self.environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 check=False,
@@ -129,20 +147,6 @@ class Engine:
 def _run(*command: str, text: str | None = None) -> str:
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
     return done.stdout
-
-
-def _client() -> Path:
-    """A client of Docker's that can build here, of those on the PATH."""
-    for folder in os.environ["PATH"].split(os.pathsep):
-        client = Path(folder, "docker")
-        if not client.is_file():
-            continue
-        words = subprocess.run([client, "--version"], capture_output=True, text=True).stdout
-        version = words.partition("version ")[2].partition(".")[0]
-        with_plugin = subprocess.run([client, "buildx", "version"], capture_output=True)
-        if with_plugin.returncode == 0 or (version.isdigit() and int(version) < PLUGIN_VERSION):
-            return client
-    raise AssertionError(f"no docker on the PATH can build with BuildKit; {INSTALL}")
 
 
 @contextlib.contextmanager

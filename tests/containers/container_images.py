@@ -23,8 +23,8 @@ from pathlib import Path
 
 import yaml
 from container_engine import Engine
+from serving_support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 STAND_INS = Path(__file__).resolve().parent / "stand_ins"
 STAND_IN_FILE = "tests/containers/stand_ins/compose.yaml"
 # Made once; `make clean` removes it.
@@ -213,5 +213,4 @@ def build_stand_in(
         ],
         ROOT,
         engine.folder / "images.log",
-        {"DOCKER_BUILDKIT": "1"},
     )

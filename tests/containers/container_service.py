@@ -64,7 +64,7 @@ class Service:
             AssertionError: it failed; the message is the end of what it said.
         """
         command = ["make", target, *self._variables, *variables]
-        self.engine.run(command, self.checkout, self.log, {})
+        self.engine.run(command, self.checkout, self.log)
 
     def compose(self, *arguments: str) -> str:
         """The output of a command of Compose's."""

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from container_images import ROOT
 from pod_engine import NETWORK, SUBNET, Podman
+from serving_support import ROOT
 
 Manifest = dict[str, Any]
 # As chart_support has it.

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from container_engine import Engine
-from container_images import ROOT, service_images
+from container_images import service_images
 from container_service import Service
 from pod_engine import Podman, running_podman
 from pods import Cluster, Manifest, Pod, pod_template, rendered
-from serving_support import SampleProduct, wait_for
+from serving_support import ROOT, SampleProduct, wait_for
 
 pytestmark = pytest.mark.containers
 
