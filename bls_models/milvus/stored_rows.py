@@ -51,6 +51,11 @@ class StoredRow(NamedTuple):
     version: int
     rows: int
 
+    @classmethod
+    def read(cls, collection: str, row: Mapping[str, Any]) -> StoredRow:
+        """A row as Milvus gives it, or takes it."""
+        return cls(collection, row[ID], row[WRITE_ID], row[VERSION], row[ROWS])
+
 
 @dataclass(frozen=True)
 class RowCounts:
@@ -104,9 +109,7 @@ class StoredRows:
             expression = ids_among(PRODUCT_ID, product_ids[start : start + PRODUCTS])
             for name in self._collections.dims:
                 for item in self._query(name, expression, wanted, MOST_GONE):
-                    found.setdefault(item[PRODUCT_ID], []).append(
-                        StoredRow(name, item[ID], item[WRITE_ID], item[VERSION], item[ROWS])
-                    )
+                    found.setdefault(item[PRODUCT_ID], []).append(StoredRow.read(name, item))
         return found
 
     def fields(self, product_ids: Sequence[str]) -> dict[str, Mapping[str, Scalar]]:

@@ -17,15 +17,7 @@ from bls_models.database.store import Store
 from bls_models.errors import ConflictError, IndexUnavailableError
 from bls_models.index.engine import IdRanges, IndexedProduct
 from bls_models.index.filters.language import Scalar
-from bls_models.milvus.collections import (
-    ID,
-    INDEX_TYPE,
-    PRODUCT_ID,
-    ROWS,
-    VERSION,
-    WRITE_ID,
-    Collections,
-)
+from bls_models.milvus.collections import ID, INDEX_TYPE, PRODUCT_ID, Collections
 from bls_models.milvus.connection import MilvusConnection
 from bls_models.milvus.filters import ids_among, untagged
 from bls_models.milvus.product_rows import Row, batches, check_ids, kept_fields, rows_of
@@ -222,9 +214,7 @@ class MilvusWriter:
         put: dict[str, list[StoredRow]] = {}
         for name, own in rows.items():
             for row in own:
-                put.setdefault(row[PRODUCT_ID], []).append(
-                    StoredRow(name, row[ID], row[WRITE_ID], row[VERSION], row[ROWS])
-                )
+                put.setdefault(row[PRODUCT_ID], []).append(StoredRow.read(name, row))
         return put
 
     def _remove_others(
@@ -241,15 +231,15 @@ class MilvusWriter:
         stored = self._store.find_products(list(before), ("write_id",))
         others = []
         for name, rows in before.items():
-            ours = {(row.collection, row.id): row for row in put[name]}
+            ours = put[name]
+            keys = {(row.collection, row.id) for row in ours}
             write = stored.get(name, {}).get("write_id")
-            others += [row for row in (*rows, *ours.values()) if row.write_id != write]
-            if any(row.write_id == write for row in ours.values()):
-                others += [
-                    row
-                    for row in rows
-                    if row.write_id == write and (row.collection, row.id) not in ours
-                ]
+            is_stored = ours[0].write_id == write
+            others += [
+                row
+                for row in (*rows, *ours)
+                if row.write_id != write or (is_stored and (row.collection, row.id) not in keys)
+            ]
         self._delete(others)
 
     def _delete(self, rows: Iterable[StoredRow]) -> None:
